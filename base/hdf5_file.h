@@ -1,0 +1,31 @@
+/* HDF5 files of named numeric arrays: contiguous datasets, the latest file format (whose metadata has checksums),
+ * scalars as attributes of the root. Groups in a dataset's name ("a/b") are made as needed. */
+#ifndef BASE_HDF5_FILE_H
+#define BASE_HDF5_FILE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef enum H5Type { H5_F32, H5_F64, H5_I32, H5_I64, H5_U8, H5_BF16_BITS, H5_F16_BITS } H5Type;
+#define H5_MAX_DIMS 8
+
+typedef struct H5File H5File;
+
+Status h5_create(const char *path, H5File **out); /* ERR_IO if it exists */
+Status h5_open(const char *path, H5File **out);   /* read-only */
+Status h5_close(H5File *file);                    /* reports failures of flushing (full disk) too; NULL is fine */
+
+Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims, const void *data);
+/* Shape and type of a dataset; ERR_FORMAT when absent. */
+Status h5_shape(H5File *file, const char *name, H5Type *type, int *ndim, int64_t dims[H5_MAX_DIMS]);
+/* Reads a dataset whose element count and type must be as given. */
+Status h5_read(H5File *file, const char *name, H5Type type, int64_t count, void *out);
+/* Names of all datasets, sorted; free with file_free_list. */
+Status h5_list(H5File *file, char ***names, size_t *count);
+
+Status h5_write_text(H5File *file, const char *attribute, const char *text, size_t size);
+Status h5_read_text(H5File *file, const char *attribute, char **text, size_t *size); /* caller frees */
+
+#endif

@@ -1,0 +1,44 @@
+/* Collectives between ranks, one process per device. MPI starts every process and carries the CPU path. One thread of
+ * ours initialises MPI and makes every MPI call (MPI_THREAD_FUNNELED), so a collective that was begun goes on while the
+ * caller computes.
+ *
+ * All ranks call the same collectives in the same order; counts and kinds are checked against each other and a
+ * difference is ERR_MISMATCH naming the ranks. */
+#ifndef ENGINE_COMM_H
+#define ENGINE_COMM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct Comm Comm;
+typedef struct CommRequest CommRequest;
+
+/* Joins the world of the launcher (mpirun, srun), or a world of one without a launcher (no MPI is started then). */
+Status comm_open(Comm **out);
+void comm_close(Comm *comm); /* collective; NULL is fine */
+int comm_rank(const Comm *comm);
+int comm_world(const Comm *comm);
+int comm_local_rank(const Comm *comm);  /* among the ranks of this machine */
+int comm_local_world(const Comm *comm);
+
+/* Sums `count` floats over all ranks in place, the same bits on every rank. Begin returns at once; the buffer belongs
+ * to the collective until comm_wait. Requests complete in the order begun. */
+Status comm_all_reduce_begin(Comm *comm, float *data, int64_t count, CommRequest **request);
+Status comm_wait(Comm *comm, CommRequest *request); /* seconds waited are added to comm_exposed_seconds */
+double comm_exposed_seconds(const Comm *comm);      /* total time callers spent in comm_wait */
+
+typedef enum CommReduce { COMM_SUM, COMM_MIN, COMM_MAX } CommReduce;
+Status comm_all_reduce_f64(Comm *comm, double *values, int count, CommReduce how);
+Status comm_broadcast(Comm *comm, void *data, size_t bytes, int root);
+/* `bytes` from each rank, in rank order, into `out` (world * bytes). */
+Status comm_all_gather(Comm *comm, const void *data, size_t bytes, void *out);
+Status comm_barrier(Comm *comm);
+/* Ends every rank of the job with `code`; does not return. */
+void comm_abort(Comm *comm, int code);
+/* The MPI library's version text, or "none". */
+const char *comm_library_version(void);
+
+#endif

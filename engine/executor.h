@@ -1,0 +1,34 @@
+/* Runs a plan. Creating one allocates everything; running allocates nothing. */
+#ifndef ENGINE_EXECUTOR_H
+#define ENGINE_EXECUTOR_H
+
+#include "engine/plan.h"
+
+typedef struct Executor Executor;
+
+/* The plan and the store must outlive the executor. On backends with memory of their own the store's buffers are in
+ * that memory (engine/params.h's functions are for host memory). */
+Status executor_create(const Plan *plan, const ParamStore *store, Executor **out);
+void executor_free(Executor *executor);
+
+/* Copies to an input or from an output; `bytes` must be the tensor's size. */
+Status executor_write(Executor *executor, TensorId tensor, const void *data, size_t bytes);
+Status executor_read(Executor *executor, TensorId tensor, void *data, size_t bytes);
+/* The tensor's memory in the backend's address space (on CPU backends: readable and writable). */
+void *executor_memory(Executor *executor, TensorId tensor);
+
+/* Use another flat buffer of trainable weights (EMA) of the same layout; NULL: the store's own again. */
+void executor_bind_weights(Executor *executor, const float *weights);
+/* Weights were written: packed copies are made again before the next run. */
+void executor_weights_changed(Executor *executor);
+
+typedef struct ExecutorRun {
+    bool add_gradients; /* parameter gradients are added to what the flat buffer holds (micro-batches after the first) */
+    void (*on_bucket)(void *context, int32_t bucket); /* called as each bucket becomes complete; may be NULL */
+    void *context;
+    double *op_seconds; /* per op, added to; NULL: not timed */
+} ExecutorRun;
+
+Status executor_run(Executor *executor, const ExecutorRun *run); /* NULL: defaults */
+
+#endif

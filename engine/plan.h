@@ -1,0 +1,51 @@
+/* The plan decides everything before the first step: where every tensor lies, what is recomputed, which kernels run
+ * with how much workspace, and where each bucket of gradients is complete. So memory, work and traffic are known
+ * without running.
+ *
+ * Memory of one graph on one backend:
+ *   slab       inputs, constants and values, placed by liveness over forward, recomputation and backward
+ *   workspace  one block, the largest that any kernel asked for
+ *   packed     weights in the kernels' own formats
+ * Weights and gradients are the ParamStore's. */
+#ifndef ENGINE_PLAN_H
+#define ENGINE_PLAN_H
+
+#include "base/arena.h"
+#include "engine/backend.h"
+#include "engine/graph.h"
+
+typedef struct PlanOptions {
+    bool reuse;           /* false: every tensor has its own place (for the test that holds both bit-identical) */
+    int64_t bucket_bytes; /* of gradients; 0: 8 MiB */
+} PlanOptions;
+
+/* A slice of the flat gradient buffer that is complete once op `ready_after` has run. */
+typedef struct Bucket {
+    int64_t offset, count; /* elements */
+    int32_t ready_after;   /* op index */
+} Bucket;
+
+typedef struct Plan {
+    const Graph *graph;
+    Backend *backend;
+    int64_t *offset;         /* per tensor, bytes into the slab; -1 for parameters and unused tensors */
+    Prepared *prepared;      /* per op */
+    int64_t *packed_offset;  /* per op, bytes into the packed block */
+    size_t slab_bytes;       /* what training really uses: activations, inputs, constants, activation gradients */
+    size_t workspace_bytes;
+    size_t packed_bytes;
+    size_t peak_live_bytes;  /* the lower bound of any placement: the largest sum of live tensors */
+    Bucket *buckets;
+    int32_t bucket_count;
+    double forward_flops, backward_flops; /* of one run; recomputation counted in backward */
+} Plan;
+
+/* Prepares every kernel; ERR_UNSUPPORTED names each op without one. The parameter table must be laid out
+ * (graph_backward or param_table_layout). The graph and backend must outlive the plan. */
+Status plan_create(const Graph *graph, Backend *backend, const PlanOptions *options, Plan **out);
+void plan_free(Plan *plan);
+
+/* A table: op, name, output shape, GFLOP, MB, kernel, place; ops served by ref are marked. */
+Status plan_describe_ops(const Plan *plan, StrBuf *out);
+
+#endif
