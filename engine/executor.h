@@ -11,7 +11,8 @@ typedef struct Executor Executor;
 Status executor_create(const Plan *plan, const ParamStore *store, Executor **out);
 void executor_free(Executor *executor);
 
-/* Copies to an input or from an output; `bytes` must be the tensor's size. */
+/* Copies to an input or from an output; `bytes` must be the tensor's size. A run consumes its inputs: their memory is
+ * used again once the last reader has run, so every input is written before every run. */
 Status executor_write(Executor *executor, TensorId tensor, const void *data, size_t bytes);
 Status executor_read(Executor *executor, TensorId tensor, void *data, size_t bytes);
 /* The tensor's memory in the backend's address space (on CPU backends: readable and writable). */

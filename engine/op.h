@@ -77,6 +77,7 @@ typedef struct Op {
     int32_t segment;          /* recomputation segment of a forward op, -1 outside any */
     int32_t forward;          /* gradient ops and recomputed copies: the index of the forward op; else -1 */
     bool is_backward;         /* appended by graph_backward (recomputed copies included) */
+    bool is_recomputed;       /* a copy of a forward op, run again in backward instead of keeping its outputs */
 } Op;
 
 typedef struct OpCost {
