@@ -56,6 +56,10 @@ struct Backend {
     void (*free)(Backend *backend, void *memory);
     Status (*upload)(Backend *backend, void *to, const void *from, size_t bytes);
     Status (*download)(Backend *backend, void *to, const void *from, size_t bytes);
+    /* The best rate of a large square matrix product in `dtype` (F32 or BF16), measured now for about a second; what
+     * `vasily bench step` holds a training step against. NULL: not measurable. ERR_UNSUPPORTED without such arithmetic. */
+    Status (*matmul_peak)(Backend *backend, Dtype dtype, double *flops_per_second);
+    void (*describe)(const Backend *backend, char *out, size_t capacity); /* what backend_describe prints */
     void (*close)(Backend *backend);
 };
 
