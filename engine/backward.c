@@ -13,13 +13,13 @@
 struct Backward {
     Graph *graph;
     bool recompute;
-    TensorId *grad;    /* per root: the tensor that holds its gradient (a root itself), or TENSOR_NONE */
-    bool *written;     /* per root: the gradient has had its first writer */
-    TensorId *copy;    /* per tensor: its recomputed copy, or TENSOR_NONE */
-    bool *kept;        /* per root: read outside its segment, so never recomputed */
+    TensorId *grad;      /* per root: the tensor that holds its gradient (a root itself), or TENSOR_NONE */
+    bool *written;       /* per root: the gradient has had its first writer */
+    TensorId *copy;      /* per tensor: its recomputed copy, or TENSOR_NONE */
+    bool *kept;          /* per root: read outside its segment, so never recomputed */
     size_t tensor_count; /* of the forward graph: the length of the arrays above */
-    int32_t op;        /* the forward op whose rule runs */
-    TensorId passed;   /* the gradient root that this rule has given away by backward_pass */
+    int32_t op;          /* the forward op whose rule runs */
+    TensorId passed;     /* the gradient root that this rule has given away by backward_pass */
 };
 
 Graph *backward_graph(Backward *b)
@@ -124,8 +124,7 @@ static void find_kept(Backward *b)
         for (int32_t k = 0; k < graph->ops[i].out_count; k++)
             if (graph->ops[i].out[k] != TENSOR_NONE)
                 producer_segment[graph_root(graph, graph->ops[i].out[k])] = graph->ops[i].segment;
-    for (size_t t = 0; t < b->tensor_count; t++)
-        b->kept[t] = producer_segment[t] < 0 || graph->tensors[t].is_output;
+    for (size_t t = 0; t < b->tensor_count; t++) b->kept[t] = producer_segment[t] < 0 || graph->tensors[t].is_output;
     for (int32_t i = 0; i < graph->forward_op_count; i++)
         for (int32_t k = 0; k < graph->ops[i].in_count; k++) {
             TensorId root = graph_root(graph, graph->ops[i].in[k]);
@@ -285,8 +284,7 @@ Status graph_backward(Graph *graph, TensorId of, TensorId seed, bool recompute)
 
     TRY(walk(&b, of, seed));
     if (recompute) drop_unread_copies(graph);
-    for (size_t t = 0; t < b.tensor_count; t++)
-        graph->tensors[t].grad = b.written[t] ? b.grad[t] : TENSOR_NONE;
+    for (size_t t = 0; t < b.tensor_count; t++) graph->tensors[t].grad = b.written[t] ? b.grad[t] : TENSOR_NONE;
     TRY(graph_status(graph));
     TRY(lay_out_by_completion(graph));
 fail:

@@ -98,8 +98,7 @@ TensorId graph_add_tensor(Graph *graph, const Tensor *tensor)
         graph_fail(graph, ERR_LIMIT, "a graph holds at most %d tensors", TENSORS_MAX);
         return TENSOR_NONE;
     }
-    Status status =
-        mem_grow(&graph->tensors, &graph->tensor_capacity, graph->tensor_count + 1, sizeof *graph->tensors);
+    Status status = mem_grow(&graph->tensors, &graph->tensor_capacity, graph->tensor_count + 1, sizeof *graph->tensors);
     if (status != STATUS_OK) {
         keep_failure(graph, status);
         return TENSOR_NONE;
@@ -142,9 +141,8 @@ TensorId graph_constant(Graph *graph, const char *name, Dtype dtype, Shape shape
         return TENSOR_NONE;
     }
     memcpy(copy, data, bytes);
-    return add_named(
-        graph, name,
-        (Tensor){.kind = TENSOR_CONSTANT, .dtype = dtype, .shape = shape, .constant = copy, .param = -1});
+    return add_named(graph, name,
+                     (Tensor){.kind = TENSOR_CONSTANT, .dtype = dtype, .shape = shape, .constant = copy, .param = -1});
 }
 
 TensorId graph_param(Graph *graph, const Param *param)

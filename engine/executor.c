@@ -1,0 +1,224 @@
+#include "engine/executor.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "engine/memory.h"
+
+struct Executor {
+    const Plan *plan;
+    ParamStore store;
+    const float *weights; /* trainable weights in use: the store's, or those bound (EMA) */
+    uint8_t *slab, *workspace, *packed;
+    KernelCall *calls;        /* per op, pointers resolved */
+    uint32_t *gradient_flags; /* per op: outputs that are parameter gradients */
+    int32_t *bucket_order;    /* buckets by the op that completes them */
+    bool weights_changed;
+};
+
+/* The address of a tensor, or NULL. */
+static void *address_of(const Executor *executor, TensorId id)
+{
+    if (id == TENSOR_NONE) return NULL;
+    const Graph *graph = executor->plan->graph;
+    const Tensor *tensor = graph_tensor(graph, graph_root(graph, id));
+    if (tensor->kind == TENSOR_PARAM || tensor->kind == TENSOR_PARAM_GRAD) {
+        const Param *param = param_table_get(graph_params(graph), tensor->param);
+        if (!param->trainable) return executor->store.frozen + param->offset;
+        if (tensor->kind == TENSOR_PARAM) return (float *)executor->weights + param->offset;
+        return executor->store.grads + param->offset;
+    }
+    int64_t offset = executor->plan->offset[id];
+    return offset < 0 ? NULL : executor->slab + offset;
+}
+
+static void resolve_calls(Executor *executor)
+{
+    const Plan *plan = executor->plan;
+    for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
+        const Op *op = graph_op(plan->graph, i);
+        KernelCall *call = &executor->calls[i];
+        *call = (KernelCall){.graph = plan->graph,
+                             .op = op,
+                             .state = plan->prepared[i].state,
+                             .workspace = executor->workspace,
+                             .packed = executor->packed + plan->packed_offset[i]};
+        executor->gradient_flags[i] = 0;
+        for (int32_t k = 0; k < op->in_count; k++) call->in[k] = address_of(executor, op->in[k]);
+        for (int32_t k = 0; k < op->out_count; k++) {
+            call->out[k] = address_of(executor, op->out[k]);
+            if (op->out[k] != TENSOR_NONE && graph_tensor(plan->graph, op->out[k])->kind == TENSOR_PARAM_GRAD)
+                executor->gradient_flags[i] |= 1u << k;
+        }
+    }
+}
+
+static Status upload_constants(Executor *executor)
+{
+    Status status = STATUS_OK;
+    const Plan *plan = executor->plan;
+    for (TensorId t = 0; t < graph_tensor_count(plan->graph); t++) {
+        const Tensor *tensor = graph_tensor(plan->graph, t);
+        if (tensor->kind != TENSOR_CONSTANT || tensor->view_of != TENSOR_NONE || plan->offset[t] < 0) continue;
+        size_t bytes = (size_t)shape_count(&tensor->shape) * dtype_size(tensor->dtype);
+        TRY(plan->backend->upload(plan->backend, executor->slab + plan->offset[t], tensor->constant, bytes));
+    }
+fail:
+    return status;
+}
+
+/* Sorts bucket indices by readiness; plans have few buckets, so insertion serves. */
+static void order_buckets(Executor *executor)
+{
+    const Plan *plan = executor->plan;
+    for (int32_t b = 0; b < plan->bucket_count; b++) {
+        int32_t k = b;
+        for (; k > 0 && plan->buckets[executor->bucket_order[k - 1]].ready_after > plan->buckets[b].ready_after; k--)
+            executor->bucket_order[k] = executor->bucket_order[k - 1];
+        executor->bucket_order[k] = b;
+    }
+}
+
+static Status allocate(Backend *backend, size_t bytes, const char *what, uint8_t **out)
+{
+    if (bytes == 0) return STATUS_OK;
+    *out = backend->alloc(backend, bytes);
+    if (*out != NULL) return STATUS_OK;
+    return status_fail(ERR_MEMORY, __FILE__, __LINE__,
+                       "no room for %.1f MB of %s; lower train.micro_batch or set train.recompute: true",
+                       (double)bytes * 1e-6, what);
+}
+
+Status executor_create(const Plan *plan, const ParamStore *store, Executor **out)
+{
+    Status status = STATUS_OK;
+    Executor *executor = mem_alloc_array(1, sizeof *executor);
+    if (executor == NULL) return ERR_MEMORY;
+    Backend *backend = plan->backend;
+    size_t ops = (size_t)graph_op_count(plan->graph);
+    executor->plan = plan;
+    executor->store = *store;
+    executor->weights = store->weights;
+    executor->weights_changed = true;
+    executor->calls = mem_alloc_array(ops + 1, sizeof *executor->calls);
+    executor->gradient_flags = mem_alloc_array(ops + 1, sizeof *executor->gradient_flags);
+    executor->bucket_order = mem_alloc_array((size_t)plan->bucket_count + 1, sizeof *executor->bucket_order);
+    if (executor->calls == NULL || executor->gradient_flags == NULL || executor->bucket_order == NULL)
+        FAIL(ERR_MEMORY, "out of memory for %zu ops", ops);
+    if (plan->bucket_count > 0 && store->grads == NULL)
+        FAIL(ERR_INTERNAL, "a graph with gradients needs a ParamStore with gradients");
+    TRY(memory_check(plan->slab_bytes + plan->workspace_bytes + plan->packed_bytes));
+    TRY(allocate(backend, plan->slab_bytes, "activations", &executor->slab));
+    TRY(allocate(backend, plan->workspace_bytes, "workspace", &executor->workspace));
+    TRY(allocate(backend, plan->packed_bytes, "packed weights", &executor->packed));
+    TRY(upload_constants(executor));
+    resolve_calls(executor);
+    order_buckets(executor);
+    *out = executor;
+    return STATUS_OK;
+fail:
+    executor_free(executor);
+    return status;
+}
+
+void executor_free(Executor *executor)
+{
+    if (executor == NULL) return;
+    Backend *backend = executor->plan->backend;
+    backend->free(backend, executor->slab);
+    backend->free(backend, executor->workspace);
+    backend->free(backend, executor->packed);
+    free(executor->calls);
+    free(executor->gradient_flags);
+    free(executor->bucket_order);
+    free(executor);
+}
+
+void *executor_memory(Executor *executor, TensorId tensor)
+{
+    return address_of(executor, tensor);
+}
+
+/* The tensor's address after checking that `bytes` is its size. */
+static Status checked_address(Executor *executor, TensorId id, size_t bytes, void **address)
+{
+    Status status = STATUS_OK;
+    const Tensor *tensor = graph_tensor(executor->plan->graph, id);
+    size_t size = (size_t)shape_count(&tensor->shape) * dtype_size(tensor->dtype);
+    *address = address_of(executor, id);
+    if (*address == NULL) FAIL(ERR_INTERNAL, "tensor '%s' has no place: no op uses it", tensor->name);
+    if (bytes != size) FAIL(ERR_INTERNAL, "tensor '%s' has %zu bytes, not %zu", tensor->name, size, bytes);
+fail:
+    return status;
+}
+
+Status executor_write(Executor *executor, TensorId tensor, const void *data, size_t bytes)
+{
+    Status status = STATUS_OK;
+    void *address = NULL;
+    TRY(checked_address(executor, tensor, bytes, &address));
+    TRY(executor->plan->backend->upload(executor->plan->backend, address, data, bytes));
+fail:
+    return status;
+}
+
+Status executor_read(Executor *executor, TensorId tensor, void *data, size_t bytes)
+{
+    Status status = STATUS_OK;
+    void *address = NULL;
+    TRY(checked_address(executor, tensor, bytes, &address));
+    TRY(executor->plan->backend->download(executor->plan->backend, data, address, bytes));
+fail:
+    return status;
+}
+
+void executor_bind_weights(Executor *executor, const float *weights)
+{
+    executor->weights = weights != NULL ? weights : executor->store.weights;
+    executor->weights_changed = true;
+    resolve_calls(executor);
+}
+
+void executor_weights_changed(Executor *executor)
+{
+    executor->weights_changed = true;
+}
+
+static Status pack_weights(Executor *executor)
+{
+    Status status = STATUS_OK;
+    const Plan *plan = executor->plan;
+    for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
+        const Kernel *kernel = plan->backend->kernel[executor->calls[i].op->kind];
+        if (kernel->pack == NULL || plan->prepared[i].packed_bytes == 0) continue;
+        TRY(kernel->pack(&executor->calls[i]));
+    }
+    executor->weights_changed = false;
+fail:
+    return status;
+}
+
+Status executor_run(Executor *executor, const ExecutorRun *run)
+{
+    static const ExecutorRun DEFAULTS = {0};
+    Status status = STATUS_OK;
+    const Plan *plan = executor->plan;
+    int32_t next_bucket = 0;
+    if (run == NULL) run = &DEFAULTS;
+    if (executor->weights_changed) TRY(pack_weights(executor));
+    for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
+        KernelCall *call = &executor->calls[i];
+        call->accumulate = call->op->accumulate | (run->add_gradients ? executor->gradient_flags[i] : 0);
+        double start = run->op_seconds != NULL ? clock_seconds() : 0;
+        TRY(plan->backend->kernel[call->op->kind]->run(call));
+        if (run->op_seconds != NULL) run->op_seconds[i] += clock_seconds() - start;
+        while (next_bucket < plan->bucket_count &&
+               plan->buckets[executor->bucket_order[next_bucket]].ready_after <= i) {
+            if (run->on_bucket != NULL) run->on_bucket(run->context, executor->bucket_order[next_bucket]);
+            next_bucket++;
+        }
+    }
+fail:
+    return status;
+}

@@ -1,0 +1,52 @@
+#include "engine/memory.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+/* A whole number from a file such as memory.max; -1 when absent or "max". */
+static int64_t read_number(const char *path)
+{
+    int64_t value = -1;
+    FILE *file = fopen(path, "r");
+    if (file == NULL) return -1;
+    if (fscanf(file, "%" SCNd64, &value) != 1) value = -1;
+    fclose(file);
+    return value;
+}
+
+/* The number behind `key` in a file of "key number" lines; -1 when absent. */
+static int64_t read_field(const char *path, const char *key)
+{
+    char line[256];
+    int64_t value = -1, found;
+    size_t length = strlen(key);
+    FILE *file = fopen(path, "r");
+    if (file == NULL) return -1;
+    while (value < 0 && fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, key, length) == 0 && sscanf(line + length, "%" SCNd64, &found) == 1) value = found;
+    fclose(file);
+    return value;
+}
+
+int64_t memory_available(void)
+{
+    int64_t kilobytes = read_field("/proc/meminfo", "MemAvailable:");
+    int64_t available = kilobytes < 0 ? INT64_MAX : kilobytes * 1024;
+    int64_t limit = read_number("/sys/fs/cgroup/memory.max");
+    int64_t used = read_number("/sys/fs/cgroup/memory.current");
+    int64_t cache = read_field("/sys/fs/cgroup/memory.stat", "file "); /* given back by the kernel when needed */
+    if (cache > 0 && used > cache) used -= cache;
+    if (limit >= 0 && used >= 0 && limit - used < available) available = limit > used ? limit - used : 0;
+    return available;
+}
+
+Status memory_check(size_t bytes)
+{
+    int64_t available = memory_available();
+    if ((uint64_t)bytes <= (uint64_t)available) return STATUS_OK;
+    return status_fail(ERR_MEMORY, __FILE__, __LINE__,
+                       "the plan wants %.2f GB and %.2f GB are free; lower train.micro_batch, or set "
+                       "train.recompute: true to keep fewer activations",
+                       (double)bytes * 1e-9, (double)available * 1e-9);
+}
