@@ -1,0 +1,47 @@
+/* The graphs of sampling: text encoding, one UNet evaluation, picture decoding (and encoding). Each owns its Graph. */
+#ifndef MODEL_SAMPLING_GRAPH_H
+#define MODEL_SAMPLING_GRAPH_H
+
+#include "engine/graph.h"
+#include "model/model_config.h"
+
+typedef struct TextGraph {
+    Graph *graph;
+    TensorId tokens1, mask1, tokens2, mask2;    /* inputs, I32 (N,max_tokens) */
+    TensorId full_emb1, pooled_emb1, full_emb2; /* outputs, F32 */
+} TextGraph;
+Status text_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, Dtype compute, TextGraph *out);
+void text_graph_free(TextGraph *graph);
+
+typedef struct UnetGraph {
+    Graph *graph;
+    TensorId x;                                 /* input, F32 (N,h,w,in_channels) */
+    TensorId timesteps;                         /* input, F32 (N) */
+    TensorId full_emb1, pooled_emb1, full_emb2; /* inputs, F32 (N,T1,text1_dim), (N,pooled_dim), (N,T2,text2_dim) */
+    TensorId grad_out;                          /* with backward: input, F32 like out; else TENSOR_NONE */
+    TensorId out;                               /* output, F32 (N,h,w,out_channels) */
+} UnetGraph;
+typedef struct UnetGraphOptions {
+    const ModelConfig *model;
+    int64_t batch, height, width; /* latent; for classifier-free guidance the batch holds both halves */
+    int64_t tokens1, tokens2;     /* rows of text */
+    Dtype compute;
+    bool backward; /* gradients of weights and of every input but timesteps, seeded by grad_out */
+    bool recompute;
+} UnetGraphOptions;
+Status unet_graph_create(ParamTable *params, const UnetGraphOptions *options, UnetGraph *out);
+void unet_graph_free(UnetGraph *graph);
+
+typedef struct PictureGraph {
+    Graph *graph;
+    TensorId pixels; /* F32 (N,R,R,3) */
+    TensorId latent; /* F32 (N,h,w,C) */
+} PictureGraph;
+/* Decoding: latent is the input, pixels the output. Encoding: the other way round. */
+Status decode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
+                           Dtype compute, PictureGraph *out);
+Status encode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
+                           Dtype compute, PictureGraph *out);
+void picture_graph_free(PictureGraph *graph);
+
+#endif

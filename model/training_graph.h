@@ -1,0 +1,49 @@
+/* The one training graph: pictures and tokens in, per-sample loss terms out, gradients of everything trainable.
+ *
+ *   pixels -> [autoencoder] -> x0 -> q_sample(noise) -> x_t -> UNet <- [text encoders] <- tokens
+ *                                                        out -> hybrid loss (mse + vb)
+ */
+#ifndef MODEL_TRAINING_GRAPH_H
+#define MODEL_TRAINING_GRAPH_H
+
+#include "engine/graph.h"
+#include "model/diffusion.h"
+#include "model/model_config.h"
+
+typedef struct TrainingGraphOptions {
+    const ModelConfig *model;
+    const Diffusion *diffusion; /* not respaced */
+    int64_t resolution;         /* pixels a side */
+    int64_t batch;              /* samples of one run: the micro-batch */
+    uint64_t seed;              /* of the noise */
+    float loss_scale;           /* 1 / global batch */
+    bool latents_given;         /* input `latents` instead of pixels: no autoencoder in the graph */
+    bool text_given;            /* inputs full_emb1, pooled_emb1, full_emb2 instead of tokens */
+    bool backward;              /* append the gradients */
+    bool recompute;             /* recompute segments in backward instead of keeping them */
+    Dtype compute;
+} TrainingGraphOptions;
+
+typedef struct TrainingGraph {
+    Graph *graph;
+    /* inputs; TENSOR_NONE where the options leave them out */
+    TensorId pixels;                            /* F32 (N,R,R,3) in [-1,1] */
+    TensorId latents;                           /* F32 (N,h,w,C), scaled */
+    TensorId tokens1, mask1, tokens2, mask2;    /* I32 (N,max_tokens); mask 1 = real token */
+    TensorId full_emb1, pooled_emb1, full_emb2; /* F32; inputs only with text_given, else the encoders' outputs */
+    TensorId timesteps;                         /* F32 (N), integers in [0, diffusion steps) */
+    TensorId sample_index;                      /* I32 (N,2): low and high word of the global sample index */
+    /* computed */
+    TensorId loss_terms;               /* F32 (N,2): mse, vb; an output */
+    TensorId x0, noise, x_t, unet_out; /* for inspection; not outputs */
+} TrainingGraph;
+
+/* Adds every parameter to `params` (and, with backward, lays the table out). */
+Status training_graph_create(ParamTable *params, const TrainingGraphOptions *options, TrainingGraph *out);
+void training_graph_free(TrainingGraph *graph); /* the graph inside; zeroed is fine */
+
+/* Adds every parameter of the UNet, text encoders and autoencoder to a table, in forward order, without keeping a
+ * graph: for tools that only need names, shapes and counts, or build several partial graphs over one table. */
+Status model_declare_params(ParamTable *params, const ModelConfig *model);
+
+#endif
