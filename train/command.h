@@ -1,0 +1,50 @@
+/* The subcommands: one row each. main.c finds the row, answers --help from it, parses the options and runs it. */
+#ifndef TRAIN_COMMAND_H
+#define TRAIN_COMMAND_H
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "engine/comm.h"
+#include "train/args.h"
+
+/* What a command gets. */
+typedef struct CommandCall {
+    Comm *comm;          /* the world; NULL where the command is not parallel */
+    Arena *arena;        /* for as long as the command runs */
+    const char *program; /* argv[0] */
+    const void *options; /* the command's own struct, filled */
+    ArgTexts positional;
+    int exit_code; /* set by a command that ends well but not with 0 */
+} CommandCall;
+
+typedef struct Command {
+    const char *name;    /* one word, or two: "data order" */
+    const char *summary; /* one line */
+    const char *usage;   /* the arguments */
+    const char *details; /* paragraphs for --help */
+    ArgTable table;
+    size_t options_size;
+    const void *defaults; /* options_size bytes */
+    bool parallel;        /* runs under mpirun: gets a Comm */
+    Status (*run)(CommandCall *call);
+} Command;
+
+extern const Command command_train;
+extern const Command command_sample;
+extern const Command command_plan;
+extern const Command command_probe_unet;
+extern const Command command_data_order;
+extern const Command command_bench_step;
+extern const Command command_export;
+extern const Command command_config;
+
+/* "CONFIG [key.path=value ...]": splits the positional arguments from `first` on. ERR_USAGE names what is wrong. */
+Status command_config_arguments(const CommandCall *call, const Command *command, size_t count_before_overrides,
+                                const char *const **overrides, size_t *override_count);
+
+#define COMMAND_OPTIONS(specs)                    \
+    {                                             \
+        (specs), sizeof(specs) / sizeof(specs)[0] \
+    }
+
+#endif

@@ -1,0 +1,39 @@
+/* What a step was like, and metrics.jsonl: one object a step, in order, no step twice even after a resume. */
+#ifndef TRAIN_METRICS_H
+#define TRAIN_METRICS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/status.h"
+
+typedef struct StepMetrics {
+    int64_t step;         /* steps done, this one included: the first is 1 */
+    int64_t total_steps;  /* train.steps */
+    int64_t samples;      /* samples seen since the start of the run, by all ranks */
+    double loss, mse, vb; /* means over the global batch; loss = mse + vb */
+    double lr, beta1;
+    double grad_norm; /* before clipping */
+    double ema_decay;
+    double step_seconds;
+    double images_per_second;
+    double data_wait_seconds; /* the longest of any rank */
+    double comm_wait_seconds; /* the longest of any rank */
+    bool skipped;             /* the update was left out: gradients were not finite */
+    int64_t skipped_steps;    /* since the start of the run */
+    int64_t rejected;         /* samples passed over by this rank's loader since it started */
+    int64_t allocations;      /* by the trainer's thread in this step, this process */
+} StepMetrics;
+
+typedef struct Metrics {
+    const char *path;
+    StrBuf line;
+} Metrics;
+
+/* Keeps the lines of steps up to `steps_done` (a torn last line goes too) and appends from there. */
+Status metrics_open(const char *path, int64_t steps_done, Metrics *out);
+Status metrics_write(Metrics *metrics, const StepMetrics *step);
+void metrics_close(Metrics *metrics);
+
+#endif

@@ -1,0 +1,26 @@
+/* Pictures side by side with a label under each. The font is our own, 5x7 with descenders, ASCII only. */
+#ifndef TRAIN_PICTURE_GRID_H
+#define TRAIN_PICTURE_GRID_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+typedef struct Picture {
+    int32_t width, height;
+    uint8_t *rgb; /* height x width x 3; free with picture_free */
+} Picture;
+void picture_free(Picture *picture);
+
+typedef struct GridSpec {
+    const uint8_t *pictures;   /* count x height x width x 3 */
+    const char *const *labels; /* count, NULL entries are left out; NULL: no labels. Cut to the cell's width; what is
+                                * not printable ASCII is drawn as a box, one for each character of UTF-8 */
+    int32_t count, width, height;
+    int32_t columns; /* 0: about square */
+} GridSpec;
+
+/* White background, dark labels. Pictures under 64 pixels are enlarged by a whole factor. */
+Status picture_grid_draw(const GridSpec *spec, Picture *out);
+
+#endif

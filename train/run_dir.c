@@ -1,0 +1,79 @@
+#include "train/run_dir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+Status run_dir_name(const char *path, RunDir *out)
+{
+    Status status = STATUS_OK;
+    memset(out, 0, sizeof *out);
+    out->lock = -1;
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/') length--;
+    if (!length) FAIL(ERR_CONFIG, "run.dir is empty; it names the folder that the run is written to");
+    if (length >= sizeof out->path) FAIL(ERR_LIMIT, "run.dir is longer than %zu bytes", sizeof out->path - 1);
+    memcpy(out->path, path, length);
+    TRY(path_join(out->config, sizeof out->config, out->path, "config.yaml"));
+    TRY(path_join(out->metrics, sizeof out->metrics, out->path, "metrics.jsonl"));
+    TRY(path_join(out->checkpoints, sizeof out->checkpoints, out->path, "checkpoints"));
+    TRY(path_join(out->previews, sizeof out->previews, out->path, "previews"));
+fail:
+    return status;
+}
+
+static Status take_lock(RunDir *dir)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX], text[32] = "";
+    TRY(path_join(path, sizeof path, dir->path, "lock"));
+    dir->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (dir->lock < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+    if (flock(dir->lock, LOCK_EX | LOCK_NB)) {
+        ssize_t got = errno == EWOULDBLOCK ? pread(dir->lock, text, sizeof text - 1, 0) : 0;
+        text[got > 0 ? got : 0] = 0;
+        FAIL(ERR_IO,
+             "%s: another vasily train (process %ld) is writing to this run; wait for it, stop it, or choose "
+             "another run.dir",
+             dir->path, strtol(text, NULL, 10));
+    }
+    int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
+    if (ftruncate(dir->lock, 0) || pwrite(dir->lock, text, (size_t)length, 0) != length)
+        FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+    return STATUS_OK;
+fail:
+    run_dir_close(dir);
+    return status;
+}
+
+Status run_dir_open(RunDir *dir, bool resume)
+{
+    Status status = STATUS_OK;
+    TRY(file_make_dirs(dir->path));
+    TRY(take_lock(dir));
+    if (!resume && (file_exists(dir->metrics) || file_exists(dir->checkpoints)))
+        FAIL(ERR_USAGE, "%s already holds a run; continue it with --resume auto, or choose another run.dir", dir->path);
+    TRY(file_make_dirs(dir->checkpoints));
+    TRY(file_make_dirs(dir->previews));
+    return STATUS_OK;
+fail:
+    run_dir_close(dir);
+    return status;
+}
+
+Status run_dir_write_config(const RunDir *dir, const char *yaml, size_t size)
+{
+    return file_write_atomic(dir->config, yaml, size);
+}
+
+void run_dir_close(RunDir *dir)
+{
+    if (dir->lock >= 0) close(dir->lock);
+    dir->lock = -1;
+}

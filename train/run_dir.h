@@ -1,0 +1,33 @@
+/* The folder of a run:
+ *
+ *   RUN/config.yaml        the full effective config
+ *   RUN/metrics.jsonl      one object a step
+ *   RUN/checkpoints/       step-NNNNNNN/ and latest
+ *   RUN/previews/          step-NNNNNNN.png
+ *   RUN/lock               held by the one trainer that writes here */
+#ifndef TRAIN_RUN_DIR_H
+#define TRAIN_RUN_DIR_H
+
+#include <limits.h>
+#include <stdbool.h>
+
+#include "base/status.h"
+
+typedef struct RunDir {
+    char path[PATH_MAX];
+    char config[PATH_MAX];
+    char metrics[PATH_MAX];
+    char checkpoints[PATH_MAX];
+    char previews[PATH_MAX];
+    int lock; /* file descriptor; -1 where not held */
+} RunDir;
+
+/* The names only; touches nothing. */
+Status run_dir_name(const char *path, RunDir *out);
+/* Makes the folders and takes the lock. `resume` false: refuses a folder that already holds a run. One process (rank 0)
+ * does this. */
+Status run_dir_open(RunDir *dir, bool resume);
+Status run_dir_write_config(const RunDir *dir, const char *yaml, size_t size);
+void run_dir_close(RunDir *dir);
+
+#endif
