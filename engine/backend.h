@@ -60,7 +60,6 @@ struct Backend {
      * `vasily bench step` holds a training step against. NULL: not measurable. ERR_UNSUPPORTED without such arithmetic. */
     Status (*matmul_peak)(Backend *backend, Dtype dtype, double *flops_per_second);
     void (*describe)(const Backend *backend, char *out, size_t capacity); /* what backend_describe prints */
-    void (*describe)(const Backend *backend, char *out, size_t capacity); /* one line; see backend_describe */
     void (*close)(Backend *backend);
 };
 
