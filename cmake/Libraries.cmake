@@ -17,3 +17,7 @@ pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 # oneDNN ships a CMake package; its C API differs between versions 2 and 3 (engine/cpu/onednn2.c, onednn3.c).
 find_package(dnnl REQUIRED CONFIG)
 string(REGEX MATCH "^[0-9]+" DNNL_MAJOR "${dnnl_VERSION}")
+
+# For the makers of shards in tools/ only.
+pkg_check_modules(HARFBUZZ REQUIRED IMPORTED_TARGET harfbuzz)
+pkg_check_modules(EXPAT REQUIRED IMPORTED_TARGET expat)
