@@ -1,0 +1,57 @@
+#include <inttypes.h>
+
+#include "engine/op_build.h"
+
+TensorId op_embedding(Graph *g, TensorId ids, TensorId table, TensorId positions, Dtype dtype)
+{
+    static const char name[] = "op_embedding";
+    const Operand oids = operand_read(g, name, "ids", ids, OPERAND_I32);
+    const Operand otable = operand_read(g, name, "table", table, OPERAND_F32);
+    const Operand opositions = operand_read_optional(g, name, "positions", positions, OPERAND_F32);
+    operand_want_dims(g, &oids, 2, 2);
+    operand_want_dims(g, &otable, 2, 2);
+    operand_want_dims(g, &opositions, 2, 2);
+    if (!graph_ok(g)) return TENSOR_NONE;
+    const int64_t n = oids.shape.dim[0], t = oids.shape.dim[1], d = otable.shape.dim[1];
+    if (opositions.present) {
+        operand_want_shape(g, &opositions, SHAPE2(opositions.shape.dim[0], d));
+        if (graph_ok(g) && opositions.shape.dim[0] < t) {
+            graph_fail(g, ERR_INTERNAL, "%s: %" PRId64 " tokens, but '%s' has %" PRId64 " positions", name, t,
+                       graph_tensor(g, positions)->name, opositions.shape.dim[0]);
+        }
+    }
+    if (graph_ok(g) && dtype != DTYPE_F32 && dtype != DTYPE_BF16) {
+        graph_fail(g, ERR_INTERNAL, "%s: output in %s; only f32 and bf16 are", name, dtype_name(dtype));
+    }
+    if (!graph_ok(g)) return TENSOR_NONE;
+    Op op = op_make(OP_EMBEDDING);
+    op.in_count = 3;
+    op.in[0] = ids, op.in[1] = table, op.in[2] = positions;
+    return op_append(g, &op, dtype, SHAPE3(n, t, d));
+}
+
+TensorId op_masked_mean(Graph *g, TensorId x, TensorId mask)
+{
+    static const char name[] = "op_masked_mean";
+    const Operand ox = operand_read(g, name, "x", x, OPERAND_ACTIVATION);
+    const Operand omask = operand_read(g, name, "mask", mask, OPERAND_I32);
+    operand_want_dims(g, &ox, 3, 3);
+    if (!graph_ok(g)) return TENSOR_NONE;
+    operand_want_shape(g, &omask, SHAPE2(ox.shape.dim[0], ox.shape.dim[1]));
+    Op op = op_make(OP_MASKED_MEAN);
+    op.in_count = 2;
+    op.in[0] = x, op.in[1] = mask;
+    return op_append(g, &op, ox.dtype, SHAPE2(ox.shape.dim[0], ox.shape.dim[2]));
+}
+
+static OpCost embedding_cost(const Graph *g, const Op *op)
+{
+    /* Only the rows that the ids name are read. */
+    const Tensor *y = graph_tensor(g, op->out[0]);
+    const double elements = (double)shape_count(&y->shape);
+    const double sources = op->in[2] == TENSOR_NONE ? 1 : 2;
+    return (OpCost){0, elements * ((double)dtype_size(y->dtype) + 4 * sources) + 4 * (double)shape_rows(&y->shape)};
+}
+
+const OpInfo op_info_EMBEDDING = {"embedding", NULL, embedding_cost};
+const OpInfo op_info_MASKED_MEAN = {"masked_mean", NULL, op_cost_elementwise};
