@@ -8,6 +8,10 @@
 
 #include "base/status.h"
 
+/* Records what the operating system said (an errno value) about `action` on `path`, with a remedy where one is known:
+ * "PATH: cannot ACTION: no space left on the disk; ...". Returns ERR_IO, or ERR_MEMORY for ENOMEM. */
+Status file_system_error(int error, const char *action, const char *path);
+
 /* Reads a whole file of at most `limit` bytes; *data is NUL-terminated past *size; the caller frees it. */
 Status file_read(const char *path, size_t limit, char **data, size_t *size);
 

@@ -32,6 +32,8 @@ typedef struct JsonValue JsonValue; /* a node; NULL means absent and is accepted
 Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out);
 void json_free(JsonDoc *doc);
 const JsonValue *json_root(const JsonDoc *doc);
+/* True when some object has a key twice (of which the last is kept). */
+bool json_has_duplicate_keys(const JsonDoc *doc);
 const JsonValue *json_get(const JsonValue *object, const char *key);     /* NULL when absent or not an object */
 size_t json_count(const JsonValue *array_or_object);
 const JsonValue *json_item(const JsonValue *array, size_t i);
@@ -40,9 +42,12 @@ bool json_is_null(const JsonValue *v);   /* absent or null */
 bool json_is_string(const JsonValue *v);
 bool json_is_number(const JsonValue *v);
 bool json_is_object(const JsonValue *v);
-const char *json_text(const JsonValue *v, size_t *size);  /* NULL when not a string */
+const char *json_text(const JsonValue *v, size_t *size);  /* NULL when not a string; \u0000 may be inside */
 bool json_number(const JsonValue *v, double *out);        /* false when not a number or a numeric string */
-bool json_integer(const JsonValue *v, int64_t *out);      /* false when not a whole number in range */
+bool json_integer(const JsonValue *v, int64_t *out);      /* false when not a whole number in range; 3.0 is one */
+
+/* The shortest decimal text that reads back as exactly `value`, always with a point or an exponent. */
+void float_format(double value, char out[40]);
 
 /* True when the bytes are valid UTF-8 (no surrogates, no overlongs, no NUL). */
 bool utf8_valid(const char *text, size_t size);

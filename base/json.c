@@ -1,0 +1,289 @@
+/* Reading JSON through json-c's strict tokener. JsonValue is json-c's node under another name; what json-c does not
+ * refuse or lose is handled here: trailing text, NUL bytes, members by position, keys that occur twice. */
+#include "base/json.h"
+
+#include <json-c/json.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_DEPTH 32
+
+struct JsonDoc {
+    struct json_object *root; /* NULL for the document `null` */
+    bool duplicate_keys;
+};
+
+/* Members of an object in file order: json-c offers a linked list only. Hangs on the object as its user data. */
+typedef struct Members {
+    size_t count;
+    struct lh_entry *items[];
+} Members;
+
+static struct json_object *node_of(const JsonValue *value)
+{
+    return (struct json_object *)(uintptr_t)value;
+}
+
+static const JsonValue *value_of(struct json_object *node)
+{
+    return (const JsonValue *)node;
+}
+
+bool utf8_valid(const char *text, size_t size)
+{
+    const unsigned char *s = (const unsigned char *)text, *end = s + size;
+    while (s < end) {
+        unsigned char c = *s++;
+        int more;
+        unsigned char low = 0x80, high = 0xbf; /* bounds of the second byte: no overlongs, surrogates, or > 10FFFF */
+        if (c == 0) return false;
+        if (c < 0x80) continue;
+        if (c >= 0xc2 && c <= 0xdf)
+            more = 1;
+        else if (c >= 0xe0 && c <= 0xef) {
+            more = 2;
+            if (c == 0xe0) low = 0xa0;
+            if (c == 0xed) high = 0x9f;
+        } else if (c >= 0xf0 && c <= 0xf4) {
+            more = 3;
+            if (c == 0xf0) low = 0x90;
+            if (c == 0xf4) high = 0x8f;
+        } else
+            return false;
+        if (end - s < more || *s < low || *s > high) return false;
+        for (int i = 1; i < more; i++) {
+            if ((s[i] & 0xc0) != 0x80) return false;
+        }
+        s += more;
+    }
+    return true;
+}
+
+static void free_members(struct json_object *node, void *userdata)
+{
+    free(userdata);
+}
+
+/* Indexes every object below `node` and counts the members, and reports nodes that nest deeper than we allow. */
+static Status index_tree(struct json_object *node, int depth, size_t *member_count)
+{
+    Status status = STATUS_OK;
+    if (depth > MAX_DEPTH) FAIL(ERR_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
+    if (json_object_is_type(node, json_type_array)) {
+        size_t count = json_object_array_length(node);
+        for (size_t i = 0; i < count; i++) TRY(index_tree(json_object_array_get_idx(node, i), depth + 1, member_count));
+    } else if (json_object_is_type(node, json_type_object)) {
+        struct lh_table *table = json_object_get_object(node);
+        size_t count = (size_t)lh_table_length(table);
+        Members *members = mem_alloc_array(1, sizeof *members + count * sizeof members->items[0]);
+        if (!members) TRY(ERR_MEMORY);
+        json_object_set_userdata(node, members, free_members);
+        for (struct lh_entry *entry = lh_table_head(table); entry; entry = lh_entry_next(entry)) {
+            members->items[members->count++] = entry;
+            TRY(index_tree((struct json_object *)lh_entry_v(entry), depth + 1, member_count));
+        }
+        *member_count += count;
+    }
+fail:
+    return status;
+}
+
+/* Colons outside strings: in valid JSON, how many members were written. */
+static size_t count_colons(const char *text, size_t size)
+{
+    size_t count = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < size; i++) {
+        if (in_string) {
+            if (text[i] == '\\')
+                i++;
+            else if (text[i] == '"')
+                in_string = false;
+        } else if (text[i] == '"')
+            in_string = true;
+        else if (text[i] == ':')
+            count++;
+    }
+    return count;
+}
+
+static bool is_space(char c)
+{
+    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
+Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
+{
+    Status status = STATUS_OK;
+    struct json_tokener *tokener = NULL;
+    JsonDoc *doc = NULL;
+    *out = NULL;
+    if (size > limit) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %zu are read", size, limit);
+    if (size > INT32_MAX - 1) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %d are read", size, INT32_MAX - 1);
+    if (!utf8_valid(text, size)) FAIL(ERR_FORMAT, "JSON is not valid UTF-8");
+    while (size > 0 && is_space(text[size - 1])) size--;
+    if (size == 0) FAIL(ERR_FORMAT, "JSON is empty");
+
+    doc = mem_alloc_array(1, sizeof *doc);
+    if (!doc) TRY(ERR_MEMORY);
+    tokener = json_tokener_new_ex(MAX_DEPTH + 1);
+    if (!tokener) FAIL(ERR_MEMORY, "out of memory while reading JSON");
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    doc->root = json_tokener_parse_ex(tokener, text, (int)size);
+    enum json_tokener_error error = json_tokener_get_error(tokener);
+    if (error == json_tokener_continue) {
+        /* A bare number or word at the top ends only where the text ends: a space tells the tokener so. */
+        doc->root = json_tokener_parse_ex(tokener, " ", 1);
+        error = json_tokener_get_error(tokener);
+        if (error == json_tokener_continue) FAIL(ERR_FORMAT, "JSON ends in the middle, after %zu bytes", size);
+    } else if (error == json_tokener_success && json_tokener_get_parse_end(tokener) < size)
+        FAIL(ERR_FORMAT, "JSON is followed by other text at byte %zu", json_tokener_get_parse_end(tokener));
+    if (error == json_tokener_error_depth) FAIL(ERR_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
+    if (error != json_tokener_success)
+        FAIL(ERR_FORMAT, "JSON is wrong at byte %zu: %s", json_tokener_get_parse_end(tokener),
+             json_tokener_error_desc(error));
+
+    size_t members = 0;
+    TRY(index_tree(doc->root, 0, &members));
+    doc->duplicate_keys = members < count_colons(text, size);
+    json_tokener_free(tokener);
+    *out = doc;
+    return STATUS_OK;
+fail:
+    json_tokener_free(tokener);
+    json_free(doc);
+    return status;
+}
+
+void json_free(JsonDoc *doc)
+{
+    if (!doc) return;
+    json_object_put(doc->root);
+    free(doc);
+}
+
+const JsonValue *json_root(const JsonDoc *doc)
+{
+    return value_of(doc->root);
+}
+
+bool json_has_duplicate_keys(const JsonDoc *doc)
+{
+    return doc->duplicate_keys;
+}
+
+bool json_is_null(const JsonValue *v)
+{
+    return v == NULL; /* json-c's null is NULL too */
+}
+
+bool json_is_string(const JsonValue *v)
+{
+    return json_object_is_type(node_of(v), json_type_string);
+}
+
+bool json_is_number(const JsonValue *v)
+{
+    return json_object_is_type(node_of(v), json_type_int) || json_object_is_type(node_of(v), json_type_double);
+}
+
+bool json_is_object(const JsonValue *v)
+{
+    return v && json_object_is_type(node_of(v), json_type_object);
+}
+
+static bool is_array(const JsonValue *v)
+{
+    return v && json_object_is_type(node_of(v), json_type_array);
+}
+
+const JsonValue *json_get(const JsonValue *object, const char *key)
+{
+    struct json_object *found = NULL;
+    if (!json_is_object(object) || !json_object_object_get_ex(node_of(object), key, &found)) return NULL;
+    return value_of(found);
+}
+
+size_t json_count(const JsonValue *array_or_object)
+{
+    if (is_array(array_or_object)) return json_object_array_length(node_of(array_or_object));
+    if (json_is_object(array_or_object)) return (size_t)json_object_object_length(node_of(array_or_object));
+    return 0;
+}
+
+const JsonValue *json_item(const JsonValue *array, size_t i)
+{
+    if (!is_array(array) || i >= json_object_array_length(node_of(array))) return NULL;
+    return value_of(json_object_array_get_idx(node_of(array), i));
+}
+
+const JsonValue *json_member(const JsonValue *object, size_t i, const char **key)
+{
+    if (key) *key = NULL;
+    if (!json_is_object(object)) return NULL;
+    const Members *members = json_object_get_userdata(node_of(object));
+    if (!members || i >= members->count) return NULL;
+    if (key) *key = (const char *)lh_entry_k(members->items[i]);
+    return value_of((struct json_object *)lh_entry_v(members->items[i]));
+}
+
+const char *json_text(const JsonValue *v, size_t *size)
+{
+    if (size) *size = 0;
+    if (!v || !json_is_string(v)) return NULL;
+    if (size) *size = (size_t)json_object_get_string_len(node_of(v));
+    return json_object_get_string(node_of(v));
+}
+
+/* A decimal number and nothing else; strtod alone would take "0x1p3", "nan", and leading blanks. */
+static bool parse_decimal(const char *text, size_t size, double *out)
+{
+    if (size == 0 || size > 64 || strspn(text, "+-.0123456789eE") != size) return false;
+    char *end;
+    double value = strtod(text, &end);
+    if (end != text + size) return false;
+    *out = value;
+    return true;
+}
+
+bool json_number(const JsonValue *v, double *out)
+{
+    if (!v) return false;
+    struct json_object *node = node_of(v);
+    switch (json_object_get_type(node)) {
+    case json_type_double:
+        *out = json_object_get_double(node);
+        return true;
+    case json_type_int: {
+        int64_t whole = json_object_get_int64(node);
+        /* Numbers above int64 are kept as uint64. */
+        *out = whole == INT64_MAX ? (double)json_object_get_uint64(node) : (double)whole;
+        return true;
+    }
+    case json_type_string:
+        return parse_decimal(json_object_get_string(node), (size_t)json_object_get_string_len(node), out);
+    default:
+        return false;
+    }
+}
+
+bool json_integer(const JsonValue *v, int64_t *out)
+{
+    if (!v) return false;
+    struct json_object *node = node_of(v);
+    if (json_object_is_type(node, json_type_int)) {
+        int64_t whole = json_object_get_int64(node);
+        /* json-c clamps what is out of range to the ends of int64 without saying so. */
+        if (whole == INT64_MIN || (whole == INT64_MAX && json_object_get_uint64(node) != INT64_MAX)) return false;
+        *out = whole;
+        return true;
+    }
+    if (json_object_is_type(node, json_type_double)) {
+        double value = json_object_get_double(node);
+        if (!(value >= -0x1p53 && value <= 0x1p53) || value != floor(value)) return false;
+        *out = (int64_t)value;
+        return true;
+    }
+    return false;
+}
