@@ -1,8 +1,14 @@
-/* Reading JSON through json-c's strict tokener. JsonValue is json-c's node under another name; what json-c does not
- * refuse or lose is handled here: trailing text, NUL bytes, members by position, keys that occur twice. */
+/* Reading JSON through json-c's strict tokener. JsonValue is json-c's node under another name; what json-c lets
+ * pass or loses is handled here: trailing text, NUL bytes, members by position, keys that occur twice. */
 #include "base/json.h"
 
+/* json-c names two types as our writer names two functions. */
+#define json_object json_c_object
+#define json_bool json_c_bool
 #include <json-c/json.h>
+#undef json_object
+#undef json_bool
+
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,7 +16,7 @@
 #define MAX_DEPTH 32
 
 struct JsonDoc {
-    struct json_object *root; /* NULL for the document `null` */
+    struct json_c_object *root; /* NULL for the document `null` */
     bool duplicate_keys;
 };
 
@@ -20,12 +26,12 @@ typedef struct Members {
     struct lh_entry *items[];
 } Members;
 
-static struct json_object *node_of(const JsonValue *value)
+static struct json_c_object *node_of(const JsonValue *value)
 {
-    return (struct json_object *)(uintptr_t)value;
+    return (struct json_c_object *)(uintptr_t)value;
 }
 
-static const JsonValue *value_of(struct json_object *node)
+static const JsonValue *value_of(struct json_c_object *node)
 {
     return (const JsonValue *)node;
 }
@@ -60,13 +66,13 @@ bool utf8_valid(const char *text, size_t size)
     return true;
 }
 
-static void free_members(struct json_object *node, void *userdata)
+static void free_members(struct json_c_object *node, void *userdata)
 {
     free(userdata);
 }
 
 /* Indexes every object below `node` and counts the members, and reports nodes that nest deeper than we allow. */
-static Status index_tree(struct json_object *node, int depth, size_t *member_count)
+static Status index_tree(struct json_c_object *node, int depth, size_t *member_count)
 {
     Status status = STATUS_OK;
     if (depth > MAX_DEPTH) FAIL(ERR_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
@@ -81,7 +87,7 @@ static Status index_tree(struct json_object *node, int depth, size_t *member_cou
         json_object_set_userdata(node, members, free_members);
         for (struct lh_entry *entry = lh_table_head(table); entry; entry = lh_entry_next(entry)) {
             members->items[members->count++] = entry;
-            TRY(index_tree((struct json_object *)lh_entry_v(entry), depth + 1, member_count));
+            TRY(index_tree((struct json_c_object *)lh_entry_v(entry), depth + 1, member_count));
         }
         *member_count += count;
     }
@@ -200,7 +206,7 @@ static bool is_array(const JsonValue *v)
 
 const JsonValue *json_get(const JsonValue *object, const char *key)
 {
-    struct json_object *found = NULL;
+    struct json_c_object *found = NULL;
     if (!json_is_object(object) || !json_object_object_get_ex(node_of(object), key, &found)) return NULL;
     return value_of(found);
 }
@@ -225,7 +231,7 @@ const JsonValue *json_member(const JsonValue *object, size_t i, const char **key
     const Members *members = json_object_get_userdata(node_of(object));
     if (!members || i >= members->count) return NULL;
     if (key) *key = (const char *)lh_entry_k(members->items[i]);
-    return value_of((struct json_object *)lh_entry_v(members->items[i]));
+    return value_of((struct json_c_object *)lh_entry_v(members->items[i]));
 }
 
 const char *json_text(const JsonValue *v, size_t *size)
@@ -250,7 +256,7 @@ static bool parse_decimal(const char *text, size_t size, double *out)
 bool json_number(const JsonValue *v, double *out)
 {
     if (!v) return false;
-    struct json_object *node = node_of(v);
+    struct json_c_object *node = node_of(v);
     switch (json_object_get_type(node)) {
     case json_type_double:
         *out = json_object_get_double(node);
@@ -271,7 +277,7 @@ bool json_number(const JsonValue *v, double *out)
 bool json_integer(const JsonValue *v, int64_t *out)
 {
     if (!v) return false;
-    struct json_object *node = node_of(v);
+    struct json_c_object *node = node_of(v);
     if (json_object_is_type(node, json_type_int)) {
         int64_t whole = json_object_get_int64(node);
         /* json-c clamps what is out of range to the ends of int64 without saying so. */
