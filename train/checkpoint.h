@@ -1,0 +1,73 @@
+/* Checkpoints: RUN/checkpoints/step-NNNNNNN/, a folder that is either whole or absent.
+ *
+ *   weights.h5, ema.h5, adam_m.h5, adam_v.h5   fp32, one dataset a parameter, under the names and in the layout of the
+ *                                              published weight files (convolutions O,C,KH,KW)
+ *   state.json      step, counters, seed, where the data stands, the whole config, and what it was computed on
+ *   manifest.json   size and XXH3-128 of each of the above
+ *
+ * Saving: everything is written into step-NNNNNNN.tmp, closed and synced, then the manifest, then the folder is renamed
+ * and its parent synced, then `latest` (a link) is moved, and only then are old checkpoints removed. So at every moment
+ * the newest whole checkpoint is found. Loading checks sizes and hashes before any file is interpreted.
+ *
+ * Nothing in a checkpoint depends on the number of ranks. Only rank 0 touches files; see each function for what is
+ * collective. */
+#ifndef TRAIN_CHECKPOINT_H
+#define TRAIN_CHECKPOINT_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "data/cursor.h"
+#include "engine/comm.h"
+#include "engine/params.h"
+#include "optim/optimizer.h"
+
+#define CHECKPOINT_FORMAT 1
+
+/* What state.json says. */
+typedef struct CheckpointState {
+    int64_t step;        /* steps done */
+    int64_t samples;     /* seen since the start of the run */
+    int64_t total_steps; /* of the schedule, frozen when the run began */
+    int64_t seed;
+    OptimizerState optimizer;
+    int64_t world, threads; /* that wrote it */
+    char *backend;          /* one line: processor, instruction set, versions */
+    char *config;           /* YAML, every key */
+    Cursor *cursor;         /* NULL where none was saved */
+} CheckpointState;
+void checkpoint_state_free(CheckpointState *state);
+
+/* Saves. One process (rank 0) does this. On failure the temporary folder is gone, older checkpoints are as they were,
+ * and the message says so. */
+Status checkpoint_save(const char *folder, const CheckpointState *state, const ParamStore *store, Optimizer *optimizer,
+                       int64_t keep);
+
+/* The checkpoint meant by `path`: itself, or the newest good one of a run's folder or of its checkpoints folder; bad
+ * ones are named in the log and passed over. ERR_IO when there is none; *found false (and STATUS_OK) for `optional`. */
+Status checkpoint_find(const char *path, bool optional, char out[PATH_MAX], bool *found);
+Status checkpoint_verify(const char *path); /* ERR_FORMAT names the file that is missing, short or changed */
+Status checkpoint_read_state(const char *path, CheckpointState *out);
+
+/* One flat buffer of trainable parameters: "weights", "ema", "adam_m" or "adam_v". Checks names and shapes. */
+Status checkpoint_read_params(const char *path, const char *what, const ParamTable *table, float *flat);
+bool checkpoint_has(const char *path, const char *what);
+
+/* Weights, moments, EMA and counters of every rank from `path`, which only rank 0 reads. Collective. */
+Status checkpoint_load(const char *path, const CheckpointState *state, Comm *comm, ParamStore *store,
+                       Optimizer *optimizer);
+
+/* Renames checkpoints after `step`, left over from a branch of the run that is given up, to step-NNNNNNN.set-aside, and
+ * removes unfinished ones. Rank 0. */
+Status checkpoint_set_aside_after(const char *folder, int64_t step);
+
+/* state.json, in checkpoint_state.c. */
+Status checkpoint_format_state(const CheckpointState *state, StrBuf *out);
+Status checkpoint_parse_state(const char *path, const char *text, size_t size, CheckpointState *out);
+
+/* manifest.json, in checkpoint_manifest.c. */
+Status manifest_write(const char *folder, int64_t step, const char *const *names, size_t count);
+Status manifest_verify(const char *folder);
+
+#endif

@@ -1,0 +1,108 @@
+/* state.json: everything of a checkpoint that is not an array of weights. */
+#include "train/checkpoint.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/json.h"
+
+enum { STATE_LIMIT = 256 << 20 };
+
+void checkpoint_state_free(CheckpointState *state)
+{
+    free(state->backend);
+    free(state->config);
+    cursor_free(state->cursor);
+    memset(state, 0, sizeof *state);
+}
+
+Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    StrBuf cursor = {0};
+    JsonWriter w;
+    if (state->cursor) TRY(cursor_save(state->cursor, &cursor));
+    json_begin(&w, out);
+    json_object(&w, NULL);
+    json_int(&w, "format", CHECKPOINT_FORMAT);
+    json_int(&w, "step", state->step);
+    json_int(&w, "samples", state->samples);
+    json_int(&w, "total_steps", state->total_steps);
+    json_int(&w, "seed", state->seed);
+    json_int(&w, "adam_t", state->optimizer.t);
+    json_int(&w, "skipped_steps", state->optimizer.skipped);
+    json_int(&w, "world", state->world);
+    json_int(&w, "threads", state->threads);
+    json_string(&w, "backend", state->backend);
+    if (state->cursor) json_string(&w, "cursor", cursor.data);
+    json_string(&w, "config", state->config);
+    json_end_object(&w);
+    TRY(strbuf_append(out, "\n", 1));
+fail:
+    strbuf_free(&cursor);
+    return status;
+}
+
+static Status read_integer(const char *path, const JsonValue *root, const char *key, int64_t min, int64_t *out)
+{
+    Status status = STATUS_OK;
+    if (!json_integer(json_get(root, key), out) || *out < min)
+        FAIL(ERR_FORMAT, "%s: \"%s\" is not a whole number of at least %lld", path, key, (long long)min);
+fail:
+    return status;
+}
+
+static Status read_text(const char *path, const JsonValue *root, const char *key, char **out)
+{
+    Status status = STATUS_OK;
+    size_t size;
+    const char *text = json_text(json_get(root, key), &size);
+    if (!text) FAIL(ERR_FORMAT, "%s: \"%s\" is not a text", path, key);
+    *out = strdup(text);
+    if (!*out) FAIL(ERR_MEMORY, "out of memory");
+fail:
+    return status;
+}
+
+Status checkpoint_parse_state(const char *path, const char *text, size_t size, CheckpointState *out)
+{
+    Status status = STATUS_OK;
+    JsonDoc *doc = NULL;
+    int64_t format;
+    memset(out, 0, sizeof *out);
+    Status parsed = json_parse(text, size, STATE_LIMIT, &doc);
+    if (parsed) {
+        status_prefix("%s: ", path);
+        TRY(parsed);
+    }
+    const JsonValue *root = json_root(doc);
+    TRY(read_integer(path, root, "format", 1, &format));
+    if (format > CHECKPOINT_FORMAT)
+        FAIL(ERR_UNSUPPORTED, "%s: format %lld, this program reads up to %d; use a newer one", path, (long long)format,
+             CHECKPOINT_FORMAT);
+    TRY(read_integer(path, root, "step", 0, &out->step));
+    TRY(read_integer(path, root, "samples", 0, &out->samples));
+    TRY(read_integer(path, root, "total_steps", 1, &out->total_steps));
+    TRY(read_integer(path, root, "seed", 0, &out->seed));
+    TRY(read_integer(path, root, "adam_t", 0, &out->optimizer.t));
+    TRY(read_integer(path, root, "skipped_steps", 0, &out->optimizer.skipped));
+    TRY(read_integer(path, root, "world", 1, &out->world));
+    TRY(read_integer(path, root, "threads", 1, &out->threads));
+    TRY(read_text(path, root, "backend", &out->backend));
+    TRY(read_text(path, root, "config", &out->config));
+    size_t cursor_size;
+    const char *cursor = json_text(json_get(root, "cursor"), &cursor_size);
+    if (cursor) {
+        Status loaded = cursor_load(cursor, cursor_size, &out->cursor);
+        if (loaded) {
+            status_prefix("%s: cursor: ", path);
+            TRY(loaded);
+        }
+    }
+    json_free(doc);
+    return STATUS_OK;
+fail:
+    json_free(doc);
+    checkpoint_state_free(out);
+    return status;
+}

@@ -1,0 +1,96 @@
+#include "train/network.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/hash.h"
+#include "base/log.h"
+
+/* The processors this process may use, divided by the ranks of this machine that may use the same ones: a launcher that
+ * binds has divided already. */
+static Status share_of_processors(Comm *comm, int32_t *threads)
+{
+    Status status = STATUS_OK;
+    int64_t *masks = NULL;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    int processors = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    int sharing = 1;
+    if (comm && comm_world(comm) > 1) {
+        int64_t mask = (int64_t)hash_memory(&set, sizeof set).low;
+        masks = mem_alloc_array((size_t)comm_world(comm), sizeof *masks);
+        if (!masks) FAIL(ERR_MEMORY, "out of memory");
+        TRY(comm_all_gather(comm, &mask, sizeof mask, masks));
+        int same = 0;
+        for (int r = 0; r < comm_world(comm); r++) same += masks[r] == mask;
+        sharing = same < comm_local_world(comm) ? same : comm_local_world(comm);
+    }
+    *threads = processors > sharing ? processors / sharing : 1;
+fail:
+    free(masks);
+    return status;
+}
+
+Status network_open_backend(const RunConfig *run, Comm *comm, Backend **out)
+{
+    Status status = STATUS_OK;
+    BackendOptions options = {.threads = (int32_t)run->device.threads};
+    if (!options.threads) TRY(share_of_processors(comm, &options.threads));
+    TRY(backend_open(device_word(&run->device), &options, out));
+fail:
+    return status;
+}
+
+Status network_plan(const RunConfig *run, Backend *backend, Network *out)
+{
+    Status status = STATUS_OK;
+    memset(out, 0, sizeof *out);
+    out->backend = backend;
+    out->micro_batch = run->train.micro_batch;
+    out->compute = model_compute_dtype(&run->model, backend);
+    TRY(param_table_create(&out->params));
+    TRY(diffusion_create(&run->diffusion, &out->diffusion));
+    TRY(training_graph_create(out->params,
+                              &(TrainingGraphOptions){
+                                  .model = &run->model,
+                                  .diffusion = out->diffusion,
+                                  .resolution = run->train.resolution,
+                                  .batch = run->train.micro_batch,
+                                  .seed = (uint64_t)run->seed,
+                                  .loss_scale = (float)(1.0 / (double)run->train.global_batch),
+                                  .backward = true,
+                                  .recompute = run->train.recompute,
+                                  .compute = out->compute,
+                              },
+                              &out->training));
+    TRY(plan_create(out->training.graph, backend,
+                    &(PlanOptions){.reuse = run->train.plan_reuse, .bucket_bytes = run->train.bucket_bytes},
+                    &out->plan));
+    return STATUS_OK;
+fail:
+    network_free(out);
+    return status;
+}
+
+Status network_start(Network *network, const RunConfig *run)
+{
+    Status status = STATUS_OK;
+    TRY(param_store_create(network->params, true, &network->store));
+    param_store_init(&network->store, (uint64_t)run->seed);
+    TRY(executor_create(network->plan, &network->store, &network->executor));
+fail:
+    return status;
+}
+
+void network_free(Network *network)
+{
+    executor_free(network->executor);
+    param_store_free(&network->store);
+    plan_free(network->plan);
+    training_graph_free(&network->training);
+    diffusion_free(network->diffusion);
+    param_table_free(network->params);
+    memset(network, 0, sizeof *network);
+}

@@ -1,0 +1,34 @@
+/* What a step of training computes with: backend, parameters, training graph, plan, and, once started, buffers and an
+ * executor. `vasily plan` stops before the buffers; `vasily train` and `vasily bench` go on. */
+#ifndef TRAIN_NETWORK_H
+#define TRAIN_NETWORK_H
+
+#include "engine/comm.h"
+#include "engine/executor.h"
+#include "model/training_graph.h"
+#include "train/run_config.h"
+
+typedef struct Network {
+    Backend *backend;
+    ParamTable *params;
+    Diffusion *diffusion;
+    TrainingGraph training; /* of one micro-batch */
+    Plan *plan;
+    Dtype compute;
+    int64_t micro_batch;
+    ParamStore store;   /* started only */
+    Executor *executor; /* started only */
+} Network;
+
+/* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks). Allocates nothing that
+ * grows with the model. */
+Status network_plan(const RunConfig *run, Backend *backend, Network *out);
+/* Buffers with initial weights drawn from run->seed, and the executor. */
+Status network_start(Network *network, const RunConfig *run);
+/* Everything but the backend, which is the caller's. */
+void network_free(Network *network);
+
+/* The device of the config with its share of this machine's processors. `comm` NULL: alone. Collective. */
+Status network_open_backend(const RunConfig *run, Comm *comm, Backend **out);
+
+#endif

@@ -1,0 +1,204 @@
+#include "train/run_config.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+
+static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
+const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", NULL};
+
+#define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
+#define AT(type, name) offsetof(type, name)
+
+static const ConfigField RUN_FIELDS[] = {
+    {"dir", CONFIG_STRING, AT(RunSection, dir), "run", 0, 0, NULL, NULL,
+     "folder of the run: config, metrics, checkpoints, previews"},
+};
+static const ConfigSchema RUN_SCHEMA = {"run", RUN_FIELDS, FIELD_COUNT(RUN_FIELDS), sizeof(RunSection)};
+
+static const ConfigField TRAIN_FIELDS[] = {
+    {"steps", CONFIG_INT, AT(TrainConfig, steps), "500000", 1, 1e12, NULL, NULL,
+     "optimizer steps after which training is done"},
+    {"global_batch", CONFIG_INT, AT(TrainConfig, global_batch), "48", 1, 1 << 24, NULL, NULL,
+     "samples of one optimizer step, all ranks together"},
+    {"micro_batch", CONFIG_INT, AT(TrainConfig, micro_batch), "0", 0, 1 << 20, NULL, NULL,
+     "samples of one forward and backward pass on one rank; 0: global_batch / ranks"},
+    {"resolution", CONFIG_INT, AT(TrainConfig, resolution), "256", 1, 8192, NULL, NULL, "pixels a side"},
+    {"recompute", CONFIG_BOOL, AT(TrainConfig, recompute), "false", 0, 0, NULL, NULL,
+     "compute activations again in backward instead of keeping them: less memory, about a third more work"},
+    {"plan_reuse", CONFIG_BOOL, AT(TrainConfig, plan_reuse), "true", 0, 0, NULL, NULL,
+     "let tensors share memory over time; off gives the same bits with more memory"},
+    {"bucket_bytes", CONFIG_INT, AT(TrainConfig, bucket_bytes), "8Mi", 1 << 12, (double)(1ll << 40), NULL, NULL,
+     "gradients that are summed over the ranks at once, bytes"},
+    {"log_every", CONFIG_INT, AT(TrainConfig, log_every), "50", 1, 1e9, NULL, NULL,
+     "steps between lines in a log file (and at least every 10 s)"},
+};
+static const ConfigSchema TRAIN_SCHEMA = {"train", TRAIN_FIELDS, FIELD_COUNT(TRAIN_FIELDS), sizeof(TrainConfig)};
+
+static const ConfigField DEVICE_FIELDS[] = {
+    {"name", CONFIG_ENUM, AT(DeviceConfig, name), "auto", 0, 0, DEVICE_WORDS, NULL,
+     "what computes; auto takes the fastest there is"},
+    {"threads", CONFIG_INT, AT(DeviceConfig, threads), "0", 0, 4096, NULL, NULL,
+     "compute threads of one rank; 0: the processors it may use, shared by the ranks of one machine"},
+};
+static const ConfigSchema DEVICE_SCHEMA = {"device", DEVICE_FIELDS, FIELD_COUNT(DEVICE_FIELDS), sizeof(DeviceConfig)};
+
+static const ConfigField CHECKPOINT_FIELDS[] = {
+    {"every", CONFIG_INT, AT(CheckpointConfig, every), "1000", 0, 1e12, NULL, NULL,
+     "steps between checkpoints; 0: only at the end and on a signal"},
+    {"keep", CONFIG_INT, AT(CheckpointConfig, keep), "3", 1, 1e6, NULL, NULL, "newest checkpoints that are kept"},
+};
+static const ConfigSchema CHECKPOINT_SCHEMA = {"checkpoint", CHECKPOINT_FIELDS, FIELD_COUNT(CHECKPOINT_FIELDS),
+                                               sizeof(CheckpointConfig)};
+
+static const ConfigField PREVIEW_FIELDS[] = {
+    {"every", CONFIG_INT, AT(PreviewConfig, every), "1000", 0, 1e12, NULL, NULL,
+     "steps between preview pictures; 0: none"},
+    {"prompts", CONFIG_STRING_LIST, AT(PreviewConfig, prompts), "[]", 0, 0, NULL, NULL,
+     "captions to draw, always from the same noise; \"de\\tKatze\" puts \"de\" under the picture"},
+    {"steps", CONFIG_INT, AT(PreviewConfig, steps), "50", 1, 1e6, NULL, NULL, "sampling steps"},
+    {"scale", CONFIG_FLOAT, AT(PreviewConfig, scale), "4", 0, 1000, NULL, NULL, "classifier-free guidance; 1: none"},
+    {"sampler", CONFIG_ENUM, AT(PreviewConfig, sampler), "ddim", 0, 0, SAMPLER_WORDS, NULL,
+     "how noise becomes a picture"},
+    {"eta", CONFIG_FLOAT, AT(PreviewConfig, eta), "0.05", 0, 1, NULL, NULL,
+     "ddim: 0 is deterministic, 1 as random as ddpm"},
+    {"threshold", CONFIG_FLOAT, AT(PreviewConfig, threshold), "99.5", 0, 100, NULL, NULL,
+     "dynamic thresholding: percentile of the predicted picture's magnitudes; 0: none"},
+    {"seed", CONFIG_INT, AT(PreviewConfig, seed), "0", 0, 9e15, NULL, NULL, "of the noise that pictures start from"},
+    {"batch", CONFIG_INT, AT(PreviewConfig, batch), "8", 1, 4096, NULL, NULL, "pictures drawn at once"},
+};
+static const ConfigSchema PREVIEW_SCHEMA = {"preview", PREVIEW_FIELDS, FIELD_COUNT(PREVIEW_FIELDS),
+                                            sizeof(PreviewConfig)};
+
+static const ConfigField FIELDS[] = {
+    {"seed", CONFIG_INT, AT(RunConfig, seed), "0", 0, 9e15, NULL, NULL, "of every random number of the run"},
+    {"run", CONFIG_SECTION, AT(RunConfig, run), NULL, 0, 0, NULL, &RUN_SCHEMA, "where the run lives"},
+    {"train", CONFIG_SECTION, AT(RunConfig, train), NULL, 0, 0, NULL, &TRAIN_SCHEMA, "steps, batch, resolution"},
+    {"device", CONFIG_SECTION, AT(RunConfig, device), NULL, 0, 0, NULL, &DEVICE_SCHEMA, "what computes"},
+    {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_SCHEMA, "when to save"},
+    {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_SCHEMA,
+     "pictures drawn while training, and the defaults of `vasily sample`"},
+    {"optim", CONFIG_SECTION, AT(RunConfig, optim), NULL, 0, 0, NULL, &OPTIM_CONFIG_SCHEMA,
+     "optimizer, schedule, clipping, moving average"},
+    {"model", CONFIG_SECTION, AT(RunConfig, model), NULL, 0, 0, NULL, &MODEL_CONFIG_SCHEMA, "the networks"},
+    {"diffusion", CONFIG_SECTION, AT(RunConfig, diffusion), NULL, 0, 0, NULL, &DIFFUSION_CONFIG_SCHEMA,
+     "the noise process"},
+    {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
+};
+const ConfigSchema RUN_CONFIG_SCHEMA = {"vasily", FIELDS, FIELD_COUNT(FIELDS), sizeof(RunConfig)};
+
+const char *device_word(const DeviceConfig *device)
+{
+    return DEVICE_WORDS[device->name];
+}
+
+int64_t run_config_total_steps(const RunConfig *run)
+{
+    return run->optim.total_steps > 0 ? run->optim.total_steps : run->train.steps;
+}
+
+Status run_config_load(const char *path, const char *text, const char *const *overrides, size_t override_count,
+                       RunConfig *out, Config **config)
+{
+    Status status = STATUS_OK;
+    *config = NULL;
+    TRY(config_load(path, text, &RUN_CONFIG_SCHEMA, overrides, override_count, out, config));
+    if (!out->run.dir[0]) TRY(config_error(*config, "run.dir", "is empty; it names the folder the run is written to"));
+    TRY(model_config_check(&out->model, *config));
+    TRY(diffusion_config_check(&out->diffusion, *config));
+    TRY(model_config_check_resolution(&out->model, *config, "train.resolution", out->train.resolution));
+    TRY(optim_config_check(&out->optim, *config, "optim"));
+    if (out->preview.steps > out->diffusion.steps)
+        TRY(config_error(*config, "preview.steps",
+                         "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",
+                         (long long)out->preview.steps, (long long)out->diffusion.steps));
+    return STATUS_OK;
+fail:
+    config_free(*config);
+    *config = NULL;
+    return status;
+}
+
+/* The multiples of `unit` around `value`, as "48 or 60". */
+static void nearest_multiples(int64_t value, int64_t unit, char *out, size_t capacity)
+{
+    int64_t below = value / unit * unit, above = below + unit;
+    if (below > 0)
+        snprintf(out, capacity, "%lld or %lld", (long long)below, (long long)above);
+    else
+        snprintf(out, capacity, "%lld", (long long)above);
+}
+
+/* The divisors of `value` next to `near`, as "6 or 8". */
+static void nearest_divisors(int64_t value, int64_t near, char *out, size_t capacity)
+{
+    int64_t below = near < value ? near : value, above = near;
+    while (below > 1 && value % below) below--;
+    while (above <= value && value % above) above++;
+    if (above <= value && above != below)
+        snprintf(out, capacity, "%lld or %lld", (long long)below, (long long)above);
+    else
+        snprintf(out, capacity, "%lld", (long long)below);
+}
+
+Status run_config_check_ranks(RunConfig *run, const Config *config, int world)
+{
+    Status status = STATUS_OK;
+    TrainConfig *train = &run->train;
+    char right[64];
+    if (train->global_batch % world) {
+        nearest_multiples(train->global_batch, world, right, sizeof right);
+        TRY(config_error(config, "train.global_batch", "%lld is not divisible by the %d ranks; %s would be",
+                         (long long)train->global_batch, world, right));
+    }
+    int64_t local = train->global_batch / world;
+    if (train->micro_batch == 0) train->micro_batch = local;
+    if (local % train->micro_batch) {
+        nearest_divisors(local, train->micro_batch, right, sizeof right);
+        TRY(config_error(
+            config, "train.micro_batch", "%lld does not divide a rank's share of the batch, %lld / %d = %lld; %s would",
+            (long long)train->micro_batch, (long long)train->global_batch, world, (long long)local, right));
+    }
+    if (run->data.lanes % world) {
+        nearest_multiples(run->data.lanes, world, right, sizeof right);
+        TRY(config_error(config, "data.lanes",
+                         "%lld is not divisible by the %d ranks; %s would be (lanes fix the order of samples: choose a "
+                         "number once that every future number of ranks divides)",
+                         (long long)run->data.lanes, world, right));
+    }
+fail:
+    return status;
+}
+
+static Status check_tokenizer(const RunConfig *run, const Config *config, const TokenizerConfig *tokenizer, int which)
+{
+    Status status = STATUS_OK;
+    char key[64];
+    if (!tokenizer->model[0]) {
+        snprintf(key, sizeof key, "data.tokenizer%d.model", which);
+        TRY(config_error(config, key, "is empty; text encoder %d needs a SentencePiece model", which));
+    }
+    if (!file_exists(tokenizer->model)) {
+        snprintf(key, sizeof key, "data.tokenizer%d.model", which);
+        TRY(config_error(config, key, "%s does not exist; it is the path of a SentencePiece model", tokenizer->model));
+    }
+    if (tokenizer->max_tokens != run->model.max_tokens) {
+        snprintf(key, sizeof key, "data.tokenizer%d.max_tokens", which);
+        TRY(config_error(config, key, "%lld differs from model.max_tokens, %lld; they are the same rows",
+                         (long long)tokenizer->max_tokens, (long long)run->model.max_tokens));
+    }
+fail:
+    return status;
+}
+
+Status run_config_check_data(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    TRY(data_config_check(config, "data", &run->data));
+    TRY(check_tokenizer(run, config, &run->data.tokenizer1, 1));
+    TRY(check_tokenizer(run, config, &run->data.tokenizer2, 2));
+fail:
+    return status;
+}

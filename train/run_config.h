@@ -1,0 +1,80 @@
+/* The whole config of a run: the sections of every room put together, and the checks that involve several of them.
+ * `vasily config` prints the schema with defaults and help. */
+#ifndef TRAIN_RUN_CONFIG_H
+#define TRAIN_RUN_CONFIG_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/config.h"
+#include "data/data_config.h"
+#include "model/model_config.h"
+#include "optim/optim_config.h"
+
+typedef struct RunSection {
+    char *dir;
+} RunSection;
+
+typedef struct TrainConfig {
+    int64_t steps;
+    int64_t global_batch; /* samples of one optimizer step, all ranks together */
+    int64_t micro_batch;  /* samples of one forward and backward on one rank; 0: global_batch / ranks */
+    int64_t resolution;   /* pixels a side */
+    bool recompute;
+    bool plan_reuse;
+    int64_t bucket_bytes;
+    int64_t log_every;
+} TrainConfig;
+
+typedef enum DeviceName { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF, DEVICE_CUDA } DeviceName;
+typedef struct DeviceConfig {
+    int32_t name;    /* DeviceName */
+    int64_t threads; /* 0: the processors this process may use, shared by the ranks of one machine */
+} DeviceConfig;
+const char *device_word(const DeviceConfig *device); /* "auto", "cpu", ... */
+
+typedef struct CheckpointConfig {
+    int64_t every; /* steps; 0: at the end only */
+    int64_t keep;
+} CheckpointConfig;
+
+typedef struct PreviewConfig {
+    int64_t every; /* steps; 0: none */
+    ConfigStrings prompts;
+    int64_t steps;
+    double scale;
+    int32_t sampler; /* SamplerKind of model/sampler.h */
+    double eta;
+    double threshold;
+    int64_t seed;
+    int64_t batch; /* pictures at once */
+} PreviewConfig;
+
+typedef struct RunConfig {
+    int64_t seed;
+    RunSection run;
+    TrainConfig train;
+    DeviceConfig device;
+    CheckpointConfig checkpoint;
+    PreviewConfig preview;
+    OptimConfig optim;
+    ModelConfig model;
+    DiffusionConfig diffusion;
+    DataConfig data;
+} RunConfig;
+
+extern const ConfigSchema RUN_CONFIG_SCHEMA;
+extern const char *const SAMPLER_WORDS[];
+
+/* Loads the file (or, with `text`, that text under the name `path`), applies the overrides and checks everything that
+ * does not depend on data or the number of ranks. */
+Status run_config_load(const char *path, const char *text, const char *const *overrides, size_t override_count,
+                       RunConfig *out, Config **config);
+/* Resolves micro_batch and checks that batch and lanes fit `world` ranks. */
+Status run_config_check_ranks(RunConfig *run, const Config *config, int world);
+/* What a command needs that reads samples: sources, tokenizers of the model's length. */
+Status run_config_check_data(const RunConfig *run, const Config *config);
+/* The steps that shape the schedule: optim.total_steps, or train.steps where that is 0. */
+int64_t run_config_total_steps(const RunConfig *run);
+
+#endif
