@@ -1,0 +1,118 @@
+#include "engine/ref/attention_head.h"
+
+/* qkv (N,T,heads,[q|k|v],d) and context (N,S,heads,[k|v],d). */
+typedef struct SelfOperands {
+    RefTensor qkv, context;
+    int64_t heads, texts; /* S */
+} SelfOperands;
+
+static HeadRow qkv_row(const Head *h, int64_t t, int64_t part)
+{
+    const SelfOperands *o = h->operands;
+    return (HeadRow){&o->qkv, (((h->n * h->queries + t) * o->heads + h->head) * 3 + part) * h->d};
+}
+
+static HeadRow context_row(const Head *h, int64_t s, int64_t part)
+{
+    const SelfOperands *o = h->operands;
+    return (HeadRow){&o->context, (((h->n * o->texts + s) * o->heads + h->head) * 2 + part) * h->d};
+}
+
+static HeadRow q_row(const Head *h, int64_t t)
+{
+    return qkv_row(h, t, 0);
+}
+
+static HeadRow k_row(const Head *h, int64_t s)
+{
+    const int64_t texts = ((const SelfOperands *)h->operands)->texts;
+    return s < texts ? context_row(h, s, 0) : qkv_row(h, s - texts, 1);
+}
+
+static HeadRow v_row(const Head *h, int64_t s)
+{
+    const int64_t texts = ((const SelfOperands *)h->operands)->texts;
+    return s < texts ? context_row(h, s, 1) : qkv_row(h, s - texts, 2);
+}
+
+static int64_t text_rows(const Graph *graph, const Op *op)
+{
+    return op->in[1] == TENSOR_NONE ? 0 : graph_tensor(graph, op->in[1])->shape.dim[1];
+}
+
+static int64_t key_rows(const Graph *graph, const Op *op)
+{
+    return graph_tensor(graph, op->in[0])->shape.dim[1] + text_rows(graph, op);
+}
+
+static SelfOperands operands(const KernelCall *call)
+{
+    return (SelfOperands){ref_in(call, 0), ref_in(call, 1), call->op->attr.attention.heads,
+                          text_rows(call->graph, call->op)};
+}
+
+static Head head(const KernelCall *call, const SelfOperands *o, int64_t n, int64_t index)
+{
+    return (Head){.n = n,
+                  .head = index,
+                  .queries = o->qkv.shape.dim[1],
+                  .keys = o->qkv.shape.dim[1] + o->texts,
+                  .d = call->op->attr.attention.head_dim,
+                  .scale = (double)call->op->attr.attention.scale,
+                  .operands = o,
+                  .q = q_row,
+                  .k = k_row,
+                  .v = v_row};
+}
+
+static Status attention_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
+{
+    out->workspace_bytes = (size_t)key_rows(graph, op) * sizeof(double);
+    return STATUS_OK;
+}
+
+static Status attention_run(const KernelCall *call)
+{
+    const SelfOperands o = operands(call);
+    const RefTensor y = ref_out(call, 0), lse = ref_out(call, 1);
+    for (int64_t n = 0; n < o.qkv.shape.dim[0]; n++) {
+        for (int64_t i = 0; i < o.heads; i++) {
+            const Head h = head(call, &o, n, i);
+            ref_head_forward(&h, o.heads, &y, &lse, call->workspace);
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status attention_grad_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
+{
+    out->workspace_bytes = ref_head_backward_bytes(key_rows(graph, op), op->attr.attention.head_dim);
+    return STATUS_OK;
+}
+
+static Status attention_grad_run(const KernelCall *call)
+{
+    const SelfOperands o = operands(call);
+    const RefTensor y = ref_in(call, 2), lse = ref_in(call, 3), dy = ref_in(call, 4);
+    const RefTensor dqkv = ref_out(call, 0), dcontext = ref_out(call, 1);
+    HeadGrad grad = {.y = &y, .lse = &lse, .dy = &dy, .heads = o.heads, .dq = &dqkv, .dq_row = q_row};
+    for (int64_t n = 0; n < o.qkv.shape.dim[0]; n++) {
+        for (int64_t i = 0; i < o.heads; i++) {
+            const Head h = head(call, &o, n, i);
+            ref_head_backward_carve(&grad, call->workspace, h.keys, h.d);
+            ref_head_backward(&h, &grad);
+            for (int64_t s = 0; s < h.keys; s++) {
+                const RefTensor *to = s < o.texts ? &dcontext : &dqkv;
+                const int64_t k_at = k_row(&h, s).at, v_at = v_row(&h, s).at;
+                for (int64_t e = 0; e < h.d; e++) {
+                    ref_put(to, k_at + e, grad.dk[s * h.d + e]);
+                    ref_put(to, v_at + e, grad.dv[s * h.d + e]);
+                }
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+const Kernel ref_kernel_ATTENTION = {.prepare = attention_prepare, .run = attention_run};
+const Kernel ref_kernel_ATTENTION_GRAD = {.prepare = attention_grad_prepare, .run = attention_grad_run};

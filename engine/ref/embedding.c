@@ -1,0 +1,40 @@
+#include "engine/ref/ref.h"
+
+/* y[n,t,:] = table[ids[n,t],:] + positions[t,:] */
+static Status embedding_run(const KernelCall *call)
+{
+    const RefTensor ids = ref_in(call, 0), table = ref_in(call, 1), positions = ref_in(call, 2), y = ref_out(call, 0);
+    const int64_t n = ids.shape.dim[0], tokens = ids.shape.dim[1], rows = table.shape.dim[0], d = table.shape.dim[1];
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t t = 0; t < tokens; t++) {
+            int64_t id = ref_get_int(&ids, i * tokens + t);
+            if (id < 0 || id >= rows) id = 0;
+            for (int64_t e = 0; e < d; e++) {
+                const double position = positions.data ? ref_get(&positions, t * d + e) : 0;
+                ref_put(&y, (i * tokens + t) * d + e, ref_get(&table, id * d + e) + position);
+            }
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status masked_mean_run(const KernelCall *call)
+{
+    const RefTensor x = ref_in(call, 0), mask = ref_in(call, 1), y = ref_out(call, 0);
+    const int64_t n = x.shape.dim[0], tokens = x.shape.dim[1], d = x.shape.dim[2];
+    for (int64_t i = 0; i < n; i++) {
+        for (int64_t e = 0; e < d; e++) {
+            double sum = 0, count = 0;
+            for (int64_t t = 0; t < tokens; t++) {
+                if (ref_get_int(&mask, i * tokens + t) == 0) continue;
+                sum += ref_get(&x, (i * tokens + t) * d + e);
+                count++;
+            }
+            ref_put(&y, i * d + e, count > 0 ? sum / count : 0);
+        }
+    }
+    return STATUS_OK;
+}
+
+const Kernel ref_kernel_EMBEDDING = {.run = embedding_run};
+const Kernel ref_kernel_MASKED_MEAN = {.run = masked_mean_run};
