@@ -14,15 +14,22 @@
 #define MAPPED_FROM ((size_t)4 << 20) /* aligned blocks from this size are mappings of their own */
 
 static atomic_int_fast64_t allocation_count;
+static _Thread_local int64_t thread_allocation_count;
 
 static void count_allocation(void)
 {
+    thread_allocation_count++;
     atomic_fetch_add_explicit(&allocation_count, 1, memory_order_relaxed);
 }
 
 int64_t mem_allocation_count(void)
 {
     return atomic_load_explicit(&allocation_count, memory_order_relaxed);
+}
+
+int64_t mem_thread_allocation_count(void)
+{
+    return thread_allocation_count;
 }
 
 static void record_failure(size_t size, int line)
