@@ -17,11 +17,12 @@
 TensorId autoencoder_encode(Graph *graph, const ModelConfig *model, TensorId pixels);
 /* latent F32 (N,h,w,C) -> F32 (N,h f,w f,3), not clipped. No gradient. */
 TensorId autoencoder_decode(Graph *graph, const ModelConfig *model, TensorId latent);
-/* The largest magnitude that a latent of a picture in [-1,1] can have: what dynamic thresholding clips to. */
+/* The largest magnitude that the latents of an even picture in [-1,1] have (brightness: sqrt(3) f scale): what dynamic
+ * thresholding clips to. */
 double autoencoder_latent_bound(const ModelConfig *model);
 
 /* The patch transform as convolution weights (C,f,f,3): `encode` true includes the factors of each latent, false
  * their inverses (for the transposed convolution). Exposed for tests. */
-void autoencoder_patch_weights(const AutoencoderConfig *config, int64_t latent_channels, bool encode, float *weights);
+Status autoencoder_patch_weights(const AutoencoderConfig *config, int64_t latent_channels, bool encode, float *weights);
 
 #endif

@@ -26,7 +26,7 @@ typedef struct SamplerOptions {
 typedef struct Sampler {
     Diffusion *diffusion; /* respaced to the steps that are visited */
     SamplerOptions options;
-    float *scratch;                        /* one picture of magnitudes */
+    float *x0, *scratch;                   /* one picture each */
     int64_t pictures, positions, channels; /* N, H W, C */
 } Sampler;
 

@@ -1,0 +1,328 @@
+#include "model/model_config.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "model/autoencoder.h"
+
+static const char *const AUTOENCODER_WORDS[] = {"patch", "none", NULL};
+static const char *const TEXT_ENCODER_WORDS[] = {"seeded", NULL};
+static const char *const PRECISION_WORDS[] = {"auto", "f32", "bf16", NULL};
+static const char *const SCHEDULE_WORDS[] = {"linear", "cosine", NULL};
+
+#define COUNT(array) (sizeof(array) / sizeof *(array))
+
+static const ConfigField AUTOENCODER_FIELDS[] = {
+    {.key = "kind",
+     .type = CONFIG_ENUM,
+     .offset = offsetof(AutoencoderConfig, kind),
+     .default_text = "patch",
+     .words = AUTOENCODER_WORDS,
+     .help = "patch: orthonormal DCT of patches, analytic; none: the network sees pixels"},
+    {.key = "factor",
+     .type = CONFIG_INT,
+     .offset = offsetof(AutoencoderConfig, factor),
+     .default_text = "8",
+     .min = 1,
+     .max = 64,
+     .help = "pixels per latent position along a side"},
+    {.key = "latent_channels",
+     .type = CONFIG_INT,
+     .offset = offsetof(AutoencoderConfig, latent_channels),
+     .default_text = "0",
+     .min = 0,
+     .max = 12288,
+     .help = "channels of the latent; 0: half of model.out_channels"},
+    {.key = "scale",
+     .type = CONFIG_FLOAT,
+     .offset = offsetof(AutoencoderConfig, scale),
+     .default_text = "1.0",
+     .min = 1e-6,
+     .max = 1e6,
+     .help = "latents are multiplied by it"},
+    {.key = "whiten",
+     .type = CONFIG_FLOAT,
+     .offset = offsetof(AutoencoderConfig, whiten),
+     .default_text = "0.0",
+     .min = 0,
+     .max = 4,
+     .help = "patch: coefficient (u,v) is multiplied by (1 + u^2 + v^2)^(whiten/2)"},
+};
+static const ConfigSchema AUTOENCODER_SCHEMA = {.name = "autoencoder",
+                                                .fields = AUTOENCODER_FIELDS,
+                                                .field_count = COUNT(AUTOENCODER_FIELDS),
+                                                .struct_size = sizeof(AutoencoderConfig)};
+
+static const ConfigField TEXT_ENCODER_FIELDS[] = {
+    {.key = "kind",
+     .type = CONFIG_ENUM,
+     .offset = offsetof(TextEncoderConfig, kind),
+     .default_text = "seeded",
+     .words = TEXT_ENCODER_WORDS,
+     .help = "seeded: a frozen random network drawn from the run's seed"},
+    {.key = "vocab",
+     .type = CONFIG_INT,
+     .offset = offsetof(TextEncoderConfig, vocab),
+     .default_text = "8000",
+     .min = 4,
+     .max = 4194304,
+     .help = "rows of the token table, at least the tokenizer's size"},
+    {.key = "heads",
+     .type = CONFIG_INT,
+     .offset = offsetof(TextEncoderConfig, heads),
+     .default_text = "1",
+     .min = 1,
+     .max = 1024,
+     .help = "heads of the mixing layer; divides the encoder's width"},
+};
+static const ConfigSchema TEXT_ENCODER_SCHEMA = {.name = "text_encoder",
+                                                 .fields = TEXT_ENCODER_FIELDS,
+                                                 .field_count = COUNT(TEXT_ENCODER_FIELDS),
+                                                 .struct_size = sizeof(TextEncoderConfig)};
+
+#define INT_FIELD(field, default_value, low, high, text)                                                          \
+    {                                                                                                             \
+        .key = #field, .type = CONFIG_INT, .offset = offsetof(ModelConfig, field), .default_text = default_value, \
+        .min = low, .max = high, .help = text                                                                     \
+    }
+
+static const ConfigField MODEL_FIELDS[] = {
+    INT_FIELD(in_channels, "4", 1, 65536, "latent channels C, or 2C + 1 for inpainting"),
+    INT_FIELD(out_channels, "8", 2, 65536, "twice the latent channels: noise, then variance"),
+    INT_FIELD(channels, "384", 1, 65536, "base width; multiplied by channel_mult, divisible by 32 groups"),
+    {.key = "channel_mult",
+     .type = CONFIG_INT_LIST,
+     .offset = offsetof(ModelConfig, channel_mult),
+     .default_text = "[1, 2, 3, 4]",
+     .min = 1,
+     .max = 256,
+     .help = "width of each level, in units of channels; each further level halves the picture"},
+    INT_FIELD(res_blocks, "3", 1, 64, "residual blocks per level"),
+    {.key = "attention_levels",
+     .type = CONFIG_INT_LIST,
+     .offset = offsetof(ModelConfig, attention_levels),
+     .default_text = "[2, 4, 8]",
+     .min = 1,
+     .max = 32768,
+     .help = "downsampling factors (1, 2, 4, ...) that have attention; the middle block always has it"},
+    INT_FIELD(head_channels, "64", 1, 256, "channels of an attention head"),
+    INT_FIELD(context_dim, "768", 1, 65536, "width of the text rows that the picture attends to"),
+    INT_FIELD(text1_dim, "1024", 1, 65536, "width of text encoder 1"),
+    INT_FIELD(pooled_dim, "640", 1, 65536, "width of encoder 1's pooled embedding"),
+    INT_FIELD(text2_dim, "512", 1, 65536, "width of text encoder 2"),
+    INT_FIELD(text2_heads, "8", 1, 1024, "heads of the attention pooling over encoder 2"),
+    INT_FIELD(max_tokens, "77", 1, 4096, "rows of each text encoder"),
+    {.key = "precision",
+     .type = CONFIG_ENUM,
+     .offset = offsetof(ModelConfig, precision),
+     .default_text = "auto",
+     .words = PRECISION_WORDS,
+     .help = "of activations and matrix arithmetic; auto: bf16 where the hardware has it"},
+    {.key = "autoencoder",
+     .type = CONFIG_SECTION,
+     .offset = offsetof(ModelConfig, autoencoder),
+     .schema = &AUTOENCODER_SCHEMA,
+     .help = "between pixels and latents"},
+    {.key = "text_encoder1",
+     .type = CONFIG_SECTION,
+     .offset = offsetof(ModelConfig, text_encoder1),
+     .schema = &TEXT_ENCODER_SCHEMA,
+     .help = "token states and the pooled embedding"},
+    {.key = "text_encoder2",
+     .type = CONFIG_SECTION,
+     .offset = offsetof(ModelConfig, text_encoder2),
+     .schema = &TEXT_ENCODER_SCHEMA,
+     .help = "token states"},
+};
+const ConfigSchema MODEL_CONFIG_SCHEMA = {
+    .name = "model", .fields = MODEL_FIELDS, .field_count = COUNT(MODEL_FIELDS), .struct_size = sizeof(ModelConfig)};
+
+static const ConfigField DIFFUSION_FIELDS[] = {
+    {.key = "steps",
+     .type = CONFIG_INT,
+     .offset = offsetof(DiffusionConfig, steps),
+     .default_text = "1000",
+     .min = 2,
+     .max = 100000,
+     .help = "timesteps of the noise process"},
+    {.key = "beta_start",
+     .type = CONFIG_FLOAT,
+     .offset = offsetof(DiffusionConfig, beta_start),
+     .default_text = "0.0001",
+     .min = 1e-12,
+     .max = 1,
+     .help = "first beta of a 1000-step process (linear)"},
+    {.key = "beta_end",
+     .type = CONFIG_FLOAT,
+     .offset = offsetof(DiffusionConfig, beta_end),
+     .default_text = "0.02",
+     .min = 1e-12,
+     .max = 1,
+     .help = "last beta of a 1000-step process (linear)"},
+    {.key = "schedule",
+     .type = CONFIG_ENUM,
+     .offset = offsetof(DiffusionConfig, schedule),
+     .default_text = "linear",
+     .words = SCHEDULE_WORDS,
+     .help = "how beta grows"},
+};
+const ConfigSchema DIFFUSION_CONFIG_SCHEMA = {.name = "diffusion",
+                                              .fields = DIFFUSION_FIELDS,
+                                              .field_count = COUNT(DIFFUSION_FIELDS),
+                                              .struct_size = sizeof(DiffusionConfig)};
+
+/* config_error, also where there is no file to name. */
+static Status __attribute__((format(printf, 3, 4)))
+refuse(const Config *config, const char *key, const char *format, ...)
+{
+    char message[1024];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(message, sizeof message, format, args);
+    va_end(args);
+    if (config != NULL) return config_error(config, key, "%s", message);
+    return status_fail(ERR_CONFIG, __FILE__, __LINE__, "%s: %s", key, message);
+}
+
+int64_t model_latent_channels(const ModelConfig *model)
+{
+    return model->out_channels / 2;
+}
+
+int64_t model_latent_size(const ModelConfig *model, int64_t resolution)
+{
+    return model->autoencoder.kind == AUTOENCODER_NONE ? resolution : resolution / model->autoencoder.factor;
+}
+
+bool model_has_attention(const ModelConfig *model, int64_t downsampling)
+{
+    for (size_t i = 0; i < model->attention_levels.count; i++)
+        if (model->attention_levels.items[i] == downsampling) return true;
+    return false;
+}
+
+Dtype model_compute_dtype(const ModelConfig *model, const Backend *backend)
+{
+    switch (model->precision) {
+    case PRECISION_F32:
+        return DTYPE_F32;
+    case PRECISION_BF16:
+        return DTYPE_BF16;
+    default:
+        return backend->has_bf16(backend) ? DTYPE_BF16 : DTYPE_F32;
+    }
+}
+
+/* Each level's width: whole groups, and whole heads where it has attention. */
+static Status check_levels(const ModelConfig *model, const Config *config)
+{
+    size_t levels = model->channel_mult.count;
+    for (size_t level = 0; level < levels; level++) {
+        int64_t width = model->channels * model->channel_mult.items[level];
+        if (width % MODEL_NORM_GROUPS != 0)
+            return refuse(config, "model.channels",
+                          "level %zu has %lld x %lld = %lld channels, not divisible by the %d groups of group norm; "
+                          "make channels x channel_mult[%zu] a multiple of %d",
+                          level, (long long)model->channels, (long long)model->channel_mult.items[level],
+                          (long long)width, MODEL_NORM_GROUPS, level, MODEL_NORM_GROUPS);
+        bool middle = level + 1 == levels;
+        if (!middle && !model_has_attention(model, (int64_t)1 << level)) continue;
+        if (width % model->head_channels != 0)
+            return refuse(config, "model.head_channels",
+                          "%lld does not divide the %lld channels of level %zu, which has attention%s; take a divisor",
+                          (long long)model->head_channels, (long long)width, level,
+                          middle ? " (the middle block always has)" : "");
+    }
+    for (size_t i = 0; i < model->attention_levels.count; i++) {
+        int64_t factor = model->attention_levels.items[i];
+        bool power = factor > 0 && (factor & (factor - 1)) == 0;
+        if (!power || factor > (int64_t)1 << (levels - 1))
+            return refuse(config, "model.attention_levels",
+                          "%lld is not the downsampling factor of any level; with %zu levels they are 1 to %lld, "
+                          "powers of two",
+                          (long long)factor, levels, (long long)((int64_t)1 << (levels - 1)));
+    }
+    return STATUS_OK;
+}
+
+Status model_config_check_unet(const ModelConfig *model, const Config *config)
+{
+    Status status = STATUS_OK;
+    if (model->channel_mult.count < 1 || model->channel_mult.count > 16)
+        return refuse(config, "model.channel_mult", "has %zu levels; 1 to 16 are possible", model->channel_mult.count);
+    if (model->channels % 2 != 0)
+        return refuse(config, "model.channels", "%lld is odd; the timestep embedding needs an even width",
+                      (long long)model->channels);
+    if (model->out_channels % 2 != 0)
+        return refuse(config, "model.out_channels", "%lld is odd; it is twice the latent channels (noise and variance)",
+                      (long long)model->out_channels);
+    if (model->text2_dim % model->text2_heads != 0)
+        return refuse(config, "model.text2_heads", "%lld does not divide model.text2_dim %lld",
+                      (long long)model->text2_heads, (long long)model->text2_dim);
+    TRY(check_levels(model, config));
+fail:
+    return status;
+}
+
+Status model_config_check(const ModelConfig *model, const Config *config)
+{
+    Status status = STATUS_OK;
+    const AutoencoderConfig *autoencoder = &model->autoencoder;
+    int64_t latent = autoencoder->latent_channels != 0 ? autoencoder->latent_channels : model->out_channels / 2;
+    TRY(model_config_check_unet(model, config));
+    if (autoencoder->kind == AUTOENCODER_NONE && latent != 3)
+        return refuse(config, "model.out_channels",
+                      "%lld, but without an autoencoder the network sees 3 colours and gives twice as many: 6",
+                      (long long)model->out_channels);
+    if (model->out_channels != 2 * latent)
+        return refuse(config, "model.out_channels",
+                      "%lld, but it must be twice model.autoencoder.latent_channels (noise and variance): %lld",
+                      (long long)model->out_channels, (long long)(2 * latent));
+    if (model->in_channels != latent && model->in_channels != 2 * latent + 1)
+        return refuse(config, "model.in_channels",
+                      "%lld, but with %lld latent channels it must be %lld, or %lld for inpainting",
+                      (long long)model->in_channels, (long long)latent, (long long)latent, (long long)(2 * latent + 1));
+    if (autoencoder->kind == AUTOENCODER_PATCH && latent > 3 * autoencoder->factor * autoencoder->factor)
+        return refuse(config, "model.autoencoder.latent_channels",
+                      "%lld, but a patch of %lld x %lld pixels has only %lld coefficients", (long long)latent,
+                      (long long)autoencoder->factor, (long long)autoencoder->factor,
+                      (long long)(3 * autoencoder->factor * autoencoder->factor));
+    if (model->text1_dim % model->text_encoder1.heads != 0)
+        return refuse(config, "model.text_encoder1.heads", "%lld does not divide model.text1_dim %lld",
+                      (long long)model->text_encoder1.heads, (long long)model->text1_dim);
+    if (model->text2_dim % model->text_encoder2.heads != 0)
+        return refuse(config, "model.text_encoder2.heads", "%lld does not divide model.text2_dim %lld",
+                      (long long)model->text_encoder2.heads, (long long)model->text2_dim);
+fail:
+    return status;
+}
+
+Status model_config_check_resolution(const ModelConfig *model, const Config *config, const char *key,
+                                     int64_t resolution)
+{
+    int64_t factor = model->autoencoder.kind == AUTOENCODER_NONE ? 1 : model->autoencoder.factor;
+    int64_t levels = (int64_t)model->channel_mult.count;
+    int64_t unit = factor << (levels - 1);
+    if (resolution >= unit && resolution % unit == 0) return STATUS_OK;
+    int64_t below = resolution / unit * unit;
+    return refuse(config, key,
+                  "%lld pixels are not a multiple of %lld: the autoencoder's factor %lld times 2^%lld for the %lld "
+                  "levels of the UNet; %lld would do",
+                  (long long)resolution, (long long)unit, (long long)factor, (long long)(levels - 1), (long long)levels,
+                  (long long)(below > 0 ? below : unit));
+}
+
+Status diffusion_config_check(const DiffusionConfig *diffusion, const Config *config)
+{
+    if (diffusion->schedule != SCHEDULE_LINEAR) return STATUS_OK;
+    if (diffusion->beta_start > diffusion->beta_end)
+        return refuse(config, "diffusion.beta_start", "%g is larger than diffusion.beta_end %g", diffusion->beta_start,
+                      diffusion->beta_end);
+    double last = diffusion->beta_end * 1000 / (double)diffusion->steps;
+    if (last >= 1)
+        return refuse(config, "diffusion.steps",
+                      "%lld steps make the last beta %g (beta_end x 1000 / steps); it must be below 1: take more than "
+                      "%lld steps",
+                      (long long)diffusion->steps, last, (long long)(diffusion->beta_end * 1000));
+    return STATUS_OK;
+}

@@ -1,0 +1,120 @@
+#include "model/sampling_graph.h"
+
+#include "engine/ops.h"
+#include "model/autoencoder.h"
+#include "model/text_encoder.h"
+#include "model/unet.h"
+
+static TensorId output_f32(Graph *graph, TensorId x, const char *name)
+{
+    if (!graph_ok(graph)) return TENSOR_NONE;
+    if (graph_tensor(graph, x)->dtype != DTYPE_F32) x = op_cast(graph, x, DTYPE_F32);
+    graph_name(graph, x, "%s", name);
+    graph_mark_output(graph, x);
+    return x;
+}
+
+Status text_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, Dtype compute, TextGraph *out)
+{
+    Status status = STATUS_OK;
+    TextGraph t = {0};
+    Shape rows = SHAPE2(batch, model->max_tokens);
+    TRY(graph_create(params, compute, &t.graph));
+    t.tokens1 = graph_input(t.graph, "tokens1", DTYPE_I32, rows, false);
+    t.mask1 = graph_input(t.graph, "mask1", DTYPE_I32, rows, false);
+    t.tokens2 = graph_input(t.graph, "tokens2", DTYPE_I32, rows, false);
+    t.mask2 = graph_input(t.graph, "mask2", DTYPE_I32, rows, false);
+    TextStates states = text_encoders_forward(t.graph, model, t.tokens1, t.mask1, t.tokens2, t.mask2);
+    t.full_emb1 = output_f32(t.graph, states.full_emb1, "full_emb1");
+    t.pooled_emb1 = output_f32(t.graph, states.pooled_emb1, "pooled_emb1");
+    t.full_emb2 = output_f32(t.graph, states.full_emb2, "full_emb2");
+    TRY(graph_status(t.graph));
+    *out = t;
+    return STATUS_OK;
+fail:
+    text_graph_free(&t);
+    return status;
+}
+
+void text_graph_free(TextGraph *graph)
+{
+    graph_free(graph->graph);
+    graph->graph = NULL;
+}
+
+Status unet_graph_create(ParamTable *params, const UnetGraphOptions *options, UnetGraph *out)
+{
+    Status status = STATUS_OK;
+    UnetGraph u = {.grad_out = TENSOR_NONE};
+    const ModelConfig *m = options->model;
+    int64_t n = options->batch;
+    bool grad = options->backward;
+    TRY(model_config_check_unet(m, NULL));
+    TRY(graph_create(params, options->compute, &u.graph));
+    Graph *g = u.graph;
+    u.x = graph_input(g, "x", DTYPE_F32, SHAPE4(n, options->height, options->width, m->in_channels), grad);
+    u.timesteps = graph_input(g, "timesteps", DTYPE_F32, SHAPE1(n), false);
+    u.full_emb1 = graph_input(g, "full_emb1", DTYPE_F32, SHAPE3(n, options->tokens1, m->text1_dim), grad);
+    u.pooled_emb1 = graph_input(g, "pooled_emb1", DTYPE_F32, SHAPE2(n, m->pooled_dim), grad);
+    u.full_emb2 = graph_input(g, "full_emb2", DTYPE_F32, SHAPE3(n, options->tokens2, m->text2_dim), grad);
+    UnetInputs inputs = {u.x, u.timesteps, u.full_emb1, u.pooled_emb1, u.full_emb2};
+    u.out = unet_forward(g, m, &inputs);
+    graph_mark_output(g, u.out);
+    TRY(graph_status(g));
+    if (grad) {
+        u.grad_out = graph_input(g, "grad_out", DTYPE_F32, graph_tensor(g, u.out)->shape, false);
+        TRY(graph_status(g));
+        TRY(graph_backward(g, u.out, u.grad_out, options->recompute));
+    }
+    *out = u;
+    return STATUS_OK;
+fail:
+    unet_graph_free(&u);
+    return status;
+}
+
+void unet_graph_free(UnetGraph *graph)
+{
+    graph_free(graph->graph);
+    graph->graph = NULL;
+}
+
+Status decode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
+                           Dtype compute, PictureGraph *out)
+{
+    Status status = STATUS_OK;
+    PictureGraph p = {0};
+    int64_t side = model_latent_size(model, resolution);
+    TRY(graph_create(params, compute, &p.graph));
+    p.latent =
+        graph_input(p.graph, "latent", DTYPE_F32, SHAPE4(batch, side, side, model_latent_channels(model)), false);
+    p.pixels = output_f32(p.graph, autoencoder_decode(p.graph, model, p.latent), "pixels");
+    TRY(graph_status(p.graph));
+    *out = p;
+    return STATUS_OK;
+fail:
+    picture_graph_free(&p);
+    return status;
+}
+
+Status encode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
+                           Dtype compute, PictureGraph *out)
+{
+    Status status = STATUS_OK;
+    PictureGraph p = {0};
+    TRY(graph_create(params, compute, &p.graph));
+    p.pixels = graph_input(p.graph, "pixels", DTYPE_F32, SHAPE4(batch, resolution, resolution, 3), false);
+    p.latent = output_f32(p.graph, autoencoder_encode(p.graph, model, p.pixels), "latent");
+    TRY(graph_status(p.graph));
+    *out = p;
+    return STATUS_OK;
+fail:
+    picture_graph_free(&p);
+    return status;
+}
+
+void picture_graph_free(PictureGraph *graph)
+{
+    graph_free(graph->graph);
+    graph->graph = NULL;
+}
