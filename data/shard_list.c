@@ -1,0 +1,205 @@
+#include "data/shard_list.h"
+
+#include <glob.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/file.h"
+
+#define MAX_GROUPS 64 /* braces in one pattern, nested ones included: bounds the recursion */
+
+static Status list_append(ShardList *list, const char *path, size_t size)
+{
+    Status status = STATUS_OK;
+    char *copy = NULL;
+    if (list->count >= SHARD_LIST_MAX_PATHS)
+        FAIL(ERR_LIMIT, "more than %d shards; is a brace range too long?", SHARD_LIST_MAX_PATHS);
+    TRY(mem_grow(&list->paths, &list->capacity, list->count + 1, sizeof list->paths[0]));
+    copy = mem_alloc_array(size + 1, 1);
+    if (!copy) return ERR_MEMORY;
+    memcpy(copy, path, size);
+    list->paths[list->count++] = copy;
+    return STATUS_OK;
+fail:
+    return status;
+}
+
+/* The closing brace that belongs to the opening one at `open`, or NULL. */
+static const char *matching_brace(const char *open)
+{
+    int depth = 0;
+    for (const char *p = open; *p; p++) {
+        if (*p == '{') depth++;
+        if (*p == '}' && --depth == 0) return p;
+    }
+    return NULL;
+}
+
+/* "012..345" between `text` and `end`: both numbers and the width they are padded to. */
+static bool parse_range(const char *text, const char *end, int64_t *from, int64_t *to, int *width)
+{
+    int64_t value[2] = {0, 0};
+    size_t digits[2] = {0, 0};
+    bool padded = false;
+    for (int i = 0; i < 2; i++) {
+        const char *start = text;
+        while (text < end && *text >= '0' && *text <= '9' && digits[i] < 18) {
+            value[i] = value[i] * 10 + (*text++ - '0');
+            digits[i]++;
+        }
+        if (digits[i] == 0) return false;
+        if (digits[i] > 1 && *start == '0') padded = true;
+        if (i == 0) {
+            if (end - text < 2 || text[0] != '.' || text[1] != '.') return false;
+            text += 2;
+        }
+    }
+    if (text != end) return false;
+    *from = value[0];
+    *to = value[1];
+    *width = padded ? (int)(digits[0] > digits[1] ? digits[0] : digits[1]) : 1;
+    return true;
+}
+
+/* The first top-level comma between `text` and `end`, or `end`. */
+static const char *next_comma(const char *text, const char *end)
+{
+    int depth = 0;
+    for (; text < end; text++) {
+        if (*text == '{') depth++;
+        if (*text == '}') depth--;
+        if (*text == ',' && depth == 0) break;
+    }
+    return text;
+}
+
+/* Writes head + middle + tail and expands what is still in it from the middle on. `done`: bytes known to be free of
+ * groups. */
+static Status expand(const char *pattern, size_t done, int depth, ShardList *list);
+
+static Status expand_with(const char *pattern, size_t head, const char *middle, size_t middle_size, const char *tail,
+                          size_t done, int depth, ShardList *list)
+{
+    char path[SHARD_LIST_MAX_LENGTH + 1];
+    size_t tail_size = strlen(tail);
+    if (head + middle_size + tail_size > SHARD_LIST_MAX_LENGTH) {
+        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a shard's path is longer than %d bytes: %.60s...",
+                           SHARD_LIST_MAX_LENGTH, pattern);
+    }
+    memcpy(path, pattern, head);
+    memcpy(path + head, middle, middle_size);
+    memcpy(path + head + middle_size, tail, tail_size + 1);
+    return expand(path, done, depth, list);
+}
+
+static Status expand(const char *pattern, size_t done, int depth, ShardList *list)
+{
+    Status status = STATUS_OK;
+    if (depth > MAX_GROUPS) FAIL(ERR_LIMIT, "more than %d braces in a shard pattern: %.60s...", MAX_GROUPS, pattern);
+    for (const char *open = strchr(pattern + done, '{'); open; open = strchr(open + 1, '{')) {
+        const char *close = matching_brace(open);
+        if (!close) break;
+        size_t head = (size_t)(open - pattern);
+        int64_t from, to;
+        int width;
+        if (parse_range(open + 1, close, &from, &to, &width)) {
+            int64_t step = from <= to ? 1 : -1;
+            if ((to - from) * step >= SHARD_LIST_MAX_PATHS)
+                FAIL(ERR_LIMIT, "the range in %.200s has more than %d items", pattern, SHARD_LIST_MAX_PATHS);
+            for (int64_t n = from;; n += step) {
+                char digits[24];
+                int size = snprintf(digits, sizeof digits, "%0*lld", width, (long long)n);
+                TRY(expand_with(pattern, head, digits, (size_t)size, close + 1, head + (size_t)size, depth + 1, list));
+                if (n == to) break;
+            }
+            return STATUS_OK;
+        }
+        if (next_comma(open + 1, close) != close) {
+            for (const char *item = open + 1;;) {
+                const char *end = next_comma(item, close);
+                TRY(expand_with(pattern, head, item, (size_t)(end - item), close + 1, head, depth + 1, list));
+                if (end == close) break;
+                item = end + 1;
+            }
+            return STATUS_OK;
+        }
+    }
+    return list_append(list, pattern, strlen(pattern)); /* braces that are neither range nor list stay as written */
+fail:
+    return status;
+}
+
+Status shard_list_expand(const char *pattern, ShardList *list)
+{
+    Status status = STATUS_OK;
+    if (strlen(pattern) > SHARD_LIST_MAX_LENGTH)
+        FAIL(ERR_LIMIT, "a shard pattern is longer than %d bytes: %.60s...", SHARD_LIST_MAX_LENGTH, pattern);
+    TRY(expand(pattern, 0, 0, list));
+    return STATUS_OK;
+fail:
+    return status;
+}
+
+static bool has_suffix(const char *text, const char *suffix)
+{
+    size_t n = strlen(text), m = strlen(suffix);
+    return n >= m && strcmp(text + n - m, suffix) == 0;
+}
+
+static int compare_paths(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static Status add_glob(const char *pattern, ShardList *list)
+{
+    Status status = STATUS_OK;
+    size_t before = list->count;
+    glob_t found = {0};
+    int rc = glob(pattern, GLOB_NOSORT | GLOB_ERR, NULL, &found);
+    if (rc == GLOB_NOSPACE) FAIL(ERR_MEMORY, "out of memory while looking for %s", pattern);
+    if (rc == GLOB_ABORTED) FAIL(ERR_IO, "%s: a folder on the way cannot be read; check its permissions", pattern);
+    for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++) {
+        if (has_suffix(found.gl_pathv[i], ".idx")) continue; /* our own indexes, beside the shards */
+        TRY(list_append(list, found.gl_pathv[i], strlen(found.gl_pathv[i])));
+    }
+    if (list->count == before)
+        FAIL(ERR_IO, "no file matches %s; check the path (relative ones start from here)", pattern);
+    qsort(list->paths + before, list->count - before, sizeof list->paths[0], compare_paths);
+fail:
+    globfree(&found);
+    return status;
+}
+
+Status shard_list_add(const char *pattern, ShardList *list)
+{
+    Status status = STATUS_OK;
+    ShardList plain = {0};
+    if (!pattern[0]) FAIL(ERR_CONFIG, "an empty path in a list of shards");
+    if (file_exists(pattern)) {
+        TRY(list_append(list, pattern, strlen(pattern)));
+        return STATUS_OK;
+    }
+    TRY(shard_list_expand(pattern, &plain));
+    for (size_t i = 0; i < plain.count; i++) {
+        const char *path = plain.paths[i];
+        if (strpbrk(path, "*?[") && !file_exists(path))
+            TRY(add_glob(path, list));
+        else
+            TRY(list_append(list, path, strlen(path)));
+    }
+fail:
+    shard_list_free(&plain);
+    return status;
+}
+
+void shard_list_free(ShardList *list)
+{
+    for (size_t i = 0; i < list->count; i++) free(list->paths[i]);
+    free(list->paths);
+    *list = (ShardList){0};
+}

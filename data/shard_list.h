@@ -1,0 +1,24 @@
+/* Shard patterns to paths: {000..123} (zero-padded as written), {a,b}, nested, then globs. Bounded. */
+#ifndef DATA_SHARD_LIST_H
+#define DATA_SHARD_LIST_H
+
+#include <stddef.h>
+
+#include "base/status.h"
+
+#define SHARD_LIST_MAX_PATHS 4000000
+#define SHARD_LIST_MAX_LENGTH 4000
+
+typedef struct ShardList {
+    char **paths;
+    size_t count, capacity;
+} ShardList;
+
+/* Braces only, nothing looked up: appends every path that `pattern` stands for, in the order written. */
+Status shard_list_expand(const char *pattern, ShardList *list);
+/* Braces, then globs (sorted by bytes; *.idx left out). A file of exactly that name is taken as it is. A glob without a
+ * match is ERR_IO; a path without wildcards is not looked up here. */
+Status shard_list_add(const char *pattern, ShardList *list);
+void shard_list_free(ShardList *list); /* leaves an empty list */
+
+#endif

@@ -1,0 +1,92 @@
+#include "data/tokenizer.h"
+
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/json.h"
+#include "data/tokenizer_sentencepiece.h"
+
+struct Tokenizer {
+    SpmModel *model;
+    int max_tokens, vocabulary;
+    int32_t bos, pad, eos, unk; /* as given out; bos -1: none */
+    int32_t model_unk, shift;
+};
+
+Status tokenizer_open(const char *path, TokenizerStyle style, int max_tokens, Tokenizer **out)
+{
+    Status status = STATUS_OK;
+    Tokenizer *t = NULL;
+    char message[512] = "";
+    int bos, pad, eos, unk;
+    *out = NULL;
+    if (max_tokens < 3) FAIL(ERR_CONFIG, "%d tokens a caption; at least 3 are needed", max_tokens);
+    t = mem_alloc_array(1, sizeof *t);
+    if (!t) FAIL(ERR_MEMORY, "out of memory for a tokenizer");
+    t->model = spm_open(path, message, sizeof message);
+    if (!t->model)
+        FAIL(ERR_IO, "%s: not a readable SentencePiece model (%s); check the path in data.tokenizer1/2", path, message);
+    t->max_tokens = max_tokens;
+    spm_special_ids(t->model, &bos, &pad, &eos, &unk);
+    int size = spm_size(t->model);
+    t->model_unk = unk;
+    if (style == TOKENIZER_XLMR) {
+        bool laid_out = bos == 0 && pad == 1 && eos == 2 && unk == 3;
+        t->bos = 0;
+        t->pad = 1;
+        t->eos = 2;
+        t->unk = 3;
+        t->shift = laid_out ? 0 : 1;
+        t->vocabulary = laid_out ? size : size + 2; /* the shift, and <mask> last */
+    } else {
+        t->bos = -1;
+        t->pad = pad >= 0 ? pad : 0;
+        t->eos = eos >= 0 ? eos : 1;
+        t->unk = unk;
+        t->shift = 0;
+        t->vocabulary = size;
+    }
+    *out = t;
+    return STATUS_OK;
+fail:
+    tokenizer_free(t);
+    return status;
+}
+
+void tokenizer_free(Tokenizer *t)
+{
+    if (!t) return;
+    if (t->model) spm_free(t->model);
+    free(t);
+}
+
+int tokenizer_max_tokens(const Tokenizer *t)
+{
+    return t->max_tokens;
+}
+
+int tokenizer_vocabulary(const Tokenizer *t)
+{
+    return t->vocabulary;
+}
+
+Status tokenizer_encode(const Tokenizer *t, const char *text, size_t size, int32_t *ids, int32_t *mask)
+{
+    Status status = STATUS_OK;
+    if (!utf8_valid(text, size)) FAIL(ERR_FORMAT, "a caption is not valid UTF-8");
+    int head = t->bos >= 0 ? 1 : 0;
+    int count = spm_encode(t->model, text, size, ids + head, t->max_tokens - head - 1);
+    if (count < 0) FAIL(ERR_FORMAT, "SentencePiece cannot encode a caption of %zu bytes", size);
+    for (int i = head; i < head + count; i++) ids[i] = ids[i] == t->model_unk ? t->unk : ids[i] + t->shift;
+    if (head) ids[0] = t->bos;
+    ids[head + count] = t->eos;
+    int used = head + count + 1;
+    for (int i = 0; i < t->max_tokens; i++) {
+        if (i >= used) ids[i] = t->pad;
+        mask[i] = i < used;
+    }
+fail:
+    return status;
+}
