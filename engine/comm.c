@@ -1,0 +1,202 @@
+/* The front of the collectives: arguments, the pool of requests, and a world of one. */
+#include "engine/comm.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "engine/comm_internal.h"
+
+struct Comm {
+    CommWorld at;
+    CommMpi *mpi; /* NULL: a world of one */
+    pthread_mutex_t lock;
+    CommRequest *free_requests; /* guarded by lock, like the two below */
+    double exposed_seconds;
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+Status comm_open(Comm **out)
+{
+    Status status = STATUS_OK;
+    *out = NULL;
+    Comm *comm = mem_alloc_array(1, sizeof(*comm));
+    if (!comm) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "no memory for the communicator");
+    pthread_mutex_init(&comm->lock, NULL);
+    comm->at = (CommWorld){.rank = 0, .world = 1, .local_rank = 0, .local_world = 1};
+    if (comm_mpi_is_launched()) TRY(comm_mpi_open(&comm->mpi, &comm->at));
+    *out = comm;
+    return STATUS_OK;
+fail:
+    comm_close(comm);
+    return status;
+}
+
+void comm_close(Comm *comm)
+{
+    if (!comm) return;
+    comm_mpi_close(comm->mpi);
+    while (comm->free_requests) {
+        CommRequest *request = comm->free_requests;
+        comm->free_requests = request->next;
+        free(request);
+    }
+    pthread_mutex_destroy(&comm->lock);
+    free(comm);
+}
+
+int comm_rank(const Comm *comm)
+{
+    return comm->at.rank;
+}
+
+int comm_world(const Comm *comm)
+{
+    return comm->at.world;
+}
+
+int comm_local_rank(const Comm *comm)
+{
+    return comm->at.local_rank;
+}
+
+int comm_local_world(const Comm *comm)
+{
+    return comm->at.local_world;
+}
+
+/* Requests are kept and used again, so that a training loop allocates them in its first step only. */
+static CommRequest *request_get(Comm *comm)
+{
+    pthread_mutex_lock(&comm->lock);
+    CommRequest *request = comm->free_requests;
+    if (request) comm->free_requests = request->next;
+    pthread_mutex_unlock(&comm->lock);
+    return request ? request : mem_alloc_array(1, sizeof(*request));
+}
+
+static void request_put(Comm *comm, CommRequest *request)
+{
+    pthread_mutex_lock(&comm->lock);
+    request->next = comm->free_requests;
+    comm->free_requests = request;
+    pthread_mutex_unlock(&comm->lock);
+}
+
+static Status begin(Comm *comm, CommRequest what, CommRequest **out)
+{
+    *out = NULL;
+    CommRequest *request = request_get(comm);
+    if (!request) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "no memory for a collective");
+    *request = what;
+    if (comm->mpi) {
+        comm_mpi_submit(comm->mpi, request);
+    } else if (what.kind == COMM_KIND_ALL_GATHER && what.count > 0) {
+        memmove(what.output, what.input, (size_t)what.count);
+    }
+    *out = request;
+    return STATUS_OK;
+}
+
+static Status finish(Comm *comm, CommRequest *request)
+{
+    Status status = comm->mpi ? comm_mpi_wait(comm->mpi, request) : STATUS_OK;
+    request_put(comm, request);
+    return status;
+}
+
+static Status run(Comm *comm, CommRequest what)
+{
+    Status status = STATUS_OK;
+    CommRequest *request = NULL;
+    TRY(begin(comm, what, &request));
+    TRY(finish(comm, request));
+    return STATUS_OK;
+fail:
+    return status;
+}
+
+Status comm_all_reduce_begin(Comm *comm, float *data, int64_t count, CommRequest **request)
+{
+    *request = NULL;
+    if (count < 0 || (!data && count > 0)) {
+        return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "all-reduce of %lld floats", (long long)count);
+    }
+    return begin(comm, (CommRequest){.kind = COMM_KIND_ALL_REDUCE, .input = data, .output = data, .count = count},
+                 request);
+}
+
+Status comm_wait(Comm *comm, CommRequest *request)
+{
+    if (!request) return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "wait for no request");
+    double start = now();
+    Status status = finish(comm, request);
+    double seconds = now() - start;
+    pthread_mutex_lock(&comm->lock);
+    comm->exposed_seconds += seconds;
+    pthread_mutex_unlock(&comm->lock);
+    return status;
+}
+
+double comm_exposed_seconds(const Comm *comm)
+{
+    Comm *mutable = (Comm *)comm; /* the lock is not part of what the caller sees as constant */
+    pthread_mutex_lock(&mutable->lock);
+    double seconds = mutable->exposed_seconds;
+    pthread_mutex_unlock(&mutable->lock);
+    return seconds;
+}
+
+Status comm_all_reduce_f64(Comm *comm, double *values, int count, CommReduce how)
+{
+    if (count < 0 || (!values && count > 0) || how < COMM_SUM || how > COMM_MAX) {
+        return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "all-reduce of %d doubles, kind %d", count, (int)how);
+    }
+    return run(comm,
+               (CommRequest){
+                   .kind = COMM_KIND_ALL_REDUCE_F64, .input = values, .output = values, .count = count, .detail = how});
+}
+
+Status comm_broadcast(Comm *comm, void *data, size_t bytes, int root)
+{
+    if (bytes > INT64_MAX || (!data && bytes > 0) || root < 0 || root >= comm->at.world) {
+        return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "broadcast of %zu bytes from rank %d of %d", bytes, root,
+                           comm->at.world);
+    }
+    return run(
+        comm, (CommRequest){
+                  .kind = COMM_KIND_BROADCAST, .input = data, .output = data, .count = (int64_t)bytes, .detail = root});
+}
+
+Status comm_all_gather(Comm *comm, const void *data, size_t bytes, void *out)
+{
+    size_t total = 0;
+    if (!mem_mul_size(bytes, (size_t)comm->at.world, &total) || total > INT64_MAX || ((!data || !out) && bytes > 0)) {
+        return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "all-gather of %zu bytes from %d ranks", bytes,
+                           comm->at.world);
+    }
+    return run(comm,
+               (CommRequest){.kind = COMM_KIND_ALL_GATHER, .input = data, .output = out, .count = (int64_t)bytes});
+}
+
+Status comm_barrier(Comm *comm)
+{
+    return run(comm, (CommRequest){.kind = COMM_KIND_BARRIER});
+}
+
+void comm_abort(Comm *comm, int code)
+{
+    fflush(NULL);
+    if (comm && comm->mpi) comm_mpi_abort(comm->mpi, code);
+    _exit(code);
+}
