@@ -10,6 +10,6 @@ export OMPI_MCA_btl=^tcp,openib,uct,ofi
 export OMPI_MCA_pml=ob1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_smsc=^cma
 export OMPI_MCA_btl_base_warn_component_unused=0
-export OMPI_MCA_oob_tcp_if_include=lo PRTE_MCA_oob_tcp_if_include=lo
+export OMPI_MCA_oob_tcp_if_include=lo
 export OMPI_MCA_plm_rsh_agent= PRTE_MCA_plm_ssh_agent=
 export PMIX_MCA_psec=native PMIX_MCA_gds=hash
