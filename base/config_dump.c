@@ -1,0 +1,216 @@
+/* The effective config back to YAML, and the schema as a table of keys. */
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/config.h"
+#include "base/config_tree.h"
+#include "base/json.h"
+
+static const char *const TYPE_NAMES[] = {
+    [CONFIG_BOOL] = "true or false",
+    [CONFIG_INT] = "whole number",
+    [CONFIG_FLOAT] = "number",
+    [CONFIG_STRING] = "text",
+    [CONFIG_ENUM] = "word",
+    [CONFIG_INT_LIST] = "list of whole numbers",
+    [CONFIG_STRING_LIST] = "list of texts",
+    [CONFIG_SECTION] = "section",
+    [CONFIG_LIST] = "list of sections",
+};
+
+/* --- dump --- */
+
+/* A text that every YAML reader takes for a text without quotes. */
+static bool is_plain(const char *text)
+{
+    static const char *const TAKEN[] = {"true", "false", "null", "yes", "no", "on", "off", "y", "n"};
+    static const char LETTERS[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    size_t length = strlen(text);
+    if (length == 0 || length > 200 || (!strchr(LETTERS, text[0]) && text[0] != '/')) return false;
+    if (strspn(text, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./-") != length) return false;
+    for (size_t i = 0; i < sizeof TAKEN / sizeof TAKEN[0]; i++) {
+        if (strcasecmp(text, TAKEN[i]) == 0) return false;
+    }
+    return true;
+}
+
+/* The code point at `s` and its length; length 0 when the bytes are not UTF-8. */
+static size_t decode_utf8(const char *s, size_t size, uint32_t *code)
+{
+    static const uint8_t FIRST_MASK[] = {0, 0x7f, 0x1f, 0x0f, 0x07};
+    for (size_t n = 1; n <= 4 && n <= size; n++) {
+        if (!utf8_valid(s, n)) continue;
+        *code = (uint8_t)s[0] & FIRST_MASK[n];
+        for (size_t i = 1; i < n; i++) *code = *code << 6 | ((uint8_t)s[i] & 0x3f);
+        return n;
+    }
+    return 0;
+}
+
+static Status dump_string(const char *text, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    size_t size = strlen(text);
+    if (is_plain(text)) return strbuf_append(out, text, size);
+    TRY(strbuf_append(out, "\"", 1));
+    for (size_t i = 0; i < size;) {
+        uint32_t code;
+        size_t length = decode_utf8(text + i, size - i, &code);
+        if (length == 0) {
+            TRY(strbuf_printf(out, "\xef\xbf\xbd"));
+            length = 1;
+        } else if (code == '"' || code == '\\')
+            TRY(strbuf_printf(out, "\\%c", (char)code));
+        else if (code == '\n')
+            TRY(strbuf_printf(out, "\\n"));
+        else if (code == '\t')
+            TRY(strbuf_printf(out, "\\t"));
+        /* Control characters, the line breaks of Unicode, the byte order mark, and the non-characters. */
+        else if (code < 0x20 || (code >= 0x7f && code < 0xa0) || code == 0x2028 || code == 0x2029 || code == 0xfeff ||
+                 (code & 0xfffe) == 0xfffe)
+            TRY(strbuf_printf(out, "\\U%08x", code));
+        else
+            TRY(strbuf_append(out, text + i, length));
+        i += length;
+    }
+    TRY(strbuf_append(out, "\"", 1));
+fail:
+    return status;
+}
+
+static Status dump_float(double value, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    char text[40];
+    if (!isfinite(value)) FAIL(ERR_INTERNAL, "a config cannot hold the number %f", value);
+    float_format(value, text);
+    TRY(strbuf_append(out, text, strlen(text)));
+fail:
+    return status;
+}
+
+static Status dump_fields(const ConfigSchema *schema, const void *values, int indent, bool in_item, StrBuf *out);
+
+static Status dump_field(const ConfigField *field, const void *value, int indent, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    switch (field->type) {
+    case CONFIG_BOOL:
+        TRY(strbuf_printf(out, " %s\n", *(const bool *)value ? "true" : "false"));
+        break;
+    case CONFIG_INT:
+        TRY(strbuf_printf(out, " %lld\n", (long long)*(const int64_t *)value));
+        break;
+    case CONFIG_FLOAT:
+        TRY(strbuf_append(out, " ", 1));
+        TRY(dump_float(*(const double *)value, out));
+        TRY(strbuf_append(out, "\n", 1));
+        break;
+    case CONFIG_STRING:
+        TRY(strbuf_append(out, " ", 1));
+        TRY(dump_string(*(char *const *)value ? *(char *const *)value : "", out));
+        TRY(strbuf_append(out, "\n", 1));
+        break;
+    case CONFIG_ENUM:
+        TRY(strbuf_printf(out, " %s\n", field->words[*(const int32_t *)value]));
+        break;
+    case CONFIG_INT_LIST: {
+        const ConfigInts *list = value;
+        TRY(strbuf_append(out, " [", 2));
+        for (size_t i = 0; i < list->count; i++)
+            TRY(strbuf_printf(out, "%s%lld", i ? ", " : "", (long long)list->items[i]));
+        TRY(strbuf_append(out, "]\n", 2));
+        break;
+    }
+    case CONFIG_STRING_LIST: {
+        const ConfigStrings *list = value;
+        TRY(strbuf_append(out, " [", 2));
+        for (size_t i = 0; i < list->count; i++) {
+            if (i) TRY(strbuf_append(out, ", ", 2));
+            TRY(dump_string(list->items[i], out));
+        }
+        TRY(strbuf_append(out, "]\n", 2));
+        break;
+    }
+    case CONFIG_SECTION:
+        TRY(strbuf_printf(out, field->schema->field_count ? "\n" : " {}\n"));
+        TRY(dump_fields(field->schema, value, indent + 2, false, out));
+        break;
+    case CONFIG_LIST: {
+        const ConfigList *list = value;
+        TRY(strbuf_printf(out, list->count ? "\n" : " []\n"));
+        for (size_t i = 0; i < list->count; i++) {
+            const char *item = (const char *)list->items + i * field->schema->struct_size;
+            TRY(strbuf_printf(out, "%*s- %s", indent + 2, "", field->schema->field_count ? "" : "{}\n"));
+            TRY(dump_fields(field->schema, item, indent + 4, true, out));
+        }
+        break;
+    }
+    }
+fail:
+    return status;
+}
+
+/* `in_item`: the first line follows the "- " of a list. */
+static Status dump_fields(const ConfigSchema *schema, const void *values, int indent, bool in_item, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < schema->field_count; i++) {
+        const ConfigField *field = &schema->fields[i];
+        TRY(strbuf_printf(out, "%*s%s:", in_item && i == 0 ? 0 : indent, "", field->key));
+        TRY(dump_field(field, (const char *)values + field->offset, indent, out));
+    }
+fail:
+    return status;
+}
+
+Status config_dump(const ConfigSchema *schema, const void *values, StrBuf *out)
+{
+    return dump_fields(schema, values, 0, false, out);
+}
+
+/* --- describe --- */
+
+static Status describe_range(const ConfigField *field, StrBuf *out)
+{
+    if (field->min == 0 && field->max == 0) return STATUS_OK;
+    if (field->max < field->min || isinf(field->max)) return strbuf_printf(out, ", at least %.15g", field->min);
+    if (isinf(field->min)) return strbuf_printf(out, ", at most %.15g", field->max);
+    return strbuf_printf(out, ", %.15g to %.15g", field->min, field->max);
+}
+
+static Status describe_fields(const ConfigSchema *schema, const char *prefix, int depth, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    char path[512];
+    if (depth > CONFIG_MAX_DEPTH) FAIL(ERR_INTERNAL, "the schema %s nests too deep", schema->name);
+    for (size_t i = 0; i < schema->field_count; i++) {
+        const ConfigField *field = &schema->fields[i];
+        snprintf(path, sizeof path, "%s%s", prefix, field->key);
+        TRY(strbuf_printf(out, "%s: %s", path, TYPE_NAMES[field->type]));
+        for (size_t w = 0; field->type == CONFIG_ENUM && field->words[w]; w++)
+            TRY(strbuf_printf(out, "%s%s", w ? " | " : " ", field->words[w]));
+        TRY(describe_range(field, out));
+        if (field->default_text)
+            TRY(strbuf_printf(out, ", default %s", field->default_text[0] ? field->default_text : "\"\""));
+        else if (field->type == CONFIG_LIST)
+            TRY(strbuf_printf(out, ", default []"));
+        else if (field->type != CONFIG_SECTION)
+            TRY(strbuf_printf(out, ", required"));
+        TRY(strbuf_printf(out, "\n    %s\n", field->help ? field->help : ""));
+        if (field->type == CONFIG_SECTION || field->type == CONFIG_LIST) {
+            size_t length = strlen(path);
+            snprintf(path + length, sizeof path - length, "%s.", field->type == CONFIG_LIST ? "[]" : "");
+            TRY(describe_fields(field->schema, path, depth + 1, out));
+        }
+    }
+fail:
+    return status;
+}
+
+Status config_describe(const ConfigSchema *schema, StrBuf *out)
+{
+    return describe_fields(schema, "", 0, out);
+}
