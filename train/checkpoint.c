@@ -250,6 +250,9 @@ static Status find_newest(const char *folder, char out[PATH_MAX], bool *found)
         }
     }
     if (*found && bad) log_warn("falling back to %s", out);
+    if (!*found && bad)
+        FAIL(ERR_FORMAT, "%s: none of its %zu checkpoints is usable; to start over, choose another run.dir", folder,
+             bad);
 fail:
     free(steps);
     return status;

@@ -28,10 +28,12 @@ typedef struct StepMetrics {
 
 typedef struct Metrics {
     const char *path;
+    int file; /* descriptor, appending */
     StrBuf line;
 } Metrics;
 
-/* Keeps the lines of steps up to `steps_done` (a torn last line goes too) and appends from there. */
+/* Keeps the lines of steps up to `steps_done` (a torn last line goes too) and appends from there. `path` is borrowed.
+ */
 Status metrics_open(const char *path, int64_t steps_done, Metrics *out);
 Status metrics_write(Metrics *metrics, const StepMetrics *step);
 void metrics_close(Metrics *metrics);

@@ -52,12 +52,30 @@ fail:
     return status;
 }
 
+/* Steps were trained here, or checkpoints saved; folders left by a start that failed do not count. */
+static Status holds_a_run(const RunDir *dir, bool *out)
+{
+    Status status = STATUS_OK;
+    char **names = NULL;
+    size_t count = 0;
+    *out = file_exists(dir->metrics);
+    if (!*out && file_is_dir(dir->checkpoints)) {
+        TRY(file_list(dir->checkpoints, &names, &count));
+        *out = count > 0;
+    }
+fail:
+    file_free_list(names, count);
+    return status;
+}
+
 Status run_dir_open(RunDir *dir, bool resume)
 {
     Status status = STATUS_OK;
     TRY(file_make_dirs(dir->path));
     TRY(take_lock(dir));
-    if (!resume && (file_exists(dir->metrics) || file_exists(dir->checkpoints)))
+    bool used;
+    TRY(holds_a_run(dir, &used));
+    if (used && !resume)
         FAIL(ERR_USAGE, "%s already holds a run; continue it with --resume auto, or choose another run.dir", dir->path);
     TRY(file_make_dirs(dir->checkpoints));
     TRY(file_make_dirs(dir->previews));

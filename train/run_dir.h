@@ -4,6 +4,8 @@
  *   RUN/metrics.jsonl      one object a step
  *   RUN/checkpoints/       step-NNNNNNN/ and latest
  *   RUN/previews/          step-NNNNNNN.png
+ *   RUN/tokenizer1.model   the tokenizers, copied, so that the folder can be moved and sampled from anywhere
+ *   RUN/tokenizer2.model
  *   RUN/lock               held by the one trainer that writes here */
 #ifndef TRAIN_RUN_DIR_H
 #define TRAIN_RUN_DIR_H
@@ -12,6 +14,9 @@
 #include <stdbool.h>
 
 #include "base/status.h"
+
+#define RUN_DIR_TOKENIZER1 "tokenizer1.model"
+#define RUN_DIR_TOKENIZER2 "tokenizer2.model"
 
 typedef struct RunDir {
     char path[PATH_MAX];

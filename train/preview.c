@@ -1,0 +1,95 @@
+#include "train/preview.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/arena.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "data/png_write.h"
+#include "train/picture_grid.h"
+#include "train/sampling.h"
+
+enum { LABEL_MAX = 64 };
+
+struct Preview {
+    const char *folder;
+    int64_t count, resolution;
+    const char **captions;     /* (count), into the config's prompts */
+    char (*labels)[LABEL_MAX]; /* (count) */
+    const char **label_pointers;
+    uint8_t *pictures; /* (count, R, R, 3) */
+    Sampling *sampling;
+};
+
+Status preview_create(const RunConfig *run, const Network *network, const char *folder, Preview **out)
+{
+    Status status = STATUS_OK;
+    Preview *preview = NULL;
+    *out = NULL;
+    size_t count = run->preview.prompts.count;
+    if (!run->preview.every || !count) return STATUS_OK;
+    preview = mem_alloc_array(1, sizeof *preview);
+    if (!preview) FAIL(ERR_MEMORY, "out of memory");
+    preview->folder = folder;
+    preview->count = (int64_t)count;
+    preview->resolution = run->train.resolution;
+    preview->captions = mem_alloc_array(count, sizeof *preview->captions);
+    preview->labels = mem_alloc_array(count, sizeof *preview->labels);
+    preview->label_pointers = mem_alloc_array(count, sizeof *preview->label_pointers);
+    preview->pictures = mem_alloc_array(count, (size_t)(preview->resolution * preview->resolution * 3));
+    if (!preview->captions || !preview->labels || !preview->label_pointers || !preview->pictures)
+        FAIL(ERR_MEMORY, "no memory for %zu preview pictures", count);
+    for (size_t i = 0; i < count; i++) {
+        const char *prompt = run->preview.prompts.items[i];
+        preview->captions[i] = prompt_caption(prompt);
+        prompt_label(prompt, preview->labels[i], LABEL_MAX);
+        preview->label_pointers[i] = preview->labels[i];
+    }
+    SamplingOptions options = sampling_options(run);
+    if (options.batch > preview->count) options.batch = preview->count;
+    TRY(sampling_create(run, network->backend, network->params, &network->store, network->diffusion, &options,
+                        &preview->sampling));
+    *out = preview;
+    return STATUS_OK;
+fail:
+    preview_free(preview);
+    return status;
+}
+
+void preview_free(Preview *preview)
+{
+    if (!preview) return;
+    sampling_free(preview->sampling);
+    free(preview->captions);
+    free(preview->labels);
+    free(preview->label_pointers);
+    free(preview->pictures);
+    free(preview);
+}
+
+Status preview_draw(Preview *preview, int64_t step, const float *weights)
+{
+    Status status = STATUS_OK;
+    Picture grid = {0};
+    char path[PATH_MAX], name[64], text[32];
+    double start = clock_seconds();
+    TRY(sampling_draw(preview->sampling, weights, preview->captions, preview->count, 0, preview->pictures, NULL, NULL));
+    TRY(picture_grid_draw(&(GridSpec){.pictures = preview->pictures,
+                                      .labels = preview->label_pointers,
+                                      .count = (int32_t)preview->count,
+                                      .width = (int32_t)preview->resolution,
+                                      .height = (int32_t)preview->resolution},
+                          &grid));
+    snprintf(name, sizeof name, "step-%07lld.png", (long long)step);
+    snprintf(text, sizeof text, "%lld", (long long)step);
+    TRY(path_join(path, sizeof path, preview->folder, name));
+    TRY(png_write_rgb(path, grid.width, grid.height, grid.rgb, (const char *const[]){"Software", "step"},
+                      (const char *const[]){"vasily", text}, 2));
+    log_info("preview %s (%.1f s)", path, clock_seconds() - start);
+fail:
+    picture_free(&grid);
+    return status;
+}

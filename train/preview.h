@@ -1,0 +1,16 @@
+/* Previews: the same captions from the same noise, drawn as training goes on, so that progress can be seen. */
+#ifndef TRAIN_PREVIEW_H
+#define TRAIN_PREVIEW_H
+
+#include "train/network.h"
+#include "train/run_config.h"
+
+typedef struct Preview Preview;
+
+/* Everything is allocated here. The arguments must outlive it. *out is NULL where the config asks for no previews. */
+Status preview_create(const RunConfig *run, const Network *network, const char *folder, Preview **out);
+void preview_free(Preview *preview); /* NULL is fine */
+/* Draws with `weights` (the EMA; NULL: the network's own) into folder/step-NNNNNNN.png. */
+Status preview_draw(Preview *preview, int64_t step, const float *weights);
+
+#endif

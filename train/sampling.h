@@ -1,0 +1,43 @@
+/* Pictures from captions: tokenizers and a generator, run in batches. Previews and `vasily sample` draw through this.
+ */
+#ifndef TRAIN_SAMPLING_H
+#define TRAIN_SAMPLING_H
+
+#include "engine/executor.h"
+#include "model/generate.h"
+#include "train/run_config.h"
+
+typedef struct SamplingOptions {
+    int64_t batch; /* pictures at once */
+    int32_t steps;
+    double scale;
+    SamplerOptions sampler; /* threshold_bound is filled in here */
+    uint64_t seed;
+    const char *tokenizer1, *tokenizer2; /* SentencePiece models */
+} SamplingOptions;
+
+/* What the run's preview section asks for. */
+SamplingOptions sampling_options(const RunConfig *run);
+
+typedef struct Sampling Sampling;
+
+/* Everything is allocated here. All arguments but the options must outlive it. */
+Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *params, const ParamStore *store,
+                       const Diffusion *diffusion, const SamplingOptions *options, Sampling **out);
+void sampling_free(Sampling *sampling); /* NULL is fine */
+
+/* Called as steps are done: `done` of `total` over all batches. May be NULL. */
+typedef void (*SamplingProgress)(void *context, int64_t done, int64_t total);
+
+/* Draws `count` pictures, R x R x 3 bytes each, into `rgb`. Picture i starts from noise `first_noise` + i, so the same
+ * captions give the same pictures in batches of any size. `weights`: a flat buffer such as the EMA, or NULL for the
+ * store's own. */
+Status sampling_draw(Sampling *sampling, const float *weights, const char *const *captions, int64_t count,
+                     uint64_t first_noise, uint8_t *rgb, SamplingProgress progress, void *context);
+
+/* "de<TAB>Katze" is the caption "Katze" under the label "de"; a prompt without a tab has itself as its label. The label
+ * is copied into `label`. */
+const char *prompt_caption(const char *prompt);
+void prompt_label(const char *prompt, char *label, size_t capacity);
+
+#endif

@@ -1,0 +1,28 @@
+/* The trainer: one object that holds a run, and the loop that advances it. */
+#ifndef TRAIN_TRAINER_H
+#define TRAIN_TRAINER_H
+
+#include "engine/comm.h"
+#include "train/run_config.h"
+
+typedef struct Trainer Trainer;
+
+typedef struct TrainerOptions {
+    const char *resume; /* NULL: a new run; "auto": the newest good checkpoint of run.dir, or a new run; else a path */
+    int64_t stop_after; /* stop when so many steps are done in all; 0: train.steps */
+} TrainerOptions;
+
+typedef enum TrainerEnd {
+    TRAINER_DONE,    /* train.steps or stop_after reached */
+    TRAINER_STOPPED, /* SIGINT; saved */
+    TRAINER_REQUEUE  /* SIGTERM or SIGUSR1; saved */
+} TrainerEnd;
+
+/* Opens everything: run folder, device, plan, data, and the checkpoint to go on from. `run` (whose micro_batch and
+ * total_steps are resolved here) and `config` must outlive the trainer. Collective. */
+Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out);
+/* Trains to the end, or until a signal asks to stop; saves before it returns. Collective. */
+Status trainer_run(Trainer *trainer, TrainerEnd *end);
+void trainer_free(Trainer *trainer); /* NULL is fine */
+
+#endif

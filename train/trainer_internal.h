@@ -1,0 +1,58 @@
+/* What trainer.c (the loop) and trainer_open.c (opening, resuming, closing) share. */
+#ifndef TRAIN_TRAINER_INTERNAL_H
+#define TRAIN_TRAINER_INTERNAL_H
+
+#include "data/loader.h"
+#include "optim/optimizer.h"
+#include "train/checkpoint.h"
+#include "train/metrics.h"
+#include "train/network.h"
+#include "train/preview.h"
+#include "train/progress.h"
+#include "train/run_dir.h"
+#include "train/signals.h"
+#include "train/trainer.h"
+
+struct Trainer {
+    RunConfig *run;
+    const Config *config;
+    Comm *comm;
+    bool root; /* rank 0: the one that writes */
+
+    int64_t step;          /* steps done */
+    int64_t last_step;     /* where this process stops */
+    int64_t saved_step;    /* of the newest checkpoint on disk; -1: none */
+    int64_t samples;       /* seen by all ranks since the start of the run */
+    int64_t micro_batches; /* of one step on this rank */
+    int64_t skipped_in_a_row;
+
+    Network network;
+    Optimizer *optimizer;
+    Loader *loader;
+    Cursor *cursor;           /* after the last applied batch, this rank's lanes; NULL before the first */
+    Cursor *saving;           /* the same of all ranks, put together while saving */
+    double *positions;        /* cursor_value_count: room to add the ranks' cursors up */
+    int64_t *position_values; /* the same */
+
+    float *terms;           /* (micro_batch, 2): mse, vb of each sample */
+    float *timesteps;       /* (micro_batch) */
+    int32_t *indices;       /* (micro_batch, 2): low and high word of the global sample index */
+    CommRequest **requests; /* per bucket, in the order begun */
+    int32_t requests_begun;
+    Status bucket_status; /* of beginning them: a callback cannot fail */
+    StatusRecord bucket_failure;
+
+    /* root only */
+    RunDir dir;
+    Metrics metrics;
+    Progress progress;
+    Preview *preview;
+    char backend_text[512];
+    StrBuf config_text; /* the effective config */
+};
+
+/* trainer_save.c */
+Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor);
+Status trainer_save(Trainer *trainer);
+
+#endif

@@ -1,0 +1,254 @@
+/* Opening, resuming and closing a run. */
+#include "train/trainer_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "train/config_difference.h"
+
+enum { STATE_FILE_LIMIT = 256 << 20 };
+
+/* ---- which checkpoint to go on from ---- */
+
+/* Rank 0 finds and checks it; every rank gets the text of its state.json. */
+static Status find_checkpoint(Trainer *t, const char *resume, char path[PATH_MAX], CheckpointState *state, bool *found)
+{
+    Status status = STATUS_OK;
+    bool automatic = strcmp(resume, "auto") == 0;
+    char file[PATH_MAX], *text = NULL;
+    int64_t header[2] = {0, 0}; /* found, size of the text */
+    size_t size = 0;
+    *found = false;
+    if (t->root) {
+        TRY(checkpoint_find(automatic ? t->dir.checkpoints : resume, automatic, path, found));
+        if (*found) {
+            TRY(path_join(file, sizeof file, path, "state.json"));
+            TRY(file_read(file, STATE_FILE_LIMIT, &text, &size));
+        } else {
+            log_info("%s has no checkpoint yet: starting from the beginning", t->dir.path);
+        }
+        header[0] = *found;
+        header[1] = (int64_t)size;
+    }
+    TRY(comm_broadcast(t->comm, header, sizeof header, 0));
+    *found = header[0] != 0;
+    if (!*found) return STATUS_OK;
+    size = (size_t)header[1];
+    if (!t->root) {
+        text = mem_alloc_array(size + 1, 1);
+        if (!text) FAIL(ERR_MEMORY, "out of memory");
+    }
+    TRY(comm_broadcast(t->comm, text, size, 0));
+    TRY(checkpoint_parse_state(t->root ? path : "state.json", text, size, state));
+fail:
+    free(text);
+    return status;
+}
+
+/* What has changed since the checkpoint was written, and whether the run can still be the same to the bit. */
+static void log_differences(const Trainer *t, const CheckpointState *state)
+{
+    config_log_differences(state->config, t->config_text.data);
+    if (state->world != comm_world(t->comm))
+        log_warn("saved by %lld ranks, going on with %d: equal up to rounding, not to the bit", (long long)state->world,
+                 comm_world(t->comm));
+    if (state->threads != t->network.backend->threads)
+        log_warn("saved with %lld threads a rank, going on with %d: equal up to rounding, not to the bit",
+                 (long long)state->threads, t->network.backend->threads);
+    if (strcmp(state->backend, t->backend_text) != 0)
+        log_warn("computed so far on: %s; now on: %s: equal up to rounding, not to the bit", state->backend,
+                 t->backend_text);
+}
+
+static Status check_resumable(const Trainer *t, const CheckpointState *state)
+{
+    Status status = STATUS_OK;
+    if (state->seed != t->run->seed)
+        TRY(config_error(t->config, "seed",
+                         "%lld differs from the checkpoint's, %lld; every random number and the order "
+                         "of samples follow from it, so a run keeps its seed",
+                         (long long)t->run->seed, (long long)state->seed));
+    if (t->run->optim.total_steps > 0 && t->run->optim.total_steps != state->total_steps && t->root)
+        log_warn("optim.total_steps is frozen when a run begins: it stays %lld, not %lld",
+                 (long long)state->total_steps, (long long)t->run->optim.total_steps);
+    if (t->run->train.steps > state->total_steps && t->root)
+        log_warn(
+            "train.steps %lld is past the schedule's %lld steps (optim.total_steps, frozen when the run began); from "
+            "there the learning rate keeps its last value",
+            (long long)t->run->train.steps, (long long)state->total_steps);
+fail:
+    return status;
+}
+
+/* ---- the parts ---- */
+
+static Status open_network(Trainer *t)
+{
+    Status status = STATUS_OK;
+    Backend *backend = NULL;
+    TRY(network_open_backend(t->run, t->comm, &backend));
+    backend_describe(backend, t->backend_text, sizeof t->backend_text);
+    TRY(network_plan(t->run, backend, &t->network));
+    TRY(network_start(&t->network, t->run));
+    const Plan *plan = t->network.plan;
+    log_info("%.1f M parameters, %s, micro-batch %lld x %lld on %d ranks; activations %zu bytes, workspace %zu, packed "
+             "weights %zu",
+             (double)param_table_trainable_parameters(t->network.params) / 1e6, dtype_name(t->network.compute),
+             (long long)t->network.micro_batch, (long long)t->micro_batches, comm_world(t->comm), plan->slab_bytes,
+             plan->workspace_bytes, plan->packed_bytes);
+    return STATUS_OK;
+fail:
+    if (!t->network.backend) backend_close(backend);
+    return status;
+}
+
+static Status check_vocabulary(const Trainer *t, int which, const TextEncoderConfig *encoder, const char *key)
+{
+    int vocabulary = loader_vocabulary(t->loader, which);
+    if (vocabulary <= encoder->vocab) return STATUS_OK;
+    return config_error(t->config, key,
+                        "%lld rows are too few for data.tokenizer%d, whose ids go up to %d; it must be at "
+                        "least %d",
+                        (long long)encoder->vocab, which, vocabulary - 1, vocabulary);
+}
+
+/* `start`: where the data stands; NULL: at the beginning. */
+static Status open_loader(Trainer *t, const Cursor *start)
+{
+    Status status = STATUS_OK;
+    TRY(loader_open(&t->run->data,
+                    &(LoaderOptions){.seed = (uint64_t)t->run->seed,
+                                     .resolution = (int)t->run->train.resolution,
+                                     .global_batch = t->run->train.global_batch,
+                                     .rank = comm_rank(t->comm),
+                                     .world = comm_world(t->comm),
+                                     .first_step = t->step,
+                                     .start = start},
+                    &t->loader));
+    TRY(check_vocabulary(t, 1, &t->run->model.text_encoder1, "model.text_encoder1.vocab"));
+    TRY(check_vocabulary(t, 2, &t->run->model.text_encoder2, "model.text_encoder2.vocab"));
+    if (t->root)
+        for (size_t i = 0; i < t->run->data.sources.count; i++)
+            log_info("source %s: %lld samples", data_config_source(&t->run->data, i)->name,
+                     (long long)loader_source_samples(t->loader, (int32_t)i));
+fail:
+    return status;
+}
+
+/* All that the loop needs but what depends on the first batch, so that later steps allocate nothing. */
+static Status allocate_step_buffers(Trainer *t)
+{
+    Status status = STATUS_OK;
+    size_t n = (size_t)t->network.micro_batch;
+    t->terms = mem_alloc_array(2 * n, sizeof *t->terms);
+    t->timesteps = mem_alloc_array(n, sizeof *t->timesteps);
+    t->indices = mem_alloc_array(2 * n, sizeof *t->indices);
+    t->requests = mem_alloc_array((size_t)t->network.plan->bucket_count + 1, sizeof *t->requests);
+    if (!t->terms || !t->timesteps || !t->indices || !t->requests) FAIL(ERR_MEMORY, "no memory for a step's inputs");
+fail:
+    return status;
+}
+
+/* The frozen tokenizers belong to a run as its config does: with copies inside, a run's folder can be moved. */
+static Status copy_tokenizer(const RunDir *dir, const TokenizerConfig *tokenizer, const char *name)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX], *data = NULL;
+    size_t size;
+    TRY(path_join(path, sizeof path, dir->path, name));
+    TRY(file_read(tokenizer->model, (size_t)256 << 20, &data, &size));
+    TRY(file_write_atomic(path, data, size));
+fail:
+    free(data);
+    return status;
+}
+
+/* Rank 0's side: what it writes besides checkpoints. */
+static Status open_outputs(Trainer *t)
+{
+    Status status = STATUS_OK;
+    TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer1, RUN_DIR_TOKENIZER1));
+    TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer2, RUN_DIR_TOKENIZER2));
+    TRY(run_dir_write_config(&t->dir, t->config_text.data, t->config_text.size));
+    TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step));
+    TRY(preview_create(t->run, &t->network, t->dir.previews, &t->preview));
+    TRY(metrics_open(t->dir.metrics, t->step, &t->metrics));
+    progress_begin(&t->progress, t->step, t->run->train.log_every);
+fail:
+    return status;
+}
+
+Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out)
+{
+    Status status = STATUS_OK;
+    CheckpointState state = {0};
+    char from[PATH_MAX] = "";
+    bool resumed = false;
+    Trainer *t = mem_alloc_array(1, sizeof *t);
+    if (!t) FAIL(ERR_MEMORY, "out of memory");
+    t->run = run;
+    t->config = config;
+    t->comm = comm;
+    t->root = comm_rank(comm) == 0;
+    t->saved_step = -1;
+    t->dir.lock = t->metrics.file = -1;
+    TRY(config_dump(&RUN_CONFIG_SCHEMA, run, &t->config_text)); /* as asked for: what follows depends on the ranks */
+    TRY(run_config_check_ranks(run, config, comm_world(comm)));
+    TRY(run_config_check_data(run, config));
+    t->micro_batches = run->train.global_batch / comm_world(comm) / run->train.micro_batch;
+
+    TRY(run_dir_name(run->run.dir, &t->dir));
+    if (t->root) TRY(run_dir_open(&t->dir, options->resume != NULL));
+    if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
+    if (resumed) TRY(check_resumable(t, &state));
+    int64_t total_steps = resumed ? state.total_steps : run_config_total_steps(run);
+
+    TRY(open_network(t));
+    TRY(optimizer_create(&run->optim, total_steps, &t->network.store, t->network.backend->threads, &t->optimizer));
+    if (resumed) {
+        TRY(checkpoint_load(from, &state, comm, &t->network.store, t->optimizer));
+        t->step = t->saved_step = state.step;
+        t->samples = state.samples;
+        if (t->root) {
+            log_info("resumed from %s: %lld steps done", from, (long long)t->step);
+            log_differences(t, &state);
+        }
+    }
+    t->last_step =
+        options->stop_after > 0 && options->stop_after < run->train.steps ? options->stop_after : run->train.steps;
+    TRY(open_loader(t, state.cursor));
+    TRY(allocate_step_buffers(t));
+    if (t->root) TRY(open_outputs(t));
+    *out = t;
+    checkpoint_state_free(&state);
+    return STATUS_OK;
+fail:
+    checkpoint_state_free(&state);
+    trainer_free(t);
+    return status;
+}
+
+void trainer_free(Trainer *t)
+{
+    if (!t) return;
+    Backend *backend = t->network.backend;
+    preview_free(t->preview);
+    metrics_close(&t->metrics);
+    loader_close(t->loader);
+    cursor_free(t->cursor);
+    cursor_free(t->saving);
+    optimizer_free(t->optimizer);
+    network_free(&t->network);
+    if (backend) backend_close(backend);
+    run_dir_close(&t->dir);
+    strbuf_free(&t->config_text);
+    free(t->terms);
+    free(t->timesteps);
+    free(t->indices);
+    free(t->requests);
+    free(t->positions);
+    free(t->position_values);
+    free(t);
+}

@@ -1,0 +1,67 @@
+/* Saving from the trainer's side: the ranks' places in the data are put together, rank 0 writes. */
+#include "train/trainer_internal.h"
+
+#include "base/file.h"
+#include "base/log.h"
+
+/* After every step; the first one makes the copies that later ones fill. */
+Status trainer_keep_cursor(Trainer *t, const Cursor *cursor)
+{
+    Status status = STATUS_OK;
+    if (t->cursor) {
+        cursor_copy_positions(t->cursor, cursor);
+        return STATUS_OK;
+    }
+    size_t count = (size_t)cursor_value_count(cursor);
+    TRY(cursor_clone(cursor, &t->cursor));
+    TRY(cursor_clone(cursor, &t->saving));
+    t->positions = mem_alloc_array(count + 1, sizeof *t->positions);
+    t->position_values = mem_alloc_array(count + 1, sizeof *t->position_values);
+    if (!t->positions || !t->position_values) FAIL(ERR_MEMORY, "no memory for the places in the data");
+fail:
+    return status;
+}
+
+/* Each rank has advanced its own lanes; the sum over the ranks is the whole cursor. Positions are far below 2^53, so
+ * the sum of doubles is exact. */
+static Status gather_cursor(Trainer *t)
+{
+    Status status = STATUS_OK;
+    int64_t count = cursor_value_count(t->cursor);
+    cursor_export(t->cursor, comm_rank(t->comm), comm_world(t->comm), t->position_values);
+    for (int64_t i = 0; i < count; i++) t->positions[i] = (double)t->position_values[i];
+    TRY(comm_all_reduce_f64(t->comm, t->positions, (int)count, COMM_SUM));
+    for (int64_t i = 0; i < count; i++) t->position_values[i] = (int64_t)t->positions[i];
+    cursor_copy_positions(t->saving, t->cursor);
+    cursor_import(t->saving, t->position_values);
+fail:
+    return status;
+}
+
+Status trainer_save(Trainer *t)
+{
+    Status status = STATUS_OK;
+    double start = clock_seconds();
+    TRY(gather_cursor(t));
+    if (t->root) {
+        CheckpointState state = {
+            .step = t->step,
+            .samples = t->samples,
+            .total_steps = optimizer_total_steps(t->optimizer),
+            .seed = t->run->seed,
+            .optimizer = optimizer_state(t->optimizer),
+            .world = comm_world(t->comm),
+            .threads = t->network.backend->threads,
+            .backend = t->backend_text,
+            .config = t->config_text.data,
+            .cursor = t->saving,
+        };
+        TRY(checkpoint_save(t->dir.checkpoints, &state, &t->network.store, t->optimizer, t->run->checkpoint.keep));
+        log_info("checkpoint of step %lld saved (%.2f s)", (long long)t->step, clock_seconds() - start);
+    }
+    /* A rank that went on alone after rank 0 failed to save would train steps that nobody can resume. */
+    TRY(comm_barrier(t->comm));
+    t->saved_step = t->step;
+fail:
+    return status;
+}
