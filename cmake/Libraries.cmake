@@ -14,9 +14,18 @@ pkg_check_modules(JPEG REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(WEBP REQUIRED IMPORTED_TARGET libwebp)
 pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
 
-# oneDNN ships a CMake package; its C API differs between versions 2 and 3 (engine/cpu/onednn2.c, onednn3.c).
-find_package(dnnl REQUIRED CONFIG)
-string(REGEX MATCH "^[0-9]+" DNNL_MAJOR "${dnnl_VERSION}")
+# oneDNN's own CMake package asks for OpenCL on Debian 12, which the CPU does not need: found by hand. Its C API differs
+# between versions 2 and 3 (engine/cpu/onednn2.c, onednn3.c).
+find_path(DNNL_INCLUDE oneapi/dnnl/dnnl_version.h REQUIRED)
+find_library(DNNL_LIBRARY dnnl REQUIRED)
+file(STRINGS ${DNNL_INCLUDE}/oneapi/dnnl/dnnl_version.h DNNL_MAJOR REGEX "^#define DNNL_VERSION_MAJOR")
+string(REGEX REPLACE "^#define DNNL_VERSION_MAJOR +" "" DNNL_MAJOR "${DNNL_MAJOR}")
+if(NOT DNNL_MAJOR MATCHES "^[23]$")
+  message(FATAL_ERROR "oneDNN ${DNNL_MAJOR} in ${DNNL_INCLUDE}: versions 2 and 3 are known")
+endif()
+add_library(DNNL::dnnl UNKNOWN IMPORTED)
+set_target_properties(DNNL::dnnl PROPERTIES IMPORTED_LOCATION ${DNNL_LIBRARY}
+  INTERFACE_INCLUDE_DIRECTORIES ${DNNL_INCLUDE})
 
 # For the makers of shards in tools/ only.
 pkg_check_modules(HARFBUZZ REQUIRED IMPORTED_TARGET harfbuzz)

@@ -148,6 +148,7 @@ static Status nearest(const References *references, const Picture *picture, cons
             *emoji = references->items[i].emoji;
         }
     }
+    if (!*emoji) FAIL(ERR_INTERNAL, "%s: no reference to compare with", path);
 fail:
     return status;
 }

@@ -228,7 +228,9 @@ fail:
     return status;
 }
 
-static Status make_picture(EmojiFont *font, const char *text, int side, uint8_t **png, size_t *size)
+/* The emoji's bitmap cut to its middle square and shrunk; *width and *height are those of the bitmap. */
+static Status make_picture(EmojiFont *font, const char *text, int side, uint8_t **png, size_t *size, int *width,
+                           int *height)
 {
     Status status = STATUS_OK;
     Picture strike = {0}, middle = {0}, small = {0};
@@ -236,6 +238,8 @@ static Status make_picture(EmojiFont *font, const char *text, int side, uint8_t 
     size_t glyph_size = 0;
     TRY(font_png(font, text, &glyph, &glyph_size));
     TRY(picture_decode(glyph, glyph_size, text, &strike));
+    *width = strike.width;
+    *height = strike.height;
     TRY(picture_crop_middle(&strike, PICTURE_SIDE, PICTURE_SIDE, &middle));
     TRY(picture_shrink(&middle, side, side, &small));
     TRY(picture_encode(&small, png, size));
@@ -254,8 +258,9 @@ static Status write_sample(const Options *options, const NameTable *table, Emoji
     JsonWriter w;
     uint8_t *png = NULL;
     size_t png_size = 0;
+    int width = 0, height = 0;
     const char *key = NULL, *caption = emoji->names[name].text;
-    TRY(make_picture(font, emoji->text, (int)options->resolution, &png, &png_size));
+    TRY(make_picture(font, emoji->text, (int)options->resolution, &png, &png_size, &width, &height));
     TRY(shard_writer_sample(output->writer, &key));
     json_begin(&w, &json);
     json_object(&w, NULL);
@@ -264,8 +269,8 @@ static Status write_sample(const Options *options, const NameTable *table, Emoji
     json_string(&w, "LANGUAGE", table->locales[emoji->names[name].locale]);
     json_int(&w, "width", options->resolution);
     json_int(&w, "height", options->resolution);
-    json_int(&w, "original_width", PICTURE_SIDE);
-    json_int(&w, "original_height", PICTURE_SIDE);
+    json_int(&w, "original_width", width);
+    json_int(&w, "original_height", height);
     json_string(&w, "emoji", emoji->text);
     json_object(&w, "captions");
     for (size_t i = 0; i < emoji->name_count; i++) {
