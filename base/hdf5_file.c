@@ -2,7 +2,7 @@
  *
  * The library is not safe for threads as distributions build it, so every call here holds one lock. Its own error
  * printing is off. It is told not to clean up at exit: a file whose close failed (full disk) stays open inside the
- * library, and the clean-up would try to flush it again and may abort. */
+ * library, and the clean-up would try to flush it again and may abort. See also detach_from_disk. */
 #include "base/hdf5_file.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/arena.h"
@@ -25,7 +26,8 @@
 struct H5File {
     hid_t id;
     char *path;
-    bool writing, failed;
+    bool writing;
+    StatusRecord first_failure; /* of a write; closing repeats it */
 };
 
 static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
@@ -78,6 +80,11 @@ static Status library_error(const char *path, Status code, const char *action, c
     snprintf(words, sizeof words, "%s%s%s", action, what ? " " : "", what ? what : "");
     if (reason.error) return file_system_error(reason.error, words, path);
     return status_fail(code, __FILE__, __LINE__, "%s: cannot %s: %s", path, words, reason.words);
+}
+
+static void note_failure(H5File *file, Status status)
+{
+    if (status != STATUS_OK && file->first_failure.status == STATUS_OK) status_save(status, &file->first_failure);
 }
 
 /* --- types --- */
@@ -233,14 +240,30 @@ Status h5_open(const char *path, H5File **out)
     return open_file(path, false, out);
 }
 
+/* After a failed write the library still holds metadata that it would have to write, and it cannot close a file that it
+ * cannot flush: the descriptor, and with it the disk space, would stay taken until the process ends. So the rest goes
+ * to a file in memory that takes the descriptor's place. */
+static void detach_from_disk(const H5File *file)
+{
+    int *handle = NULL;
+    int memory = memfd_create("vasily-unwritten", MFD_CLOEXEC);
+    if (memory < 0) return;
+    if (H5Fget_vfd_handle(file->id, H5P_DEFAULT, (void **)&handle) >= 0 && handle) (void)dup2(memory, *handle);
+    close(memory);
+}
+
 Status h5_close(H5File *file)
 {
     Status status = STATUS_OK;
     if (!file) return STATUS_OK;
     enter();
-    if (file->writing && H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0)
+    if (file->first_failure.status != STATUS_OK)
+        status = status_restore(&file->first_failure);
+    else if (file->writing && H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0)
         status = library_error(file->path, ERR_IO, "write", NULL);
+    if (status != STATUS_OK) detach_from_disk(file);
     if (H5Fclose(file->id) < 0 && status == STATUS_OK) status = library_error(file->path, ERR_IO, "write", NULL);
+    H5Eclear2(H5E_DEFAULT);
     leave();
     free(file->path);
     free(file);
@@ -321,7 +344,7 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
     dataset = -1;
     if (closed < 0) TRY(library_error(file->path, ERR_IO, "write", name));
 fail:
-    if (status != STATUS_OK) file->failed = true;
+    note_failure(file, status);
     if (dataset >= 0) H5Dclose(dataset);
     if (layout >= 0) H5Pclose(layout);
     if (links >= 0) H5Pclose(links);
@@ -519,7 +542,7 @@ Status h5_write_text(H5File *file, const char *attribute, const char *text, size
     id = -1;
     if (closed < 0) TRY(library_error(file->path, ERR_IO, "write the text", attribute));
 fail:
-    if (status != STATUS_OK) file->failed = true;
+    note_failure(file, status);
     if (id >= 0) H5Aclose(id);
     if (space >= 0) H5Sclose(space);
     if (type >= 0) H5Tclose(type);

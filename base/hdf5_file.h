@@ -15,7 +15,7 @@ typedef struct H5File H5File;
 
 Status h5_create(const char *path, H5File **out); /* ERR_IO if it exists */
 Status h5_open(const char *path, H5File **out);   /* read-only */
-Status h5_close(H5File *file);                    /* reports failures of flushing (full disk) too; NULL is fine */
+Status h5_close(H5File *file);                    /* a failed write, or what flushing finds (full disk); NULL is fine */
 
 Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims, const void *data);
 /* Shape and type of a dataset; ERR_FORMAT when absent. */
