@@ -19,8 +19,8 @@
 #include "base/arena.h"
 #include "engine/comm_internal.h"
 
-#define PIECES 4
-#define PIECE_ELEMENTS (512 * 1024) /* floats of a piece, over all ranks */
+#define PIECES 8
+#define PIECE_ELEMENTS (128 * 1024) /* floats of a piece, over all ranks */
 #define SLICE_MIN (16 * 1024)       /* floats of one rank's slice; smaller messages waste time on many ranks */
 #define SLICE_ALIGN 16
 #define BROADCAST_BYTES (4 * 1024 * 1024)
