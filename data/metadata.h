@@ -15,7 +15,7 @@ typedef struct Metadata {
     const char *caption, *language;                  /* NULL: missing; owned by the JSON document */
     size_t caption_size, language_size;
     const JsonValue *captions; /* object of language -> caption; NULL: missing */
-    bool failed;               /* img2dataset's status is there and is not "success" */
+    bool failed;               /* img2dataset's status is there and begins with "failed" */
 } Metadata;
 
 /* root NULL: everything is missing. Fields of the wrong type, NaN and null count as missing. */

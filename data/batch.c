@@ -1,0 +1,181 @@
+#include "data/batch.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/random.h"
+
+Status batch_maker_init(BatchMaker *maker, const DataConfig *config, const LoaderOptions *options)
+{
+    Status status = STATUS_OK;
+    const TokenizerConfig *wanted[2] = {&config->tokenizer1, &config->tokenizer2};
+    *maker = (BatchMaker){.config = config,
+                          .seed = options->seed,
+                          .count = (int32_t)(options->global_batch / options->world),
+                          .resolution = options->resolution,
+                          .keys_only = options->keys_only};
+    for (int v = 0; v < 256; v++) maker->levels[v] = (float)v / 127.5f - 1.0f;
+    for (int e = 0; e < 2 && !options->keys_only; e++) {
+        if (!wanted[e]->model[0]) continue;
+        size_t n = (size_t)wanted[e]->max_tokens;
+        TRY(tokenizer_open(wanted[e]->model, (TokenizerStyle)wanted[e]->style, (int)n, &maker->tokenizers[e]));
+        maker->empty_ids[e] = mem_alloc_array(n, sizeof(int32_t));
+        maker->empty_mask[e] = mem_alloc_array(n, sizeof(int32_t));
+        if (!maker->empty_ids[e] || !maker->empty_mask[e]) FAIL(ERR_MEMORY, "out of memory for tokens");
+        TRY(tokenizer_encode(maker->tokenizers[e], "", 0, maker->empty_ids[e], maker->empty_mask[e]));
+    }
+    return STATUS_OK;
+fail:
+    batch_maker_free(maker);
+    return status;
+}
+
+void batch_maker_free(BatchMaker *maker)
+{
+    for (int e = 0; e < 2; e++) {
+        tokenizer_free(maker->tokenizers[e]);
+        free(maker->empty_ids[e]);
+        free(maker->empty_mask[e]);
+    }
+    *maker = (BatchMaker){0};
+}
+
+Status batch_create(const BatchMaker *maker, const Cursor *shape, OwnBatch **out)
+{
+    Status status = STATUS_OK;
+    size_t count = (size_t)maker->count, values;
+    *out = NULL;
+    OwnBatch *own = mem_alloc_array(1, sizeof *own);
+    if (!own) FAIL(ERR_MEMORY, "out of memory for a batch");
+    Batch *b = &own->batch;
+    b->count = maker->count;
+    b->resolution = maker->resolution;
+    TRY(cursor_clone(shape, &own->cursor));
+    b->cursor = own->cursor;
+    b->index = mem_alloc_array(count, sizeof b->index[0]);
+    b->keys = mem_alloc_array(count, sizeof b->keys[0]);
+    b->captions = mem_alloc_array(count, sizeof b->captions[0]);
+    b->languages = mem_alloc_array(count, sizeof b->languages[0]);
+    b->dropped = mem_alloc_array(count, sizeof b->dropped[0]);
+    b->sources = mem_alloc_array(count, sizeof b->sources[0]);
+    own->key_at = mem_alloc_array(count, sizeof own->key_at[0]);
+    own->caption_at = mem_alloc_array(count, sizeof own->caption_at[0]);
+    own->language_at = mem_alloc_array(count, sizeof own->language_at[0]);
+    if (!b->index || !b->keys || !b->captions || !b->languages || !b->dropped || !b->sources || !own->key_at ||
+        !own->caption_at || !own->language_at)
+        FAIL(ERR_MEMORY, "out of memory for a batch of %d samples", maker->count);
+    if (!maker->keys_only) {
+        size_t side = (size_t)maker->resolution;
+        if (!mem_mul_size(count, side * side * 3 * sizeof(float), &values))
+            FAIL(ERR_LIMIT, "a batch of %d pictures of %dx%d", maker->count, maker->resolution, maker->resolution);
+        b->pixels = mem_alloc_aligned(values);
+        if (!b->pixels) FAIL(ERR_MEMORY, "out of memory for a batch of %d pictures", maker->count);
+    }
+    if (maker->tokenizers[0]) {
+        b->tokens1_max = tokenizer_max_tokens(maker->tokenizers[0]);
+        b->tokens1 = mem_alloc_array(count, (size_t)b->tokens1_max * sizeof(int32_t));
+        b->mask1 = mem_alloc_array(count, (size_t)b->tokens1_max * sizeof(int32_t));
+        if (!b->tokens1 || !b->mask1) FAIL(ERR_MEMORY, "out of memory for tokens");
+    }
+    if (maker->tokenizers[1]) {
+        b->tokens2_max = tokenizer_max_tokens(maker->tokenizers[1]);
+        b->tokens2 = mem_alloc_array(count, (size_t)b->tokens2_max * sizeof(int32_t));
+        b->mask2 = mem_alloc_array(count, (size_t)b->tokens2_max * sizeof(int32_t));
+        if (!b->tokens2 || !b->mask2) FAIL(ERR_MEMORY, "out of memory for tokens");
+    }
+    *out = own;
+    return STATUS_OK;
+fail:
+    batch_free(own);
+    return status;
+}
+
+void batch_free(OwnBatch *own)
+{
+    if (!own) return;
+    Batch *b = &own->batch;
+    cursor_free(own->cursor);
+    free(b->index);
+    free(b->keys);
+    free(b->captions);
+    free(b->languages);
+    free(b->dropped);
+    free(b->sources);
+    free(own->key_at);
+    free(own->caption_at);
+    free(own->language_at);
+    mem_free_aligned(b->pixels);
+    free(b->tokens1);
+    free(b->mask1);
+    free(b->tokens2);
+    free(b->mask2);
+    strbuf_free(&own->text);
+    free(own);
+}
+
+void batch_begin(OwnBatch *own, int64_t step)
+{
+    own->batch.step = step;
+    own->text.size = 0;
+}
+
+static Status put_text(OwnBatch *own, const char *text, size_t size, size_t *at)
+{
+    Status status = STATUS_OK;
+    *at = own->text.size;
+    TRY(strbuf_append(&own->text, text, size));
+    TRY(strbuf_append(&own->text, "", 1));
+fail:
+    return status;
+}
+
+static Status put_tokens(const BatchMaker *maker, int e, const char *text, size_t size, bool dropped, int32_t *ids,
+                         int32_t *mask)
+{
+    if (!dropped) return tokenizer_encode(maker->tokenizers[e], text, size, ids, mask);
+    size_t bytes = (size_t)tokenizer_max_tokens(maker->tokenizers[e]) * sizeof ids[0];
+    memcpy(ids, maker->empty_ids[e], bytes);
+    memcpy(mask, maker->empty_mask[e], bytes);
+    return STATUS_OK;
+}
+
+Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, const Candidate *c)
+{
+    Status status = STATUS_OK;
+    Batch *b = &own->batch;
+    uint64_t index = (uint64_t)i;
+    const Caption *caption = &c->captions[random_below(maker->seed, RANDOM_CAPTION_PICK, index, 0, c->caption_count)];
+    const char *text = c->text.data + caption->text;
+    const char *language = c->text.data + caption->language;
+    b->index[k] = i;
+    b->sources[k] = c->source;
+    /* One draw for both encoders. */
+    b->dropped[k] = random_uniform(maker->seed, RANDOM_CAPTION_DROP, index, 0) < (float)maker->config->text_dropout;
+    TRY(put_text(own, c->key.data, c->key.size, &own->key_at[k]));
+    TRY(put_text(own, text, caption->text_size, &own->caption_at[k]));
+    TRY(put_text(own, language, strlen(language), &own->language_at[k]));
+    if (b->tokens1)
+        TRY(put_tokens(maker, 0, text, caption->text_size, b->dropped[k],
+                       b->tokens1 + (size_t)k * (size_t)b->tokens1_max, b->mask1 + (size_t)k * (size_t)b->tokens1_max));
+    if (b->tokens2)
+        TRY(put_tokens(maker, 1, text, caption->text_size, b->dropped[k],
+                       b->tokens2 + (size_t)k * (size_t)b->tokens2_max, b->mask2 + (size_t)k * (size_t)b->tokens2_max));
+    if (b->pixels) {
+        size_t values = (size_t)b->resolution * (size_t)b->resolution * 3;
+        float *out = b->pixels + (size_t)k * values;
+        for (size_t v = 0; v < values; v++) out[v] = maker->levels[c->pixels[v]];
+    }
+fail:
+    return status;
+}
+
+void batch_end(OwnBatch *own, const Cursor *cursor)
+{
+    Batch *b = &own->batch;
+    for (int32_t k = 0; k < b->count; k++) {
+        b->keys[k] = own->text.data + own->key_at[k];
+        b->captions[k] = own->text.data + own->caption_at[k];
+        b->languages[k] = own->text.data + own->language_at[k];
+    }
+    cursor_copy_positions(own->cursor, cursor);
+}

@@ -1,0 +1,63 @@
+/* One sample on its way from a shard to a batch: read, filtered, decoded, cropped and resized by a decode thread.
+ * Nothing here depends on the global index that the sample will get; what does is drawn when the batch is filled. */
+#ifndef DATA_CANDIDATE_H
+#define DATA_CANDIDATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/arena.h"
+#include "base/status.h"
+#include "data/bad_samples.h"
+#include "data/cursor.h"
+#include "data/data_config.h"
+#include "data/picture.h"
+#include "data/resize.h"
+#include "data/shard_store.h"
+
+typedef struct Caption {
+    uint32_t language, text, text_size; /* offsets into Candidate.text; both NUL-terminated */
+} Caption;
+
+typedef struct Candidate {
+    /* the order: set when it is issued */
+    int32_t source, shard;
+    int64_t sample;
+    LanePosition after; /* of its stream */
+    int64_t visit_epoch;
+    int32_t stream;
+    struct Candidate *next; /* in its stream, or in the free list */
+    bool in_use, replaced;  /* the walker's own */
+    bool done;              /* guarded by the loader's lock */
+    /* the result */
+    SampleReason reason;
+    Status fatal; /* neither accepted nor passed over: the run must stop */
+    char detail[512];
+    const char *shard_path;
+    StrBuf key, text;
+    Caption *captions;
+    size_t caption_count, caption_capacity;
+    uint8_t *pixels; /* (R, R, 3); NULL with keys_only */
+    int64_t bytes_read;
+} Candidate;
+
+/* A decode thread's buffers. Zero-initialise. */
+typedef struct CandidateScratch {
+    uint8_t *member;
+    size_t member_capacity;
+    Picture picture;
+    Resizer resizer;
+} CandidateScratch;
+
+typedef struct CandidateContext {
+    const DataConfig *config;
+    ShardStore *store;
+    int resolution;
+    bool keys_only;
+} CandidateContext;
+
+void candidate_process(const CandidateContext *context, CandidateScratch *scratch, Candidate *candidate);
+void candidate_free(Candidate *candidate); /* its buffers, not itself */
+void candidate_scratch_free(CandidateScratch *scratch);
+
+#endif
