@@ -7,12 +7,14 @@
 #include "engine/comm.h"
 #include "train/args.h"
 
+struct Command;
+
 /* What a command gets. */
 typedef struct CommandCall {
-    Comm *comm;          /* the world; NULL where the command is not parallel */
-    Arena *arena;        /* for as long as the command runs */
-    const char *program; /* argv[0] */
-    const void *options; /* the command's own struct, filled */
+    const struct Command *command;
+    Comm *comm;    /* the world; NULL where the command is not parallel */
+    Arena *arena;  /* for as long as the command runs */
+    void *options; /* the command's own struct, filled */
     ArgTexts positional;
     int exit_code; /* set by a command that ends well but not with 0 */
 } CommandCall;
@@ -20,7 +22,7 @@ typedef struct CommandCall {
 typedef struct Command {
     const char *name;    /* one word, or two: "data order" */
     const char *summary; /* one line */
-    const char *usage;   /* the arguments */
+    const char *usage;   /* the positional arguments */
     const char *details; /* paragraphs for --help */
     ArgTable table;
     size_t options_size;
@@ -38,11 +40,11 @@ extern const Command command_bench_step;
 extern const Command command_export;
 extern const Command command_config;
 
-/* "CONFIG [key.path=value ...]": splits the positional arguments from `first` on. ERR_USAGE names what is wrong. */
-Status command_config_arguments(const CommandCall *call, const Command *command, size_t count_before_overrides,
-                                const char *const **overrides, size_t *override_count);
+/* The positional arguments are `fixed` ones, then overrides "key.path=value". ERR_USAGE says what is missing or not an
+ * override. */
+Status command_arguments(const CommandCall *call, size_t fixed, const char *const **overrides, size_t *override_count);
 
-#define COMMAND_OPTIONS(specs)                    \
+#define COMMAND_TABLE(specs)                      \
     {                                             \
         (specs), sizeof(specs) / sizeof(specs)[0] \
     }

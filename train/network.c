@@ -43,7 +43,7 @@ fail:
     return status;
 }
 
-Status network_plan(const RunConfig *run, Backend *backend, Network *out)
+Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out)
 {
     Status status = STATUS_OK;
     memset(out, 0, sizeof *out);
@@ -60,6 +60,8 @@ Status network_plan(const RunConfig *run, Backend *backend, Network *out)
                                   .batch = run->train.micro_batch,
                                   .seed = (uint64_t)run->seed,
                                   .loss_scale = (float)(1.0 / (double)run->train.global_batch),
+                                  .latents_given = inputs == NETWORK_GIVEN,
+                                  .text_given = inputs == NETWORK_GIVEN,
                                   .backward = true,
                                   .recompute = run->train.recompute,
                                   .compute = out->compute,
@@ -70,7 +72,7 @@ Status network_plan(const RunConfig *run, Backend *backend, Network *out)
                     &out->plan));
     return STATUS_OK;
 fail:
-    network_free(out);
+    network_free(out); /* the backend stays the caller's */
     return status;
 }
 

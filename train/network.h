@@ -20,9 +20,14 @@ typedef struct Network {
     Executor *executor; /* started only */
 } Network;
 
+typedef enum NetworkInputs {
+    NETWORK_PIXELS, /* pictures and tokens: autoencoder and text encoders are part of the graph */
+    NETWORK_GIVEN   /* latents and text states: the UNet and its loss alone */
+} NetworkInputs;
+
 /* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks). Allocates nothing that
  * grows with the model. */
-Status network_plan(const RunConfig *run, Backend *backend, Network *out);
+Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out);
 /* Buffers with initial weights drawn from run->seed, and the executor. */
 Status network_start(Network *network, const RunConfig *run);
 /* Everything but the backend, which is the caller's. */

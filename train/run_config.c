@@ -99,21 +99,47 @@ int64_t run_config_total_steps(const RunConfig *run)
     return run->optim.total_steps > 0 ? run->optim.total_steps : run->train.steps;
 }
 
+static Status check_all(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    if (!run->run.dir[0]) TRY(config_error(config, "run.dir", "is empty; it names the folder the run is written to"));
+    TRY(model_config_check(&run->model, config));
+    if (run->model.in_channels != model_latent_channels(&run->model))
+        TRY(config_error(config, "model.in_channels",
+                         "%lld: training text-to-image takes as many channels as the latent has, %lld",
+                         (long long)run->model.in_channels, (long long)model_latent_channels(&run->model)));
+    TRY(diffusion_config_check(&run->diffusion, config));
+    TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
+    TRY(optim_config_check(&run->optim, config, "optim"));
+    if (run->preview.steps > run->diffusion.steps)
+        TRY(config_error(config, "preview.steps",
+                         "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",
+                         (long long)run->preview.steps, (long long)run->diffusion.steps));
+fail:
+    return status;
+}
+
 Status run_config_load(const char *path, const char *text, const char *const *overrides, size_t override_count,
                        RunConfig *out, Config **config)
 {
     Status status = STATUS_OK;
     *config = NULL;
     TRY(config_load(path, text, &RUN_CONFIG_SCHEMA, overrides, override_count, out, config));
-    if (!out->run.dir[0]) TRY(config_error(*config, "run.dir", "is empty; it names the folder the run is written to"));
-    TRY(model_config_check(&out->model, *config));
-    TRY(diffusion_config_check(&out->diffusion, *config));
-    TRY(model_config_check_resolution(&out->model, *config, "train.resolution", out->train.resolution));
-    TRY(optim_config_check(&out->optim, *config, "optim"));
-    if (out->preview.steps > out->diffusion.steps)
-        TRY(config_error(*config, "preview.steps",
-                         "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",
-                         (long long)out->preview.steps, (long long)out->diffusion.steps));
+    TRY(check_all(out, *config));
+    return STATUS_OK;
+fail:
+    config_free(*config);
+    *config = NULL;
+    return status;
+}
+
+Status run_config_load_unet(const char *path, const char *const *overrides, size_t override_count, RunConfig *out,
+                            Config **config)
+{
+    Status status = STATUS_OK;
+    *config = NULL;
+    TRY(config_load(path, NULL, &RUN_CONFIG_SCHEMA, overrides, override_count, out, config));
+    TRY(model_config_check_unet(&out->model, *config));
     return STATUS_OK;
 fail:
     config_free(*config);

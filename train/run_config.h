@@ -70,6 +70,9 @@ extern const char *const SAMPLER_WORDS[];
  * does not depend on data or the number of ranks. */
 Status run_config_load(const char *path, const char *text, const char *const *overrides, size_t override_count,
                        RunConfig *out, Config **config);
+/* The same, checking no more than the UNet by itself: for commands that run only it. */
+Status run_config_load_unet(const char *path, const char *const *overrides, size_t override_count, RunConfig *out,
+                            Config **config);
 /* Resolves micro_batch and checks that batch and lanes fit `world` ranks. */
 Status run_config_check_ranks(RunConfig *run, const Config *config, int world);
 /* What a command needs that reads samples: sources, tokenizers of the model's length. */

@@ -90,7 +90,7 @@ static Status open_network(Trainer *t)
     Backend *backend = NULL;
     TRY(network_open_backend(t->run, t->comm, &backend));
     backend_describe(backend, t->backend_text, sizeof t->backend_text);
-    TRY(network_plan(t->run, backend, &t->network));
+    TRY(network_plan(t->run, backend, NETWORK_PIXELS, &t->network));
     TRY(network_start(&t->network, t->run));
     const Plan *plan = t->network.plan;
     log_info("%.1f M parameters, %s, micro-batch %lld x %lld on %d ranks; activations %zu bytes, workspace %zu, packed "

@@ -1,0 +1,326 @@
+/* vasily bench step: how fast a whole training step is, and where the time goes. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/json.h"
+#include "base/random.h"
+#include "optim/optimizer.h"
+#include "train/command.h"
+#include "train/network.h"
+
+typedef struct BenchArguments {
+    int64_t steps, warmup;
+    bool json, frozen;
+} BenchArguments;
+
+typedef struct KindTime {
+    OpKind kind;
+    double seconds, flops;
+    int32_t ops;
+} KindTime;
+
+typedef struct Bench {
+    RunConfig config;
+    Config *file;
+    Backend *backend;
+    Network network;
+    Optimizer *optimizer;
+    int64_t micro_batches;
+    double *op_seconds; /* per op, over the timed steps */
+    uint8_t *scratch;   /* the largest input */
+    double *step_seconds;
+    double optimizer_seconds, input_seconds;
+    double peak; /* FLOP/s of a large matrix product */
+    KindTime kinds[OP_COUNT];
+} Bench;
+
+/* ---- one step on made-up inputs ---- */
+
+static Status fill_input(Bench *bench, TensorId tensor, uint64_t element)
+{
+    Status status = STATUS_OK;
+    if (tensor == TENSOR_NONE || !executor_memory(bench->network.executor, tensor)) return STATUS_OK;
+    const Tensor *info = graph_tensor(bench->network.training.graph, tensor);
+    int64_t count = shape_count(&info->shape);
+    float *floats = (float *)(void *)bench->scratch;
+    int32_t *integers = (int32_t *)(void *)bench->scratch;
+    if (info->dtype == DTYPE_I32)
+        for (int64_t i = 0; i < count; i++) integers[i] = 1 + (int32_t)(i % 2);
+    else if (tensor == bench->network.training.timesteps)
+        for (int64_t i = 0; i < count; i++)
+            floats[i] = (float)diffusion_draw_timestep(bench->network.diffusion, 0, element + (uint64_t)i);
+    else
+        random_normal(0, RANDOM_TEST, element, 0, floats, (size_t)count);
+    TRY(executor_write(bench->network.executor, tensor, bench->scratch, (size_t)count * dtype_size(info->dtype)));
+fail:
+    return status;
+}
+
+static Status fill_inputs(Bench *bench)
+{
+    Status status = STATUS_OK;
+    const TrainingGraph *g = &bench->network.training;
+    const TensorId inputs[] = {g->pixels,  g->latents, g->tokens1,   g->mask1,
+                               g->tokens2, g->mask2,   g->timesteps, g->sample_index};
+    for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) TRY(fill_input(bench, inputs[i], i));
+    if (g->latents != TENSOR_NONE) { /* then the text states are inputs, too */
+        TRY(fill_input(bench, g->full_emb1, 100));
+        TRY(fill_input(bench, g->pooled_emb1, 101));
+        TRY(fill_input(bench, g->full_emb2, 102));
+    }
+fail:
+    return status;
+}
+
+static Status run_step(Bench *bench, int64_t step, bool timed, double *seconds)
+{
+    Status status = STATUS_OK;
+    OptimizerReport report;
+    double inputs = 0, start = clock_seconds();
+    for (int64_t m = 0; m < bench->micro_batches; m++) {
+        double before = clock_seconds();
+        TRY(fill_inputs(bench));
+        inputs += clock_seconds() - before;
+        TRY(executor_run(bench->network.executor,
+                         &(ExecutorRun){.add_gradients = m > 0, .op_seconds = timed ? bench->op_seconds : NULL}));
+    }
+    double before = clock_seconds();
+    TRY(optimizer_step(bench->optimizer, step, 1.0, &report));
+    executor_weights_changed(bench->network.executor);
+    if (timed) bench->optimizer_seconds += clock_seconds() - before;
+    *seconds = clock_seconds() - start - inputs; /* drawing made-up inputs is no part of a training step */
+fail:
+    return status;
+}
+
+/* ---- setting up ---- */
+
+static int64_t largest_input(const Network *network)
+{
+    int64_t largest = 64;
+    for (TensorId t = 0; t < graph_tensor_count(network->training.graph); t++) {
+        const Tensor *tensor = graph_tensor(network->training.graph, t);
+        int64_t bytes = shape_count(&tensor->shape) * (int64_t)dtype_size(tensor->dtype);
+        if (tensor->kind == TENSOR_INPUT && bytes > largest) largest = bytes;
+    }
+    return largest;
+}
+
+static Status set_up(Bench *bench, const BenchArguments *arguments)
+{
+    Status status = STATUS_OK;
+    TRY(run_config_check_ranks(&bench->config, bench->file, 1));
+    bench->micro_batches = bench->config.train.global_batch / bench->config.train.micro_batch;
+    TRY(network_open_backend(&bench->config, NULL, &bench->backend));
+    TRY(network_plan(&bench->config, bench->backend, arguments->frozen ? NETWORK_PIXELS : NETWORK_GIVEN,
+                     &bench->network));
+    TRY(network_start(&bench->network, &bench->config));
+    TRY(optimizer_create(&bench->config.optim, run_config_total_steps(&bench->config), &bench->network.store,
+                         bench->backend->threads, &bench->optimizer));
+    bench->op_seconds = mem_alloc_array((size_t)graph_op_count(bench->network.training.graph) + 1, sizeof(double));
+    bench->step_seconds = mem_alloc_array((size_t)arguments->steps, sizeof(double));
+    bench->scratch = mem_alloc_aligned((size_t)largest_input(&bench->network));
+    if (!bench->op_seconds || !bench->step_seconds || !bench->scratch) FAIL(ERR_MEMORY, "out of memory");
+fail:
+    return status;
+}
+
+static void tear_down(Bench *bench)
+{
+    free(bench->op_seconds);
+    free(bench->step_seconds);
+    mem_free_aligned(bench->scratch);
+    optimizer_free(bench->optimizer);
+    network_free(&bench->network);
+    if (bench->backend) backend_close(bench->backend);
+    config_free(bench->file);
+}
+
+/* The better of two measurements, one before and one after the steps: other work on the machine only makes it slower.
+ */
+static Status measure_peak(Bench *bench)
+{
+    Status status = STATUS_OK;
+    double peak = 0;
+    if (!bench->backend->matmul_peak) return STATUS_OK;
+    TRY(bench->backend->matmul_peak(bench->backend, bench->network.compute, &peak));
+    if (peak > bench->peak) bench->peak = peak;
+fail:
+    return status;
+}
+
+/* ---- results ---- */
+
+static int by_seconds(const void *a, const void *b)
+{
+    double x = ((const KindTime *)a)->seconds, y = ((const KindTime *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void sum_by_kind(Bench *bench)
+{
+    const Graph *graph = bench->network.training.graph;
+    for (int k = 0; k < OP_COUNT; k++) bench->kinds[k].kind = (OpKind)k;
+    for (int32_t i = 0; i < graph_op_count(graph); i++) {
+        const Op *op = graph_op(graph, i);
+        KindTime *kind = &bench->kinds[op->kind];
+        kind->ops++;
+        kind->seconds += bench->op_seconds[i];
+        kind->flops += op_info(op->kind)->cost(graph, op).flops;
+    }
+    qsort(bench->kinds, OP_COUNT, sizeof bench->kinds[0], by_seconds);
+}
+
+typedef struct BenchFigures {
+    double seconds, images_per_second, flops_per_second, share; /* of the median step */
+} BenchFigures;
+
+static BenchFigures figures_of(Bench *bench, int64_t steps)
+{
+    const Plan *plan = bench->network.plan;
+    double flops = (plan->forward_flops + plan->backward_flops) * (double)bench->micro_batches;
+    qsort(bench->step_seconds, (size_t)steps, sizeof(double), by_value);
+    double median = steps % 2 ? bench->step_seconds[steps / 2]
+                              : (bench->step_seconds[steps / 2 - 1] + bench->step_seconds[steps / 2]) / 2;
+    return (BenchFigures){.seconds = median,
+                          .images_per_second = (double)bench->config.train.global_batch / median,
+                          .flops_per_second = flops / median,
+                          .share = bench->peak > 0 ? flops / median / bench->peak : 0};
+}
+
+static Status print_json(Bench *bench, const BenchFigures *f, int64_t steps)
+{
+    Status status = STATUS_OK;
+    StrBuf text = {0};
+    JsonWriter w;
+    json_begin(&w, &text);
+    json_object(&w, NULL);
+    json_string(&w, "device", bench->backend->name);
+    json_string(&w, "compute", dtype_name(bench->network.compute));
+    json_int(&w, "threads", bench->backend->threads);
+    json_int(&w, "batch", bench->config.train.global_batch);
+    json_int(&w, "steps", steps);
+    json_int(&w, "parameters", param_table_trainable_parameters(bench->network.params));
+    json_float(&w, "step_seconds", f->seconds);
+    json_float(&w, "best_step_seconds", bench->step_seconds[0]);
+    json_float(&w, "images_per_second", f->images_per_second);
+    json_float(&w, "gflops", f->flops_per_second / 1e9);
+    json_float(&w, "matmul_peak_gflops", bench->peak / 1e9);
+    json_float(&w, "share_of_peak", f->share);
+    json_array(&w, "ops");
+    for (int k = 0; k < OP_COUNT && bench->kinds[k].ops; k++) {
+        const KindTime *kind = &bench->kinds[k];
+        json_object(&w, NULL);
+        json_string(&w, "op", op_info(kind->kind)->name);
+        json_int(&w, "count", kind->ops);
+        json_float(&w, "seconds", kind->seconds / (double)steps);
+        json_float(&w, "gflop", kind->flops * (double)bench->micro_batches / 1e9);
+        json_end_object(&w);
+    }
+    json_object(&w, NULL);
+    json_string(&w, "op", "optimizer");
+    json_int(&w, "count", 1);
+    json_float(&w, "seconds", bench->optimizer_seconds / (double)steps);
+    json_float(&w, "gflop", 0);
+    json_end_object(&w);
+    json_end_array(&w);
+    json_end_object(&w);
+    TRY(strbuf_append(&text, "\n", 1));
+    fputs(text.data, stdout);
+fail:
+    strbuf_free(&text);
+    return status;
+}
+
+static void print_row(const char *name, int32_t ops, double seconds, double total, double flops)
+{
+    printf("  %-22s %5d %10.2f ms %6.1f%%", name, ops, seconds * 1e3, 100 * seconds / total);
+    if (flops > 0)
+        printf(" %10.1f GFLOP/s\n", flops / seconds / 1e9);
+    else
+        printf("\n");
+}
+
+static void print_table(Bench *bench, const BenchFigures *f, int64_t steps)
+{
+    double total = 0, rest;
+    for (int64_t i = 0; i < steps; i++) total += bench->step_seconds[i];
+    total /= (double)steps;
+    rest = total - bench->optimizer_seconds / (double)steps;
+    printf("%s, %s, %d threads, %.1f M parameters, batch %lld = %lld x %lld, %lld steps\n", bench->backend->name,
+           dtype_name(bench->network.compute), bench->backend->threads,
+           (double)param_table_trainable_parameters(bench->network.params) / 1e6,
+           (long long)bench->config.train.global_batch, (long long)bench->micro_batches,
+           (long long)bench->network.micro_batch, (long long)steps);
+    printf("median step %.3f s (best %.3f)  %.2f images/s  %.1f GFLOP/s", f->seconds, bench->step_seconds[0],
+           f->images_per_second, f->flops_per_second / 1e9);
+    if (bench->peak > 0) printf("  %.1f%% of the matmul peak, %.1f GFLOP/s", 100 * f->share, bench->peak / 1e9);
+    printf("\n\n  %-22s %5s %13s %7s\n", "op", "count", "a step", "share");
+    for (int k = 0; k < OP_COUNT && bench->kinds[k].ops; k++) {
+        const KindTime *kind = &bench->kinds[k];
+        double seconds = kind->seconds / (double)steps;
+        print_row(op_info(kind->kind)->name, kind->ops, seconds, total, kind->flops * (double)bench->micro_batches);
+        rest -= seconds;
+    }
+    print_row("optimizer", 1, bench->optimizer_seconds / (double)steps, total, 0);
+    print_row("packing and the rest", 1, rest > 0 ? rest : 0, total, 0);
+}
+
+static Status run(CommandCall *call)
+{
+    Status status = STATUS_OK;
+    const BenchArguments *arguments = call->options;
+    const char *const *overrides;
+    size_t override_count;
+    double ignored;
+    Bench *bench = arena_alloc(call->arena, sizeof *bench);
+    if (!bench) return ERR_MEMORY;
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &bench->config, &bench->file));
+    TRY(set_up(bench, arguments));
+    for (int64_t i = 0; i < arguments->warmup; i++) TRY(run_step(bench, i, false, &ignored));
+    TRY(measure_peak(bench));
+    for (int64_t i = 0; i < arguments->steps; i++)
+        TRY(run_step(bench, arguments->warmup + i, true, &bench->step_seconds[i]));
+    TRY(measure_peak(bench));
+    sum_by_kind(bench);
+    BenchFigures figures = figures_of(bench, arguments->steps);
+    if (arguments->json)
+        TRY(print_json(bench, &figures, arguments->steps));
+    else
+        print_table(bench, &figures, arguments->steps);
+fail:
+    tear_down(bench);
+    return status;
+}
+
+static const ArgSpec options[] = {
+    {"steps", ARG_INT, offsetof(BenchArguments, steps), "N", "timed steps (default 5)", 1, 1e6, NULL},
+    {"warmup", ARG_INT, offsetof(BenchArguments, warmup), "N", "steps before them (default 2)", 0, 1e6, NULL},
+    {"frozen", ARG_FLAG, offsetof(BenchArguments, frozen), NULL,
+     "with autoencoder and text encoders (default: UNet, loss and optimizer alone)", 0, 0, NULL},
+    {"json", ARG_FLAG, offsetof(BenchArguments, json), NULL, "one JSON object instead of the table", 0, 0, NULL},
+};
+static const BenchArguments defaults = {.steps = 5, .warmup = 2};
+
+const Command command_bench_step = {
+    .name = "bench step",
+    .summary = "time a training step, op by op",
+    .usage = "CONFIG [key.path=value ...] [--steps N] [--json]",
+    .details =
+        "Runs whole training steps (forward, backward, clipping, AdamW, EMA) on made-up inputs: no shards are read.\n"
+        "Prints images/s, GFLOP/s and their share of the rate of a large matrix product, measured in the same run,\n"
+        "and where the time goes. model.precision=f32 or bf16 chooses the arithmetic.\n",
+    .table = COMMAND_TABLE(options),
+    .options_size = sizeof(BenchArguments),
+    .defaults = &defaults,
+    .run = run,
+};

@@ -1,0 +1,66 @@
+/* vasily train: opens a run and trains it to its end. */
+#include "base/log.h"
+#include "train/command.h"
+#include "train/run_config.h"
+#include "train/signals.h"
+#include "train/trainer.h"
+
+typedef struct TrainArguments {
+    const char *resume;
+    int64_t stop_after;
+} TrainArguments;
+
+static Status run(CommandCall *call)
+{
+    Status status = STATUS_OK;
+    const TrainArguments *arguments = call->options;
+    const char *const *overrides;
+    size_t override_count;
+    RunConfig config;
+    Config *file = NULL;
+    Trainer *trainer = NULL;
+    TrainerEnd ended;
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
+    TRY(trainer_open(&config, file, call->comm,
+                     &(TrainerOptions){.resume = arguments->resume, .stop_after = arguments->stop_after}, &trainer));
+    TRY(signals_install());
+    TRY(trainer_run(trainer, &ended));
+    if (ended == TRAINER_STOPPED) call->exit_code = 130;
+    if (ended == TRAINER_REQUEUE) call->exit_code = status_exit_code(ERR_INTERRUPTED);
+    if (ended == TRAINER_DONE)
+        log_info("done: %s", config.run.dir);
+    else
+        log_info("stopped by a signal, saved; go on with --resume auto");
+fail:
+    trainer_free(trainer);
+    config_free(file);
+    return status;
+}
+
+static const ArgSpec options[] = {
+    {"resume", ARG_TEXT, offsetof(TrainArguments, resume), "auto|PATH",
+     "go on from the newest good checkpoint of run.dir, or from the one at PATH", 0, 0, NULL},
+    {"stop-after", ARG_INT, offsetof(TrainArguments, stop_after), "N",
+     "stop, saved, when N steps are done in all; the schedule stays that of the whole run", 1, 1e12, NULL},
+};
+
+const Command command_train = {
+    .name = "train",
+    .summary = "train a model",
+    .usage = "CONFIG [key.path=value ...] [--resume auto|PATH]",
+    .details =
+        "Trains as the YAML file CONFIG says; overrides are checked as the file is. Everything goes into the folder\n"
+        "run.dir: config.yaml, metrics.jsonl, checkpoints/, previews/. Under `mpirun -n W` the W ranks share each "
+        "batch.\n"
+        "\n"
+        "Signals: INT saves and stops (a second one stops at once); TERM and USR1 save and exit with 75, which asks a\n"
+        "scheduler to queue the job again; USR2 saves and goes on.\n"
+        "Exit codes: 0 done, 2 usage or config, 3 files, 4 memory, 5 numbers, 6 communication, 70 a bug, 75 queue "
+        "again,\n"
+        "130 interrupted. `vasily config` lists the keys.\n",
+    .table = COMMAND_TABLE(options),
+    .options_size = sizeof(TrainArguments),
+    .parallel = true,
+    .run = run,
+};

@@ -1,0 +1,12 @@
+/* Our version, and the libraries at run time. */
+#ifndef TRAIN_VERSIONS_H
+#define TRAIN_VERSIONS_H
+
+#include "base/arena.h"
+
+#define VASILY_VERSION "0.1.0"
+
+/* A few lines, as `vasily --version` prints them. */
+Status versions_describe(StrBuf *out);
+
+#endif
