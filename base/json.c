@@ -75,11 +75,12 @@ static void free_members(struct json_c_object *node, void *userdata)
 static Status index_tree(struct json_c_object *node, int depth, size_t *member_count)
 {
     Status status = STATUS_OK;
-    if (depth > MAX_DEPTH) FAIL(ERR_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
-    if (json_object_is_type(node, json_type_array)) {
+    bool is_list = json_object_is_type(node, json_type_array), is_object = json_object_is_type(node, json_type_object);
+    if ((is_list || is_object) && depth >= MAX_DEPTH) FAIL(ERR_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
+    if (is_list) {
         size_t count = json_object_array_length(node);
         for (size_t i = 0; i < count; i++) TRY(index_tree(json_object_array_get_idx(node, i), depth + 1, member_count));
-    } else if (json_object_is_type(node, json_type_object)) {
+    } else if (is_object) {
         struct lh_table *table = json_object_get_object(node);
         size_t count = (size_t)lh_table_length(table);
         Members *members = mem_alloc_array(1, sizeof *members + count * sizeof members->items[0]);
@@ -157,7 +158,7 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
     *out = doc;
     return STATUS_OK;
 fail:
-    json_tokener_free(tokener);
+    if (tokener) json_tokener_free(tokener);
     json_free(doc);
     return status;
 }
