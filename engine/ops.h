@@ -39,7 +39,8 @@ TensorId op_attention(Graph *g, TensorId qkv, TensorId context, int32_t heads);
 
 /* CROSS_ATTENTION, separate operands: q (N,T,heads*d), k (N,S,heads*d), v (N,S,heads*d), [key_mask I32 (N,S): 0 hides],
  *   [bias F32 (heads,T,S), added to the scaled scores] -> y (N,T,heads*d), lse (N,heads,T).
- * A row whose keys are all hidden gives zeros. `scale` <= 0 means 1/sqrt(d). */
+ * A row whose keys are all hidden gives zeros, and 0 as its lse (elsewhere: natural log of the sum of exp of the
+ * scores). `scale` <= 0 means 1/sqrt(d). */
 TensorId op_cross_attention(Graph *g, TensorId q, TensorId k, TensorId v, TensorId key_mask, TensorId bias,
                             int32_t heads, float scale);
 /* CROSS_ATTENTION_GRAD: in q, k, v, y, lse, dy; out dq, dk, dv. Only without mask and bias. */
