@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # To be sourced: settings of OpenMPI (4 and 5) for processes on one machine, be it a container, with few cores, as root.
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 export PRTE_ALLOW_RUN_AS_ROOT=1 PRTE_ALLOW_RUN_AS_ROOT_CONFIRM=1
@@ -11,5 +12,5 @@ export OMPI_MCA_pml=ob1
 export OMPI_MCA_btl_vader_single_copy_mechanism=none OMPI_MCA_smsc=^cma
 export OMPI_MCA_btl_base_warn_component_unused=0
 export OMPI_MCA_oob_tcp_if_include=lo
-export OMPI_MCA_plm_rsh_agent= PRTE_MCA_plm_ssh_agent=
+export OMPI_MCA_plm_rsh_agent="" PRTE_MCA_plm_ssh_agent=""
 export PMIX_MCA_psec=native PMIX_MCA_gds=hash
