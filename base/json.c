@@ -96,23 +96,31 @@ fail:
     return status;
 }
 
-/* Colons outside strings: in valid JSON, how many members were written. */
-static size_t count_colons(const char *text, size_t size)
+/* What json-c lets pass even when strict, or not in every version: keys in single quotes, control characters in
+ * strings. Also counts the colons outside strings: in valid JSON, how many members were written. */
+static Status scan(const char *text, size_t size, size_t *colons)
 {
-    size_t count = 0;
+    Status status = STATUS_OK;
     bool in_string = false;
+    *colons = 0;
     for (size_t i = 0; i < size; i++) {
+        char c = text[i];
         if (in_string) {
-            if (text[i] == '\\')
+            if ((unsigned char)c < 0x20)
+                FAIL(ERR_FORMAT, "JSON is wrong at byte %zu: a control character in a string", i);
+            if (c == '\\')
                 i++;
-            else if (text[i] == '"')
+            else if (c == '"')
                 in_string = false;
-        } else if (text[i] == '"')
+        } else if (c == '"')
             in_string = true;
-        else if (text[i] == ':')
-            count++;
+        else if (c == ':')
+            ++*colons;
+        else if (c == '\'')
+            FAIL(ERR_FORMAT, "JSON is wrong at byte %zu: strings stand in double quotes", i);
     }
-    return count;
+fail:
+    return status;
 }
 
 static bool is_space(char c)
@@ -151,9 +159,10 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
         FAIL(ERR_FORMAT, "JSON is wrong at byte %zu: %s", json_tokener_get_parse_end(tokener),
              json_tokener_error_desc(error));
 
-    size_t members = 0;
+    size_t members = 0, colons;
+    TRY(scan(text, size, &colons));
     TRY(index_tree(doc->root, 0, &members));
-    doc->duplicate_keys = members < count_colons(text, size);
+    doc->duplicate_keys = members < colons;
     json_tokener_free(tokener);
     *out = doc;
     return STATUS_OK;
