@@ -1,0 +1,38 @@
+/* A small config with every type of field, for the tests and the fuzzer. */
+#ifndef TESTS_BASE_CONFIG_SAMPLE_H
+#define TESTS_BASE_CONFIG_SAMPLE_H
+
+#include "base/config.h"
+
+typedef struct SampleSource {
+    ConfigStrings shards;
+    double weight;
+    char *name;
+    struct {
+        int64_t side;
+    } filter;
+} SampleSource;
+
+typedef struct Sample {
+    int64_t seed;
+    struct {
+        char *dir;
+    } run;
+    struct {
+        int64_t steps, batch;
+        bool fast;
+        int32_t precision;
+    } train;
+    struct {
+        double lr, decay;
+        ConfigInts mult;
+    } optim;
+    struct {
+        ConfigList sources; /* SampleSource */
+        ConfigStrings languages;
+    } data;
+} Sample;
+
+extern const ConfigSchema SAMPLE_SCHEMA;
+
+#endif

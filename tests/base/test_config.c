@@ -1,0 +1,470 @@
+/* Config: what is read, how refusals read, overrides, and that a dump reads back to the same values. */
+#include "check.h"
+
+#include <math.h>
+
+#include "base/file.h"
+#include "config_sample.h"
+#include "temp_dir.h"
+
+#define NEEDED "run: {dir: out}\ntrain: {steps: 10}\n"
+
+static Sample sample;
+static Config *config;
+
+static Status load(const char *text, const char *override)
+{
+    config_free(config);
+    config = NULL;
+    return config_load("c.yaml", text, &SAMPLE_SCHEMA, &override, override ? 1 : 0, &sample, &config);
+}
+
+static int teardown(void **state)
+{
+    config_free(config);
+    config = NULL;
+    return 0;
+}
+
+static void test_reads_everything(void **state)
+{
+    assert_ok(load("# a comment\n"
+                   "seed: -12\n"
+                   "run:\n  dir: \"a \\\"b\\\"\"\n"
+                   "train:\n  steps: 10k\n  global_batch: 1Ki\n  fast: false\n  precision: bf16\n"
+                   "optim: {lr: 2.5e-5, decay: .5, mult: [1, 3]}\n"
+                   "data:\n  languages: [ru, \"en\", 'no']\n"
+                   "  sources:\n"
+                   "    - shards: [a.tar]\n"
+                   "    - shards:\n        - b.tar\n        - c.tar\n      weight: 2\n      name: 123\n"
+                   "      filter:\n        side: 7\n",
+                   NULL));
+    assert_int_equal(sample.seed, -12);
+    assert_string_equal(sample.run.dir, "a \"b\"");
+    assert_int_equal(sample.train.steps, 10000);
+    assert_int_equal(sample.train.batch, 1024);
+    assert_false(sample.train.fast);
+    assert_int_equal(sample.train.precision, 1);
+    assert_true(sample.optim.lr == 2.5e-5 && sample.optim.decay == 0.5);
+    assert_int_equal(sample.optim.mult.count, 2);
+    assert_int_equal(sample.optim.mult.items[1], 3);
+    assert_int_equal(sample.data.languages.count, 3);
+    assert_string_equal(sample.data.languages.items[2], "no");
+    assert_int_equal(sample.data.sources.count, 2);
+    const SampleSource *sources = sample.data.sources.items;
+    assert_string_equal(sources[1].shards.items[1], "c.tar");
+    assert_true(sources[0].weight == 1 && sources[1].weight == 2);
+    assert_string_equal(sources[0].name, "");
+    assert_string_equal(sources[1].name, "123");
+    assert_int_equal(sources[0].filter.side, 256);
+    assert_int_equal(sources[1].filter.side, 7);
+}
+
+static void test_defaults(void **state)
+{
+    assert_ok(load(NEEDED "optim:\n", NULL)); /* a section with nothing below */
+    assert_int_equal(sample.train.batch, 32);
+    assert_true(sample.train.fast);
+    assert_int_equal(sample.train.precision, 2);
+    assert_true(sample.optim.lr == 1e-4);
+    assert_int_equal(sample.optim.mult.count, 3);
+    assert_int_equal(sample.data.sources.count, 0);
+    assert_int_equal(sample.data.languages.count, 0);
+}
+
+static void test_from_file(void **state)
+{
+    temp_write("run.yaml", NEEDED, strlen(NEEDED));
+    config_free(config);
+    assert_ok(config_load(temp_path("run.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &config));
+    assert_int_equal(sample.train.steps, 10);
+    Config *none = NULL;
+    assert_fails(config_load(temp_path("gone.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &none), ERR_IO,
+                 "gone.yaml");
+    assert_null(none);
+}
+
+typedef struct Refusal {
+    const char *text, *override, *words;
+    Status code;
+} Refusal;
+
+static void check_refusals(const Refusal *refusals, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const Refusal *r = &refusals[i];
+        Status status = load(r->text, r->override);
+        if (status != (r->code ? r->code : ERR_CONFIG))
+            fail_msg("%s / %s: gave %s", r->text, r->override ? r->override : "", status_name(status));
+        if (!strstr(status_message(), r->words)) fail_msg("said: %s\nwithout: %s", status_message(), r->words);
+        assert_null(config);
+    }
+}
+
+#define REFUSALS(list) check_refusals(list, sizeof(list) / sizeof(list)[0])
+
+static void test_refuses_values(void **state)
+{
+    static const Refusal R[] = {
+        {"run: {dir: x}\ntrain:\n  steps: abc\n", NULL, "c.yaml:3: train.steps wants a whole number such as", 0},
+        {"run: {dir: x}\ntrain:\n  steps: abc\n", NULL, "found abc", 0},
+        {"run: {dir: x}\ntrain:\n  steps: \"10\"\n", NULL, "found the text \"10\"", 0},
+        {"run: {dir: x}\ntrain:\n  steps: 0\n", NULL, "c.yaml:3: train.steps is 0, must be between 1 and 1000000000",
+         0},
+        {"run: {dir: x}\ntrain:\n  steps: 1.5\n", NULL, "found 1.5", 0},
+        {"run: {dir: x}\ntrain:\n  steps: 99999999999999999999\n", NULL, "train.steps", 0},
+        {"run: {dir: x}\ntrain:\n  steps: 9223372036854775807G\n", NULL, "train.steps", 0},
+        {"run: {dir: x}\ntrain:\n  steps: 0x10\n", NULL, "found 0x10", 0},
+        {"run: {dir: x}\ntrain:\n  steps:\n", NULL,
+         "c.yaml:3: train.steps wants a whole number such as 8, 10k or 4Mi, found nothing", 0},
+        {"run: {dir: x}\ntrain:\n  steps: [1]\n", NULL, "found a list", 0},
+        {"run: {dir: x}\ntrain: 7\n", NULL, "c.yaml:2: train wants a section", 0},
+        {NEEDED "optim: {lr: nan}\n", NULL, "c.yaml:3: optim.lr wants a number such as 0.1 or 1e-4, found nan", 0},
+        {NEEDED "optim: {lr: .inf}\n", NULL, "found .inf", 0},
+        {NEEDED "optim: {lr: 1e999}\n", NULL, "found 1e999", 0},
+        {NEEDED "optim: {lr: 2}\n", NULL, "optim.lr is 2, must be between 0 and 1", 0},
+        {NEEDED "optim:\n  mult: [1,\n    9]\n", NULL, "c.yaml:5: optim.mult[1] is 9, must be between 1 and 8", 0},
+        {NEEDED "optim:\n  mult: 1,2\n", NULL, "optim.mult wants a list of whole numbers such as [1, 2, 4], found 1,2",
+         0},
+        {"run: {dir: x}\ntrain:\n  steps: 1\n  fast: yes\n", NULL,
+         "c.yaml:4: train.fast wants true or false, found yes", 0},
+        {"run: {dir: x}\ntrain:\n  steps: 1\n  precision: bf61\n", NULL,
+         "train.precision cannot be bf61; did you mean bf16? There are: fp32, bf16, auto", 0},
+        {"run: {dir: [x]}\ntrain: {steps: 1}\n", NULL, "c.yaml:1: run.dir wants a text", 0},
+        {"run: {dir: ~}\ntrain: {steps: 1}\n", NULL, "found nothing", 0},
+        {NEEDED "data:\n  sources:\n    - shards: [a]\n      weight: -1\n", NULL,
+         "c.yaml:6: data.sources[0].weight is -1", 0},
+        {NEEDED "data:\n  sources:\n    - shards: [a]\n      filter: {side: 0}\n", NULL,
+         "data.sources[0].filter.side is 0, must be at least 1", 0},
+        {NEEDED "data:\n  sources: {shards: [a]}\n", NULL, "c.yaml:4: data.sources wants a list of sections", 0},
+        {NEEDED "data:\n  languages: ru\n", NULL, "data.languages wants a list of texts", 0},
+    };
+    REFUSALS(R);
+}
+
+static void test_refuses_keys(void **state)
+{
+    static const Refusal R[] = {
+        {"run: {dir: x}\ntrain:\n  step: 5\n", NULL,
+         "c.yaml:3: train.step is not a key; did you mean steps? There are: steps, global_batch, fast, precision", 0},
+        {"run: {dir: x}\ntrain:\n  setps: 5\n", NULL, "did you mean steps?", 0},
+        {"run: {dir: x}\ntrain:\n  batch: 5\n", NULL, "did you mean global_batch?", 0},
+        {"run: {dir: x}\ntrain:\n  steps: 5\n  zzzzz: 1\n", NULL,
+         "c.yaml:4: train.zzzzz is not a key; there are: steps", 0},
+        {NEEDED "lr: 5\n", NULL, "c.yaml:3: lr is not a key here, but optim.lr is", 0},
+        {"train: {steps: 1}\n", NULL,
+         "run.dir is missing and has no default; write it, such as dir: \"abc\" (folder of the run)", 0},
+        {"run:\ntrain: {steps: 1}\n", NULL, "c.yaml:1: run.dir is missing", 0},
+        {NEEDED "data:\n  sources:\n    - shards: [a]\n    - weight: 2\n", NULL,
+         "c.yaml:6: data.sources[1].shards is missing", 0},
+        {"run: {dir: x}\nrun: {dir: y}\n", NULL, "c.yaml:2: the key run is written twice, first in line 1", 0},
+        {"run:\n  dir: x\n\n  dir: y\n", NULL, "c.yaml:4: the key dir is written twice, first in line 2", 0},
+    };
+    REFUSALS(R);
+}
+
+static void test_refuses_yaml(void **state)
+{
+    static const Refusal R[] = {
+        {"run: &a {dir: x}\n", NULL, "c.yaml:1: YAML anchors (&a)", 0},
+        {"seed: 1\nrun: *a\n", NULL,
+         "c.yaml:2: YAML aliases (*a) are not used here; a text that begins with * needs quotes", 0},
+        {"seed: !!int 1\n", NULL, "c.yaml:1: YAML tags", 0},
+        {"? [a]\n: b\n", NULL, "c.yaml:1: a key must be a word", 0},
+        {"*a : b\n", NULL, "YAML aliases", 0},
+        {"- 1\n- 2\n", NULL, "the config wants a section", 0},
+        {"just text", NULL, "the config wants a section", 0},
+        {"seed: 1\n---\nseed: 2\n", NULL, "c.yaml:2: a second document begins here", 0},
+        {"seed: 1\nrun: {dir: x\n", NULL, "c.yaml:3: not valid YAML", 0},
+        {"seed: 1\nrun:\n\tdir: x\n", NULL, "c.yaml:3: not valid YAML", 0},
+        {"seed: 1\nrun:\n\tdir: x\n", NULL, "tabs cannot indent", 0},
+        {"seed: 1\n dir: x\n", NULL, "c.yaml:2: not valid YAML", 0},
+        {"seed: \"a\\0b\"\n", NULL, "c.yaml:1: a text may not contain a NUL", 0},
+        {"seed: \xff\xfe\n", NULL, "c.yaml: not a text in UTF-8", 0},
+        {"a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: {a: 1}}}}}}}}}}}}}}}}}}\n", NULL,
+         "nested more than 16 deep", ERR_LIMIT},
+    };
+    REFUSALS(R);
+}
+
+static void test_limits(void **state)
+{
+    /* Too many values; too many keys must not take long; a hundred thousand brackets. */
+    StrBuf text = {0};
+    assert_ok(strbuf_printf(&text, "a: ["));
+    for (int i = 0; i < 100001; i++) assert_ok(strbuf_append(&text, "1,", 2));
+    assert_ok(strbuf_append(&text, "1]", 2));
+    assert_fails(load(text.data, NULL), ERR_LIMIT, "more than 100000 values");
+    text.size = 0;
+    for (int i = 0; i < 99000; i++) assert_ok(strbuf_printf(&text, "k%d: 1\n", i));
+    assert_fails(load(text.data, NULL), ERR_CONFIG, "c.yaml:1: k0 is not a key");
+    text.size = 0;
+    for (int i = 0; i < 100000; i++) assert_ok(strbuf_append(&text, "[", 1));
+    assert_fails(load(text.data, NULL), ERR_LIMIT, "nested more than 16");
+    text.size = 0;
+    for (int i = 0; i < 2 << 20; i++) assert_ok(strbuf_append(&text, "#\n ", 3));
+    assert_fails(load(text.data, NULL), ERR_LIMIT, "a config has at most 4194304");
+    temp_write("big.yaml", text.data, text.size);
+    Config *none;
+    assert_fails(config_load(temp_path("big.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &none), ERR_LIMIT,
+                 "big.yaml");
+    strbuf_free(&text);
+}
+
+static const SampleSource *sources(void)
+{
+    return sample.data.sources.items;
+}
+
+static void test_overrides(void **state)
+{
+    static const char TEXT[] = NEEDED "data:\n  sources:\n    - shards: [a]\n    - shards: [b]\n";
+    assert_ok(load(TEXT, "train.steps=2k"));
+    assert_int_equal(sample.train.steps, 2000);
+    assert_ok(load(TEXT, "seed=5"));
+    assert_int_equal(sample.seed, 5);
+    assert_ok(load(TEXT, "optim.mult=[4, 4]"));
+    assert_int_equal(sample.optim.mult.count, 2);
+    assert_ok(load(TEXT, "data.sources[1].weight=2"));
+    assert_true(sources()[1].weight == 2 && sources()[0].weight == 1);
+    assert_ok(load(TEXT, "data.sources[0].shards=[x.tar, y.tar]"));
+    assert_string_equal(sources()[0].shards.items[1], "y.tar");
+    assert_ok(load(TEXT, "data.sources[0].shards[0]=z.tar"));
+    assert_string_equal(sources()[0].shards.items[0], "z.tar");
+    assert_ok(load(TEXT, "data.sources[2].shards=[new]"));
+    assert_int_equal(sample.data.sources.count, 3);
+    assert_ok(load(NEEDED, "data.sources[0].shards=[first]"));
+    assert_int_equal(sample.data.sources.count, 1);
+    assert_ok(load(TEXT, "data.sources=[]"));
+    assert_int_equal(sample.data.sources.count, 0);
+    assert_ok(load(NEEDED, "optim={lr: 0.5, decay: 1}"));
+    assert_true(sample.optim.lr == 0.5 && sample.optim.decay == 1);
+    /* Texts that are not YAML, or are another thing in it. */
+    static const char *const TEXTS[] = {"*.tar", "{00..07}", "{00..07}.tar", "a: b", "@x",   "%d",   "a=b",      "[x",
+                                        "1e5",   "# x",      "true",         "&a",   "!x y", "a\tb", "\xd0\x9f", "'"};
+    for (size_t i = 0; i < sizeof TEXTS / sizeof TEXTS[0]; i++) {
+        char override[64];
+        snprintf(override, sizeof override, "run.dir=%s", TEXTS[i]);
+        assert_ok(load(TEXT, override));
+        assert_string_equal(sample.run.dir, TEXTS[i]);
+    }
+    assert_ok(load(TEXT, "run.dir=\"quoted # text\""));
+    assert_string_equal(sample.run.dir, "quoted # text");
+    assert_ok(load(TEXT, "run.dir=\"\""));
+    assert_string_equal(sample.run.dir, "");
+    /* The later wins. */
+    const char *two[] = {"seed=1", "seed=2"};
+    config_free(config);
+    assert_ok(config_load("c.yaml", NEEDED, &SAMPLE_SCHEMA, two, 2, &sample, &config));
+    assert_int_equal(sample.seed, 2);
+}
+
+static void test_refuses_overrides(void **state)
+{
+    static const Refusal R[] = {
+        {NEEDED, "train.steps=abc", "command line: train.steps=abc: train.steps wants a whole number", 0},
+        {NEEDED, "train.steps=0", "command line: train.steps=0: train.steps is 0, must be", 0},
+        {NEEDED, "train.stepz=5", "command line: train.stepz=5: train.stepz is not a key; did you mean steps?", 0},
+        {NEEDED, "trian.steps=5", "command line: trian.steps=5: trian is not a key; did you mean train?", 0},
+        {NEEDED, "optim={lr: x}", "command line: optim={lr: x}: optim.lr wants", 0},
+        {NEEDED, "train.steps", "command line: train.steps: an override is written key.path=value", 0},
+        {NEEDED, "=5", "an override is written", 0},
+        {NEEDED, "train..steps=5", "a key is written a.b or a.b[0].c", 0},
+        {NEEDED, ".seed=5", "a key is written", 0},
+        {NEEDED, "[0]=5", "a key is written", 0},
+        {NEEDED, "data.sources[x].weight=1", "a key is written", 0},
+        {NEEDED, "data.sources[1].weight=1", "data.sources has 0 items, the next to add is [0]", 0},
+        {NEEDED, "data.sources[0].weight=1", "data.sources[0].shards is missing", 0},
+        {NEEDED, "train[0]=1", "command line: train[0]=1: train is not a list", 0},
+        {NEEDED, "train.steps.x=1", "train.steps is not a section", 0},
+        {NEEDED, "run.dir=", "command line: run.dir=: run.dir wants a text such as \"abc\", found nothing", 0},
+        {NEEDED, "run.dir=\xff", "not valid UTF-8", 0},
+        {NEEDED, "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1", "nested more than 16 deep", ERR_LIMIT},
+        {NEEDED, "data.sources[99999999999999999999].weight=1", "a key is written", 0},
+    };
+    REFUSALS(R);
+}
+
+static void test_config_error(void **state)
+{
+    assert_ok(
+        load("run: {dir: x}\ntrain:\n  steps: 10\ndata:\n  sources:\n    - shards: [a]\n      weight: 3\n", "seed=4"));
+    assert_int_equal(config_error(config, "train.steps", "must be even, is %d", 7), ERR_CONFIG);
+    assert_string_equal(status_message(), "c.yaml:3: train.steps: must be even, is 7");
+    config_error(config, "data.sources[0].weight", "too much");
+    assert_string_equal(status_message(), "c.yaml:7: data.sources[0].weight: too much");
+    config_error(config, "seed", "bad");
+    assert_string_equal(status_message(), "command line: seed=4: seed: bad");
+    config_error(config, "optim.lr", "bad");
+    assert_string_equal(status_message(), "c.yaml: optim.lr (default): bad");
+    config_error(config, "data.sources[3].x", "bad");
+    assert_string_equal(status_message(), "c.yaml: data.sources[3].x (default): bad");
+}
+
+static void assert_same(const Sample *a, const Sample *b)
+{
+    assert_int_equal(a->seed, b->seed);
+    assert_string_equal(a->run.dir, b->run.dir);
+    assert_memory_equal(&a->train, &b->train, sizeof a->train);
+    assert_memory_equal(&a->optim.lr, &b->optim.lr, sizeof(double));
+    assert_memory_equal(&a->optim.decay, &b->optim.decay, sizeof(double));
+    assert_int_equal(a->optim.mult.count, b->optim.mult.count);
+    assert_memory_equal(a->optim.mult.items, b->optim.mult.items, a->optim.mult.count * sizeof(int64_t));
+    assert_int_equal(a->data.languages.count, b->data.languages.count);
+    for (size_t i = 0; i < a->data.languages.count; i++)
+        assert_string_equal(a->data.languages.items[i], b->data.languages.items[i]);
+    assert_int_equal(a->data.sources.count, b->data.sources.count);
+    for (size_t i = 0; i < a->data.sources.count; i++) {
+        const SampleSource *x = (const SampleSource *)a->data.sources.items + i;
+        const SampleSource *y = (const SampleSource *)b->data.sources.items + i;
+        assert_memory_equal(&x->weight, &y->weight, sizeof(double));
+        assert_string_equal(x->name, y->name);
+        assert_int_equal(x->filter.side, y->filter.side);
+        assert_int_equal(x->shards.count, y->shards.count);
+        for (size_t k = 0; k < x->shards.count; k++) assert_string_equal(x->shards.items[k], y->shards.items[k]);
+    }
+}
+
+static void assert_round_trip(const Sample *values)
+{
+    StrBuf text = {0}, again = {0};
+    Sample back;
+    Config *read = NULL;
+    assert_ok(config_dump(&SAMPLE_SCHEMA, values, &text));
+    Status status = config_load("dump.yaml", text.data, &SAMPLE_SCHEMA, NULL, 0, &back, &read);
+    if (status != STATUS_OK) fail_msg("%s\n%s", status_message(), text.data);
+    assert_same(values, &back);
+    assert_ok(config_dump(&SAMPLE_SCHEMA, &back, &again));
+    assert_string_equal(text.data, again.data);
+    config_free(read);
+    strbuf_free(&text);
+    strbuf_free(&again);
+}
+
+static void test_dump(void **state)
+{
+    char *strings[] = {"plain",
+                       "",
+                       " lead",
+                       "trail ",
+                       "a: b",
+                       "a #b",
+                       "- x",
+                       "*x",
+                       "&x",
+                       "!x",
+                       "true",
+                       "null",
+                       "~",
+                       "123",
+                       "1e5",
+                       "0x1f",
+                       "\"quoted\"",
+                       "'single'",
+                       "back\\slash",
+                       "line\nbreak\n",
+                       "\n",
+                       "tab\t",
+                       "\r\n",
+                       "\x01\x1f\x7f",
+                       "\xc2\x85",
+                       "\xe2\x80\xa8 \xe2\x80\xa9",
+                       "\xef\xbb\xbfx",
+                       "\xef\xbf\xbe",
+                       "\xd0\x9f\xd1\x80\xd0\xb8",
+                       "\xf0\x9f\x98\x80",
+                       "{a, b}",
+                       "[x]",
+                       "%x",
+                       "@x",
+                       "`",
+                       "a,b",
+                       "?",
+                       "? x",
+                       ":",
+                       "---",
+                       "...",
+                       "a  b",
+                       "yes",
+                       "No",
+                       ".5",
+                       ".inf",
+                       "=",
+                       "<<",
+                       "|",
+                       ">",
+                       "{00..07}.tar",
+                       "/a/b-c_d.tar"};
+    size_t count = sizeof strings / sizeof strings[0];
+    double doubles[] = {0.1, 1.0 / 3, 5e-324, 0, -0.0, 1e300, 123456789.0, 1e22, 1};
+    int64_t ints[] = {1, 2, 8};
+    SampleSource items[9];
+    for (size_t i = 0; i < 9; i++)
+        items[i] = (SampleSource){
+            {strings, i == 4 ? count : i % 3}, fabs(doubles[i]) > 1e6 ? 2 : doubles[i], strings[i], {1 + (int64_t)i}};
+    Sample values = {.seed = INT64_MIN, .run = {strings[0]}, .train = {7, 9, true, 0}, .optim = {0.25, 0, {ints, 3}}};
+    for (size_t i = 0; i < 9; i++) {
+        values.optim.decay = doubles[i];
+        assert_round_trip(&values);
+    }
+    for (size_t i = 0; i < count; i++) {
+        values.run.dir = strings[i];
+        assert_round_trip(&values);
+    }
+    values.seed = INT64_MAX;
+    values.optim.mult.count = 0;
+    values.data.languages = (ConfigStrings){strings, count};
+    values.data.sources = (ConfigList){items, 9};
+    items[4].weight = 1;
+    for (size_t i = 0; i < 9; i++) items[i].weight = fabs(items[i].weight);
+    assert_round_trip(&values);
+
+    StrBuf text = {0};
+    assert_ok(load(NEEDED "data: {sources: [{shards: [a.tar, b c]}]}\n", NULL));
+    assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &text));
+    assert_string_equal(text.data, "seed: 0\nrun:\n  dir: out\ntrain:\n  steps: 10\n  global_batch: 32\n  fast: true\n"
+                                   "  precision: auto\noptim:\n  lr: 0.0001\n  decay: 0.0\n  mult: [1, 2, 4]\ndata:\n"
+                                   "  sources:\n    - shards: [a.tar, \"b c\"]\n      weight: 1.0\n      name: \"\"\n"
+                                   "      filter:\n        side: 256\n  languages: []\n");
+    strbuf_free(&text);
+}
+
+static void test_describe(void **state)
+{
+    StrBuf text = {0};
+    assert_ok(config_describe(&SAMPLE_SCHEMA, &text));
+    assert_non_null(strstr(text.data, "train.steps: whole number, 1 to 1000000000, required\n    optimizer steps\n"));
+    assert_non_null(strstr(text.data, "train.precision: word fp32 | bf16 | auto, default auto\n"));
+    assert_non_null(strstr(text.data, "data.sources[].filter.side: whole number, at least 1, default 256\n"));
+    assert_non_null(strstr(text.data, "data.sources[].name: text, default \"\"\n"));
+    strbuf_free(&text);
+}
+
+static void test_bad_schema(void **state)
+{
+    static const ConfigField FIELDS[] = {{.key = "n", .type = CONFIG_INT, .default_text = "x"}};
+    static const ConfigSchema SCHEMA = {"bad", FIELDS, 1, sizeof(int64_t)};
+    int64_t value;
+    Config *none;
+    assert_fails(config_load("c.yaml", "", &SCHEMA, NULL, 0, &value, &none), ERR_INTERNAL, "the default of n wants");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_teardown(test_reads_everything, teardown),
+        cmocka_unit_test_teardown(test_defaults, teardown),
+        cmocka_unit_test_teardown(test_from_file, teardown),
+        cmocka_unit_test_teardown(test_refuses_values, teardown),
+        cmocka_unit_test_teardown(test_refuses_keys, teardown),
+        cmocka_unit_test_teardown(test_refuses_yaml, teardown),
+        cmocka_unit_test_teardown(test_limits, teardown),
+        cmocka_unit_test_teardown(test_overrides, teardown),
+        cmocka_unit_test_teardown(test_refuses_overrides, teardown),
+        cmocka_unit_test_teardown(test_config_error, teardown),
+        cmocka_unit_test_teardown(test_dump, teardown),
+        cmocka_unit_test_teardown(test_describe, teardown),
+        cmocka_unit_test_teardown(test_bad_schema, teardown),
+    };
+    return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
+}
