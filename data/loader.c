@@ -320,7 +320,7 @@ fail:
     return status;
 }
 
-static Status open_order(Loader *loader)
+static Status open_order(Loader *loader, const Cursor *start)
 {
     Status status = STATUS_OK;
     const DataConfig *config = loader->config;
@@ -342,11 +342,12 @@ static Status open_order(Loader *loader)
                                 &loader->sources[s]));
         TRY(cursor_set_source(loader->cursor, s, source->name, loader->sources[s].samples,
                               loader->sources[s].block_size, shard_store_identity(loader->store, s)));
-        log_info("source %s: %" PRId64 " samples in %d shards, weight %.4g", source->name, loader->sources[s].samples,
-                 shard_store_count(loader->store, s), source->weight / sum);
+        if (o->rank == 0)
+            log_info("source %s: %" PRId64 " samples in %d shards, weight %.4g", source->name,
+                     loader->sources[s].samples, shard_store_count(loader->store, s), source->weight / sum);
     }
     loader->cursor->next_index = o->first_step * o->global_batch;
-    if (o->start) TRY(adopt_cursor(loader, o->start));
+    if (start) TRY(adopt_cursor(loader, start));
     for (int32_t s = 0; s < n; s++)
         for (int32_t l = 0; l < loader->own_lanes; l++) {
             Stream *stream = &loader->streams[(size_t)s * (size_t)loader->own_lanes + (size_t)l];
@@ -420,7 +421,7 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
     if (!loader) FAIL(ERR_MEMORY, "out of memory for the loader");
     loader->config = config;
     loader->options = *options;
-    loader->options.start = NULL;
+    loader->options.start = NULL; /* the caller's, only read while opening */
     loader->source_count = (int32_t)config->sources.count;
     loader->lanes = (int32_t)config->lanes;
     loader->own_lanes = loader->lanes / options->world;
@@ -439,10 +440,7 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
     cache = cache < 16 ? 16 : cache > 256 ? 256 : cache;
     if (cache < loader->thread_count) cache = loader->thread_count;
     TRY(shard_store_open(config, loader->thread_count, (int)cache, &loader->bad, &loader->store));
-    LoaderOptions opening = *options;
-    loader->options.start = opening.start;
-    TRY(open_order(loader));
-    loader->options.start = NULL; /* only read during this call */
+    TRY(open_order(loader, options->start));
     TRY(batch_maker_init(&loader->maker, config, options));
     loader->context = (CandidateContext){
         .config = config, .store = loader->store, .resolution = options->resolution, .keys_only = options->keys_only};
