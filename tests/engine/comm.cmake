@@ -1,0 +1,16 @@
+# The collectives, alone and on several ranks.
+vasily_test(test_comm SOURCES test_comm.c ROOMS engine ARGS 1 LABELS tsan)
+foreach(ranks 1 2 3 4)
+  set(labels slow)
+  if(ranks LESS 3)
+    set(labels tsan)
+  endif()
+  vasily_mpi_test(test_comm_${ranks} TARGET test_comm RANKS ${ranks} ARGS ${ranks} LABELS ${labels})
+endforeach()
+
+vasily_test(test_comm_failure SOURCES test_comm_failure.c ROOMS engine ARGS alone)
+foreach(case count kind root early)
+  vasily_mpi_test(test_comm_failure_${case} TARGET test_comm_failure RANKS 2 ARGS ${case} LABELS tsan TIMEOUT 60)
+endforeach()
+vasily_mpi_test(test_comm_failure_count_3 TARGET test_comm_failure RANKS 3 ARGS count LABELS slow TIMEOUT 60)
+vasily_mpi_test(test_comm_failure_abort TARGET test_comm_failure RANKS 2 ARGS abort EXIT 77 TIMEOUT 60)
