@@ -1,0 +1,373 @@
+/* Schedules, respacing, the loss and whole sampling trajectories against the public reference. */
+#include "check.h"
+
+#include "base/random.h"
+#include "engine/executor.h"
+#include "engine/ops.h"
+#include "model/diffusion.h"
+#include "model/sampler.h"
+
+static Safetensors *golden;
+
+static int open_golden(void **state)
+{
+    (void)state;
+    char path[512];
+    snprintf(path, sizeof path, "%s/goldens/diffusion.safetensors", TEST_SOURCE_DIR);
+    return safetensors_open(path, &golden) == STATUS_OK ? 0 : -1;
+}
+
+static int close_golden(void **state)
+{
+    (void)state;
+    safetensors_close(golden);
+    return 0;
+}
+
+static Diffusion *linear(int64_t steps)
+{
+    Diffusion *d = NULL;
+    OK(diffusion_create(&(DiffusionConfig){steps, 0.0001, 0.02, SCHEDULE_LINEAR}, &d));
+    return d;
+}
+
+static Diffusion *spaced(int32_t steps, const char *sections)
+{
+    Diffusion *base = linear(steps), *d = NULL;
+    int32_t *kept = NULL, count = 0;
+    OK(diffusion_space_timesteps(steps, sections, &kept, &count));
+    OK(diffusion_respace(base, kept, count, &d));
+    free(kept);
+    diffusion_free(base);
+    return d;
+}
+
+static double golden_f64(const char *name, int64_t i)
+{
+    const SafeTensor *t = safetensors_find(golden, name);
+    double value;
+    assert_non_null(t);
+    assert_int_equal(t->dtype, SAFE_F64);
+    assert_true(i < t->count);
+    memcpy(&value, (const char *)t->data + (size_t)i * sizeof value, sizeof value);
+    return value;
+}
+
+static void assert_close(double a, double b, double limit)
+{
+    if (!(fabs(a - b) <= limit * fmax(fabs(b), 1e-3))) fail_msg("%.17g is not %.17g", a, b);
+}
+
+static void check_schedule(const char *name, Diffusion *d)
+{
+    char key[64];
+    snprintf(key, sizeof key, "%s.timesteps", name);
+    int64_t count = 0;
+    float *timesteps = read_tensor(golden, key, &count);
+    assert_int_equal(d->steps, count);
+    float *table = mem_alloc_array((size_t)count * DIFFUSION_TABLE_COLUMNS, sizeof *table);
+    diffusion_table(d, table);
+    snprintf(key, sizeof key, "%s.table", name);
+    for (int32_t t = 0; t < d->steps; t++) {
+        assert_int_equal(d->timestep[t], (int32_t)timesteps[t]);
+        const double ours[DIFFUSION_TABLE_COLUMNS] = {sqrt(d->alpha_bar[t]),        sqrt(1 - d->alpha_bar[t]),
+                                                      d->posterior_mean_x0[t],      d->posterior_mean_xt[t],
+                                                      d->posterior_log_variance[t], log(d->beta[t]),
+                                                      sqrt(1 / d->alpha_bar[t]),    sqrt(1 / d->alpha_bar[t] - 1)};
+        for (int c = 0; c < DIFFUSION_TABLE_COLUMNS; c++) {
+            double want = golden_f64(key, t * DIFFUSION_TABLE_COLUMNS + c);
+            assert_close(ours[c], want, 1e-9);
+            assert_close(table[t * DIFFUSION_TABLE_COLUMNS + c], want, 1e-6);
+        }
+    }
+    free(table);
+    free(timesteps);
+    diffusion_free(d);
+}
+
+static void test_schedules(void **state)
+{
+    (void)state;
+    check_schedule("full", linear(1000));
+    check_schedule("short", linear(250));
+    check_schedule("spaced", spaced(1000, "25"));
+    check_schedule("sections", spaced(300, "10,15,20"));
+    check_schedule("stride", spaced(1000, "ddim30"));
+    Diffusion *d = NULL;
+    OK(diffusion_create(&(DiffusionConfig){100, 0.0001, 0.02, SCHEDULE_COSINE}, &d));
+    for (int32_t t = 0; t < 100; t++) assert_close(d->beta[t], golden_f64("cosine.betas", t), 1e-9);
+    diffusion_free(d);
+}
+
+static void test_schedule_refusals(void **state)
+{
+    (void)state;
+    Diffusion *d = NULL;
+    int32_t *kept = NULL, count = 0;
+    FAILS(diffusion_create(&(DiffusionConfig){10, 0.0001, 0.02, SCHEDULE_LINEAR}, &d), ERR_CONFIG, "more than 20");
+    FAILS(diffusion_create(&(DiffusionConfig){1000, 0.03, 0.02, SCHEDULE_LINEAR}, &d), ERR_CONFIG, "beta_start");
+    FAILS(diffusion_space_timesteps(100, "101", &kept, &count), ERR_USAGE, "101");
+    FAILS(diffusion_space_timesteps(100, "60,20", &kept, &count), ERR_USAGE, "section 0");
+    FAILS(diffusion_space_timesteps(100, "", &kept, &count), ERR_USAGE, "expected");
+    FAILS(diffusion_space_timesteps(100, "10,", &kept, &count), ERR_USAGE, "expected");
+    FAILS(diffusion_space_timesteps(100, "ddim0", &kept, &count), ERR_USAGE, "expected");
+    assert_null(kept);
+}
+
+static void test_timestep_draw(void **state)
+{
+    (void)state;
+    enum { DRAWS = 20000, BINS = 10 };
+    Diffusion *d = linear(1000);
+    int32_t bins[BINS] = {0};
+    bool first = false, last = false;
+    for (uint64_t i = 0; i < DRAWS; i++) {
+        int32_t t = diffusion_draw_timestep(d, 3, i);
+        assert_in_range(t, 0, 999);
+        assert_int_equal(t, diffusion_draw_timestep(d, 3, i));
+        bins[t / 100]++;
+        first |= t == 0;
+        last |= t == 999;
+    }
+    assert_true(first && last);
+    double chi = 0;
+    for (int b = 0; b < BINS; b++) chi += pow(bins[b] - DRAWS / BINS, 2) / (DRAWS / BINS);
+    assert_true(chi < 27.9); /* 9 degrees of freedom, p = 0.001 */
+    assert_true(diffusion_model_timestep(d, 999) == 999.0f);
+    assert_true(diffusion_vb_weight(d) == 1.0f);
+    diffusion_free(d);
+    d = linear(250);
+    assert_true(diffusion_model_timestep(d, 100) == 400.0f);
+    assert_true(diffusion_vb_weight(d) == 0.25f);
+    diffusion_free(d);
+}
+
+/* The loss op with our table against the reference's training_losses, terms and gradient. */
+static void check_loss(Backend *backend, const char *name, int64_t steps)
+{
+    enum { N = 6, H = 4, W = 5, C = 3 };
+    char key[64];
+    ParamTable *params = NULL;
+    ParamStore store = {0};
+    Graph *g = NULL;
+    Plan *plan = NULL;
+    Executor *executor = NULL;
+    Diffusion *d = linear(steps);
+    float *table = mem_alloc_array((size_t)steps * DIFFUSION_TABLE_COLUMNS, sizeof *table);
+    float terms[N * 2], grad[N * H * W * 2 * C];
+    int64_t count = 0;
+    diffusion_table(d, table);
+    OK(param_table_create(&params));
+    OK(graph_create(params, DTYPE_F32, &g));
+    TensorId out = graph_input(g, "out", DTYPE_F32, SHAPE4(N, H, W, 2 * C), true);
+    TensorId x0 = graph_input(g, "x0", DTYPE_F32, SHAPE4(N, H, W, C), false);
+    TensorId noise = graph_input(g, "noise", DTYPE_F32, SHAPE4(N, H, W, C), false);
+    TensorId t = graph_input(g, "t", DTYPE_F32, SHAPE1(N), false);
+    TensorId schedule = graph_constant(g, "schedule", DTYPE_F32, SHAPE2(steps, DIFFUSION_TABLE_COLUMNS), table);
+    TensorId x_t = op_q_sample(g, x0, noise, t, schedule);
+    TensorId loss = op_diffusion_loss(g, out, x0, x_t, noise, t, schedule, 1.0f / 8, diffusion_vb_weight(d));
+    graph_mark_output(g, loss);
+    OK(graph_backward(g, loss, TENSOR_NONE, false));
+    OK(param_table_layout(params, NULL, 0));
+    OK(param_store_create(params, true, &store));
+    OK(plan_create(g, backend, &(PlanOptions){.reuse = true}, &plan));
+    OK(executor_create(plan, &store, &executor));
+
+    const struct {
+        const char *key;
+        TensorId tensor;
+    } inputs[] = {{"loss.out", out}, {"loss.x0", x0}, {"loss.noise", noise}};
+    for (int i = 0; i < 3; i++) {
+        float *values = read_tensor(golden, inputs[i].key, &count);
+        OK(executor_write(executor, inputs[i].tensor, values, (size_t)count * sizeof *values));
+        free(values);
+    }
+    snprintf(key, sizeof key, "%s.timesteps", name);
+    float *timesteps = read_tensor(golden, key, &count);
+    OK(executor_write(executor, t, timesteps, (size_t)count * sizeof *timesteps));
+    OK(executor_run(executor, NULL));
+    OK(executor_read(executor, loss, terms, sizeof terms));
+    OK(executor_read(executor, graph_tensor(g, out)->grad, grad, sizeof grad));
+
+    snprintf(key, sizeof key, "%s.terms", name);
+    for (int i = 0; i < N * 2; i++) assert_close(terms[i], golden_f64(key, i), 1e-5);
+    snprintf(key, sizeof key, "%s.grad", name);
+    float *want = read_tensor(golden, key, &count);
+    assert_int_equal(count, N * H * W * 2 * C);
+    for (int n = 0; n < N; n++) { /* each sample by itself: their sizes differ by orders */
+        double error = relative_l2(grad + n * H * W * 2 * C, want + n * H * W * 2 * C, H * W * 2 * C);
+        if (!(error < 1e-5)) fail_msg("%s %s: gradient of sample %d is off by %.2e", backend->name, name, n, error);
+    }
+    free(want);
+    free(timesteps);
+    free(table);
+    executor_free(executor);
+    plan_free(plan);
+    graph_free(g);
+    param_store_free(&store);
+    param_table_free(params);
+    diffusion_free(d);
+}
+
+static void test_loss(void **state)
+{
+    (void)state;
+    Backend *backend = NULL;
+    Status (*const open[])(const BackendOptions *, Backend **) = {backend_open_ref, backend_open_cpu};
+    for (int i = 0; i < 2; i++) {
+        OK(open[i](&(BackendOptions){.threads = 1}, &backend));
+        check_loss(backend, "loss", 1000);
+        check_loss(backend, "loss250", 250);
+        backend_close(backend);
+    }
+}
+
+/* ---- trajectories over the goldens' toy network ---- */
+
+enum { PICTURES = 2, POSITIONS = 16, CHANNELS = 3, LATENT = POSITIONS * CHANNELS };
+
+static void toy(const float *x, double t, float *out)
+{
+    for (int p = 0; p < PICTURES * POSITIONS; p++)
+        for (int c = 0; c < CHANNELS; c++) {
+            double value = x[p * CHANNELS + c], next = x[p * CHANNELS + (c + 1) % CHANNELS];
+            out[p * 2 * CHANNELS + c] = (float)tanh(0.7 * value + 0.3 * next + 0.2 * cos(0.01 * t));
+            out[p * 2 * CHANNELS + CHANNELS + c] = (float)sin(1.3 * value + 0.003 * t);
+        }
+}
+
+static void check_trajectory(const char *name, int32_t steps, SamplerOptions options)
+{
+    Sampler *sampler = NULL;
+    Diffusion *base = linear(1000);
+    int64_t count = 0;
+    float out[PICTURES * 2 * LATENT];
+    float *x = read_tensor(golden, "start", NULL), *noise = read_tensor(golden, "noise", NULL);
+    float *want = read_tensor(golden, name, &count);
+    OK(sampler_create(base, steps, &options, PICTURES, POSITIONS, CHANNELS, &sampler));
+    assert_int_equal(count, (int64_t)sampler_steps(sampler) * PICTURES * LATENT);
+    double worst = 0;
+    for (int32_t i = sampler_steps(sampler), done = 0; i-- > 0; done++) {
+        toy(x, sampler_model_timestep(sampler, i), out);
+        OK(sampler_step(sampler, i, x, out, noise + (size_t)i * PICTURES * LATENT));
+        worst = fmax(worst, relative_l2(x, want + (size_t)done * PICTURES * LATENT, PICTURES * LATENT));
+    }
+    print_message("%s: worst step off by %.2e\n", name, worst);
+    assert_true(worst < 1e-5);
+    sampler_free(sampler);
+    diffusion_free(base);
+    free(want);
+    free(noise);
+    free(x);
+}
+
+static void test_trajectories(void **state)
+{
+    (void)state;
+    check_trajectory("ddpm.plain", 25, (SamplerOptions){SAMPLER_DDPM, 0, 0, 1, false});
+    check_trajectory("ddpm.threshold", 25, (SamplerOptions){SAMPLER_DDPM, 0, 99.5, 1, false});
+    check_trajectory("ddim.plain.0.0", 25, (SamplerOptions){SAMPLER_DDIM, 0, 0, 1, false});
+    check_trajectory("ddim.plain.0.7", 25, (SamplerOptions){SAMPLER_DDIM, 0.7, 0, 1, false});
+    check_trajectory("ddim.threshold.0.0", 25, (SamplerOptions){SAMPLER_DDIM, 0, 99.5, 1, false});
+    check_trajectory("ddim.threshold.0.7", 25, (SamplerOptions){SAMPLER_DDIM, 0.7, 99.5, 1, false});
+    check_trajectory("ddim.reference", 30, (SamplerOptions){SAMPLER_DDIM, 0.7, 99.5, 1, true});
+}
+
+static void test_sampler_refusals(void **state)
+{
+    (void)state;
+    Sampler *sampler = NULL;
+    Diffusion *base = linear(1000);
+    SamplerOptions options = {SAMPLER_DDPM, 0, 99.5, 1, false};
+    float x[LATENT] = {0}, out[2 * LATENT] = {0}, noise[LATENT] = {0};
+    FAILS(sampler_create(base, 1001, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "1000");
+    FAILS(sampler_create(base, 0, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "take 1 to");
+    options.threshold = 101;
+    FAILS(sampler_create(base, 10, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "percentile");
+    options.threshold = 99.5;
+    options.eta = NAN;
+    FAILS(sampler_create(base, 10, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "eta");
+    options.eta = 0;
+    OK(sampler_create(base, 1, &options, 1, POSITIONS, CHANNELS, &sampler)); /* a single step works */
+    OK(sampler_step(sampler, 0, x, out, noise));
+    out[0] = NAN;
+    FAILS(sampler_step(sampler, 0, x, out, noise), ERR_NUMERIC, "not finite");
+    sampler_free(sampler);
+    diffusion_free(base);
+}
+
+static int ascending(const void *a, const void *b)
+{
+    float x = *(const float *)a, y = *(const float *)b;
+    return x < y ? -1 : x > y;
+}
+
+static void test_percentile(void **state)
+{
+    (void)state;
+    const double percentiles[] = {0, 12.5, 50, 99, 99.5, 100};
+    for (int64_t count = 1; count < 400; count = count * 2 + 1)
+        for (size_t k = 0; k < sizeof percentiles / sizeof *percentiles; k++) {
+            float values[800], sorted[800];
+            random_normal(9, RANDOM_TEST, (uint64_t)count, 0, values, (size_t)count);
+            if (k % 2 == 0) /* many equal ones */
+                for (int64_t i = 0; i < count; i++) values[i] = roundf(values[i]);
+            memcpy(sorted, values, sizeof sorted);
+            qsort(sorted, (size_t)count, sizeof *sorted, ascending);
+            double at = percentiles[k] / 100 * (double)(count - 1);
+            int64_t low = (int64_t)at, high = low + 1 < count ? low + 1 : low;
+            double want = sorted[low] + (sorted[high] - (double)sorted[low]) * (at - (double)low);
+            assert_true(fabs(sampler_percentile(values, count, percentiles[k]) - want) < 1e-6);
+        }
+}
+
+/* Thresholding is each picture's own, and clips to the bound. */
+static void test_threshold_per_picture(void **state)
+{
+    (void)state;
+    Sampler *sampler = NULL;
+    Diffusion *base = linear(1000);
+    SamplerOptions options = {SAMPLER_DDIM, 0, 100, 2, false};
+    float x[2 * LATENT], out[4 * LATENT] = {0}, noise[2 * LATENT] = {0};
+    OK(sampler_create(base, 1, &options, 2, POSITIONS, CHANNELS, &sampler));
+    float scale = (float)sqrt(sampler->diffusion->alpha_bar[0]);
+    for (int i = 0; i < LATENT; i++) {
+        x[i] = scale * (i == 0 ? 10 : 1);                /* the largest x0 is 10: everything shrinks by 5 */
+        x[LATENT + i] = scale * (i == 0 ? -1.5f : 0.5f); /* within the bound: left alone */
+    }
+    OK(sampler_step(sampler, 0, x, out, noise)); /* the last ddim step gives x0 itself */
+    assert_true(fabsf(x[0] - 2) < 1e-5f);
+    assert_true(fabsf(x[1] - 0.2f) < 1e-5f);
+    assert_true(fabsf(x[LATENT] + 1.5f) < 1e-5f);
+    assert_true(fabsf(x[LATENT + 1] - 0.5f) < 1e-5f);
+    sampler_free(sampler);
+    diffusion_free(base);
+}
+
+static void test_guidance_and_noise(void **state)
+{
+    (void)state;
+    float cond[4] = {1, 2, 30, 40}, uncond[4] = {0.5f, 4, 50, 60}, a[10], b[10], c[10];
+    sampler_guide(cond, uncond, 1, 2, 7);
+    assert_true(cond[0] == 4.0f && cond[1] == -10.0f && cond[2] == 30.0f && cond[3] == 40.0f);
+    sampler_step_noise(1, 5, 3, a, 10);
+    sampler_step_noise(1, 5, 3 + 1024, b, 10);
+    sampler_step_noise(1, 6, 3, c, 10);
+    assert_memory_not_equal(a, b, sizeof a);
+    assert_memory_not_equal(a, c, sizeof a);
+    sampler_start_noise(1, 5, a, 10);
+    sampler_start_noise(2, 5, b, 10);
+    assert_memory_not_equal(a, b, sizeof a);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_schedules),          cmocka_unit_test(test_schedule_refusals),
+        cmocka_unit_test(test_timestep_draw),      cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_trajectories),       cmocka_unit_test(test_sampler_refusals),
+        cmocka_unit_test(test_percentile),         cmocka_unit_test(test_threshold_per_picture),
+        cmocka_unit_test(test_guidance_and_noise),
+    };
+    return cmocka_run_group_tests(tests, open_golden, close_golden);
+}
