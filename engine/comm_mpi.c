@@ -147,6 +147,19 @@ static void serve(CommMpi *mpi, CommPipeline *pipeline)
     }
 }
 
+/* mpirun binds every rank of a small job to one core of its own unless told otherwise; the ranks then compute with one
+ * thread while other cores idle. */
+static void warn_of_binding(const CommWorld *world)
+{
+    cpu_set_t cpus;
+    long online = sysconf(_SC_NPROCESSORS_ONLN);
+    if (world->local_rank != 0 || !getenv("OMPI_COMM_WORLD_SIZE")) return;
+    if (sched_getaffinity(0, sizeof(cpus), &cpus) != 0 || CPU_COUNT(&cpus) != 1) return;
+    if (online / world->local_world < 2) return;
+    log_warn("each of %d ranks may use one core of the %ld here; start them with `mpirun --bind-to none`",
+             world->local_world, online);
+}
+
 static Status start_mpi(CommPipeline **pipeline, CommWorld *world)
 {
     Status status = STATUS_OK;
@@ -162,6 +175,7 @@ static Status start_mpi(CommPipeline **pipeline, CommWorld *world)
     }
     MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
     TRY(comm_pipeline_create(world, pipeline));
+    warn_of_binding(world);
     long expected = launched_world();
     if (expected > 1 && world->world == 1) {
         FAIL(ERR_COMM,

@@ -27,6 +27,13 @@ int main(int argc, char **argv)
 {
     const char *name = argc > 1 ? argv[1] : "";
     Comm *comm = NULL;
+    if (!strcmp(name, "no-pmi")) {
+        /* srun without a PMI that MPI understands starts tasks that know nothing of each other. */
+        setenv("SLURM_STEP_NUM_TASKS", "2", 1);
+        expect(comm_open(&comm) == ERR_COMM, "tasks without a common world");
+        expect(!comm && strstr(status_message(), "--mpi=pmix") != NULL, "the remedy");
+        return failures ? 1 : 0;
+    }
     if (comm_open(&comm) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         return 1;
