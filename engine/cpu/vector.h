@@ -1,0 +1,100 @@
+/* Our own vector kernels: plain loops over contiguous rows, one thread, no allocation. vector_tmpl.h is compiled once
+ * per instruction set (isa_*.c); vector_kernels picks a table at run time. Operands are F32 or BF16 as `type` says,
+ * arithmetic is fp32. Pointers need the alignment of their element only. */
+#ifndef ENGINE_CPU_VECTOR_H
+#define ENGINE_CPU_VECTOR_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "engine/op.h"
+
+/* Rows of `width` elements, `x_pitch` and `y_pitch` elements apart:  y = scale * row_scale[row] * x, or y += ... */
+typedef struct CopyRows {
+    const void *x;
+    void *y;
+    Dtype x_type, y_type;
+    int64_t x_pitch, y_pitch, rows, width;
+    float scale;
+    const float *row_scale; /* NULL: ones */
+    bool add;
+} CopyRows;
+
+/* Normalisation of x (rows, channels):  d = x - mean[c];  v = d * scale[c] + shift[c];  y = act(v). */
+typedef struct NormRows {
+    const void *x;
+    Dtype type;
+    int64_t rows, channels;
+    const float *mean, *scale, *shift;
+    Activation act; /* ACT_NONE or ACT_SILU */
+} NormRows;
+
+typedef struct LayerNormRows {
+    const void *x;
+    Dtype type;
+    int64_t rows, channels;
+    const float *gamma, *beta;
+    float eps;
+    float *stats; /* (rows,2: mean, rstd); written forward, read backward */
+} LayerNormRows;
+
+/* One row of attention scores in fp32, `keys` long. */
+typedef struct ScoreRow {
+    float *scores; /* q.k, unscaled */
+    int64_t keys;
+    float scale;
+    const float *bias;   /* added to the scaled scores; NULL: none */
+    const int32_t *mask; /* 0 hides a key; NULL: none */
+    void *p;             /* out: probabilities, not yet divided by their sum (forward); may be `scores` when F32 */
+    Dtype p_type;
+} ScoreRow;
+
+typedef struct VectorKernels {
+    const char *name;
+    void (*copy_rows)(const CopyRows *args);
+    /* y = a + b, or y += a + b */
+    void (*add)(const void *a, const void *b, void *y, Dtype type, int64_t count, bool accumulate);
+    /* y = scale x + shift, or y += ... */
+    void (*affine)(const void *x, void *y, Dtype type, int64_t count, float scale, float shift, bool accumulate);
+    void (*activate)(const void *x, void *y, Dtype type, int64_t count, Activation act);
+    /* dx = dy act'(x), or dx += ... */
+    void (*activate_grad)(const void *x, const void *dy, void *dx, Dtype type, int64_t count, Activation act,
+                          bool accumulate);
+    /* sum[c] += the column's sum */
+    void (*column_sums)(const void *x, Dtype type, int64_t rows, int64_t channels, float *sum);
+
+    /* sum[c] += sum of (x - shift[c]), square[c] += sum of (x - shift[c])^2 */
+    void (*norm_sums)(const void *x, Dtype type, int64_t rows, int64_t channels, const float *shift, float *sum,
+                      float *square);
+    void (*norm_apply)(const NormRows *args, void *y);
+    /* With g = dy act'(v):  sum[c] += g, product[c] += g d */
+    void (*norm_grad_sums)(const NormRows *args, const void *dy, float *sum, float *product);
+    /* dx = g scale[c] - a[c] - d b[c], or dx += ... */
+    void (*norm_grad_apply)(const NormRows *args, const void *dy, const float *a, const float *b, void *dx,
+                            bool accumulate);
+
+    void (*layer_norm)(const LayerNormRows *args, void *y);
+    /* dx (NULL: not wanted) = or += ; dgamma[c] +=, dbeta[c] += */
+    void (*layer_norm_grad)(const LayerNormRows *args, const void *dy, void *dx, bool accumulate, float *dgamma,
+                            float *dbeta);
+
+    /* p = exp(s - max), returns sum(p) and the log of the sum of exp(s); a row with every key hidden gives zeros, a sum
+     * of 0 and minus infinity. */
+    void (*softmax_row)(const ScoreRow *args, float *sum, float *lse);
+    /* p = exp(scale scores - lse);  ds = p (dp - delta) scale, both in p_type; ds may be dp when F32. */
+    void (*softmax_grad_row)(const ScoreRow *args, float lse, const float *dp, float delta, void *ds);
+    float (*dot)(const void *x, const void *y, Dtype type, int64_t count);
+
+    /* A row of `width` pixels of `channels`: y = or += factor times the sum of 2x2 pixels of rows top and bottom. */
+    void (*pool_row)(const void *top, const void *bottom, void *y, Dtype type, int64_t width, int64_t channels,
+                     float factor, bool accumulate);
+} VectorKernels;
+
+extern const VectorKernels vector_kernels_sse2, vector_kernels_avx2, vector_kernels_avx512;
+
+/* The best this processor has, or, for tests, the one that the environment's VASILY_ISA names (sse2, avx2, avx512). */
+const VectorKernels *vector_kernels(void);
+/* The i-th of those that this processor can run, simplest first; NULL past the last. */
+const VectorKernels *vector_kernels_available(int i);
+
+#endif
