@@ -49,23 +49,26 @@ static void release(Saved *saved, const Op *op)
     for (int32_t k = 0; k < op->out_count; k++) free(saved->bytes[k]);
 }
 
-/* Garbage where the op must set, equal numbers where it must add. */
-static void prepare_outputs(CaseRun *expected, CaseRun *tested, const Op *op, uint32_t accumulate)
+/* What lies in element i before something is added to it, in the tested type. */
+static double added_to(const CaseRun *tested, TensorId id, int64_t i)
+{
+    float value;
+    random_normal(SEED + 1, RANDOM_TEST, (uint64_t)id, (uint64_t)i, &value, 1);
+    return (double)(graph_tensor(tested->c->graph, id)->dtype == DTYPE_BF16 ? bf16_to_f32(bf16_from_f32(value))
+                                                                            : value);
+}
+
+/* Garbage where the op must set, the numbers of added_to where it must add. */
+static void prepare_outputs(CaseRun *run, const CaseRun *tested, const Op *op, uint32_t accumulate)
 {
     for (int32_t k = 0; k < op->out_count; k++) {
         const TensorId out = op->out[k];
         if (out == TENSOR_NONE) continue;
         if (!(accumulate >> k & 1u)) {
-            memset(case_run_data(expected, out), 0xff, case_bytes(expected, out));
-            memset(case_run_data(tested, out), 0xff, case_bytes(tested, out));
+            memset(case_run_data(run, out), 0xff, case_bytes(run, out));
             continue;
         }
-        for (int64_t i = 0; i < case_count(expected, out); i++) {
-            float value;
-            random_normal(SEED + 1, RANDOM_TEST, (uint64_t)out, (uint64_t)i, &value, 1);
-            case_set(tested, out, i, (double)value);
-            case_set(expected, out, i, case_get(tested, out, i));
-        }
+        for (int64_t i = 0; i < case_count(run, out); i++) case_set(run, out, i, added_to(tested, out, i));
     }
 }
 
@@ -98,6 +101,28 @@ static int compare(const char *name, CaseRun *expected, CaseRun *tested, const O
     return failures;
 }
 
+/* The oracle itself: what it added equals what it sets. `plain`: its outputs when it set them. */
+static int check_oracle_adds(const char *name, const CaseRun *expected, const CaseRun *tested, const Op *op,
+                             uint32_t accumulate, const Saved *plain)
+{
+    int failures = 0;
+    for (int32_t k = 0; k < op->out_count; k++) {
+        const TensorId out = op->out[k];
+        double difference = 0;
+        for (int64_t i = 0; out != TENSOR_NONE && i < case_count(expected, out); i++) {
+            const double set = (double)((const float *)plain->bytes[k])[i];
+            const double before = accumulate >> k & 1u ? added_to(tested, out, i) : 0;
+            const double error = fabs(case_get(expected, out, i) - before - set) / (1 + fabs(set));
+            if (!(error <= difference)) difference = error;
+        }
+        if (difference <= 1e-6) continue;
+        print_error("%s: ref's %s output %d, accumulate %x: off by %.3g\n", name, op_info(op->kind)->name, k,
+                    accumulate, difference);
+        failures++;
+    }
+    return failures;
+}
+
 static int run_both(const char *name, CaseRun *expected, CaseRun *tested, int32_t index, uint32_t accumulate,
                     double tolerance)
 {
@@ -106,6 +131,7 @@ static int run_both(const char *name, CaseRun *expected, CaseRun *tested, int32_
     int failures = 0;
     Saved first;
     prepare_outputs(expected, tested, op, accumulate);
+    prepare_outputs(tested, tested, op, accumulate);
     assert_int_equal(case_run_op(expected, index, accumulate, &guards_hold), STATUS_OK);
     if (case_run_op(tested, index, accumulate, &guards_hold) != STATUS_OK) {
         print_error("%s: %s: %s\n", name, op_info(op->kind)->name, status_message());
@@ -117,7 +143,7 @@ static int run_both(const char *name, CaseRun *expected, CaseRun *tested, int32_
     }
     failures += compare(name, expected, tested, op, accumulate, tolerance);
     save(tested, op, &first);
-    prepare_outputs(expected, tested, op, accumulate);
+    prepare_outputs(tested, tested, op, accumulate);
     assert_int_equal(case_run_op(tested, index, accumulate, &guards_hold), STATUS_OK);
     for (int32_t k = 0; k < op->out_count; k++) {
         if (op->out[k] == TENSOR_NONE) continue;
@@ -156,16 +182,18 @@ static int check_op(const char *name, CaseRun *expected, CaseRun *tested, int32_
     const Op *op = graph_op(expected->c->graph, index);
     const uint32_t all = (1u << op->out_count) - 1;
     bool guards_hold = false;
-    Saved before;
+    const uint32_t modes[] = {all, 0x5u & all, 0xau & all};
+    Saved before, plain;
     int failures = 0;
     save(expected, op, &before);
     copy_inputs(expected, tested, op);
     failures += run_both(name, expected, tested, index, 0, tolerance);
-    if (op->is_backward) {
-        failures += run_both(name, expected, tested, index, all, tolerance);
-        if (op->out_count > 1) failures += run_both(name, expected, tested, index, 0x5u & all, tolerance);
-        if (op->out_count > 1) failures += run_both(name, expected, tested, index, 0xau & all, tolerance);
+    save(expected, op, &plain);
+    for (int m = 0; m < (op->out_count > 1 ? 3 : 1) && op->is_backward; m++) {
+        failures += run_both(name, expected, tested, index, modes[m], tolerance);
+        failures += check_oracle_adds(name, expected, tested, op, modes[m], &plain);
     }
+    release(&plain, op);
     restore(expected, op, &before);
     assert_int_equal(case_run_op(expected, index, op->accumulate, &guards_hold), STATUS_OK);
     round_outputs(expected, tested, op);
