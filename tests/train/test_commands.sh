@@ -1,0 +1,48 @@
+#!/bin/bash
+# From a run to pictures and weight files.
+source "$(dirname "$0")/common.sh"
+
+expect 0 train.log "$vasily" train tiny.yaml train.steps=10 preview.every=5 preview.steps=3 \
+    'preview.prompts=["en\tred circle", "de\tblau quadrat", "no label"]'
+for file in config.yaml metrics.jsonl checkpoints/latest/state.json previews/step-0000005.png previews/step-0000010.png; do
+    [ -s run/$file ] || fail "run/$file is missing"
+done
+expect 0 config.log "$vasily" config run/config.yaml # what was written is a config again
+
+# The same seed and captions give the same picture, whatever the batch; another seed or the raw weights, another.
+draw() { # draw OUT options...
+    local out=$1
+    shift
+    expect 0 sample.log "$vasily" sample run --prompt "red circle" --prompt "de	blau" --steps 4 --scale 2 --out "$out" "$@"
+}
+draw a.png
+draw b.png --batch 1
+draw c.png --seed 5
+draw d.png --no-ema
+draw e.png --sampler ddpm --threshold 0
+draw each --eta 1
+cmp a.png b.png || fail "the batch changes the picture"
+for other in c d e; do ! cmp -s a.png $other.png || fail "a.png and $other.png are the same"; done
+[ -s each/0000.png ] && [ -s each/0001-de.png ] || fail "a folder of pictures: $(ls each)"
+for text in prompt "blau" steps scale sampler checkpoint; do contains a.png "$text"; done
+printf 'en\tred square\n\nblue cross\n' > prompts.txt
+expect 0 file.log "$vasily" sample run/checkpoints/latest --prompts prompts.txt --count 2 --steps 2 --out grid.png
+expect 2 nothing.log "$vasily" sample run --steps 2
+expect 2 many.log "$vasily" sample run --prompt x --steps 5000
+
+# A run's folder can be moved, and is sampled from anywhere.
+mkdir elsewhere && mv run elsewhere/moved
+(cd elsewhere && expect 0 moved.log "$vasily" sample moved --prompt "red circle" --prompt "de	blau" --steps 4 --scale 2 \
+    --out moved.png)
+[ -s elsewhere/moved.png ] || fail "no picture from a moved run"
+
+# Weights that leave through export come back through probe: both read the same network.
+expect 0 export.log "$vasily" export elsewhere/moved --out weights.safetensors
+expect 0 export.log "$vasily" export elsewhere/moved --out half.safetensors --weights --dtype bf16
+[ "$(stat -c %s half.safetensors)" -lt "$(stat -c %s weights.safetensors)" ] || fail "bf16 is not smaller than f32"
+contains weights.safetensors "input_blocks.0.0.weight"
+expect 2 export.log "$vasily" export elsewhere/moved
+
+expect 0 bench.json "$vasily" bench step tiny.yaml --steps 2 --warmup 1
+"$vasily" bench step tiny.yaml --steps 2 --warmup 1 --json > bench.json 2> bench.log || fail "bench --json"
+for key in images_per_second gflops matmul_peak_gflops share_of_peak ops; do contains bench.json "\"$key\""; done

@@ -1,0 +1,26 @@
+#!/bin/bash
+# kill -9 at random moments never leaves a run that cannot resume. The third argument is how often (default 10).
+source "$(dirname "$0")/common.sh"
+kills=${3:-10}
+
+RANDOM=${SEED:-$$}
+echo "SEED=${SEED:-$$}"
+expect 0 reference.log "$vasily" train tiny.yaml run.dir=reference train.steps=40 checkpoint.every=1 checkpoint.keep=2
+for i in $(seq "$kills"); do
+    "$vasily" train tiny.yaml run.dir=run train.steps=1000000 checkpoint.every=1 checkpoint.keep=2 --resume auto \
+        > kill.log 2>&1 &
+    pid=$!
+    sleep "0.$((RANDOM % 900 + 100))"
+    kill -9 $pid 2> kill9 || { wait $pid || fail "kill $i: it had ended by itself"; }
+    wait $pid 2> kill9 || true
+done
+steps=$(ls run/checkpoints | sed -n 's/^step-0*\([0-9]*\)$/\1/p' | sort -n | tail -1)
+echo "after $kills kills: step ${steps:-0}"
+[ "${steps:-0}" -gt 0 ] || fail "no checkpoint was made in $kills starts"
+last=$((steps + 5))
+expect 0 end.log "$vasily" train tiny.yaml run.dir=run train.steps=$last checkpoint.every=1 checkpoint.keep=2 --resume auto
+cmp <(metric run step) <(seq $last) || fail "steps are missing or doubled in metrics.jsonl"
+! ls run/checkpoints | grep -q tmp || fail "temporary folders were left: $(ls run/checkpoints)"
+count=$(( last < 40 ? last : 40 ))
+cmp <(metric reference loss | head -$count) <(metric run loss | head -$count) ||
+    fail "the run is not the one that nobody killed"

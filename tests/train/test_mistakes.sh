@@ -1,0 +1,55 @@
+#!/bin/bash
+# Wrong configs and command lines: exit code 2, and a message that names the key and what would be right.
+source "$(dirname "$0")/common.sh"
+
+refused() { # refused "expected words" overrides...
+    local words=$1
+    shift
+    expect 2 mistake.log "$vasily" train tiny.yaml "$@"
+    contains mistake.log "$words"
+    [ ! -e run ] || fail "a refused config made a run folder: $*"
+}
+
+refused "train.global_batch" train.global_batch=eight
+refused "train.micro_batch" train.micro_batch=3
+refused "2 or 4" train.micro_batch=3
+refused "train.resolution" train.resolution=17
+refused "model.channels" model.channels=40
+refused "model.head_channels" model.head_channels=24
+refused "model.in_channels" model.in_channels=11
+refused "checkpoint.keep" checkpoint.keep=0
+refused "did you mean every" checkpoint.evry=5
+refused "data.tokenizer1.model" data.tokenizer1.model=missing.model
+refused "data.tokenizer1.max_tokens" data.tokenizer1.max_tokens=9
+refused "model.text_encoder2.vocab" model.text_encoder2.vocab=10
+refused "preview.steps" preview.steps=2000
+refused "is one argument too many" stray
+refused "did you mean --resume" --resum auto
+
+expect 2 ranks.log mpirun -n 3 "$vasily" train tiny.yaml
+contains ranks.log "train.global_batch"
+contains ranks.log "3 ranks"
+expect 2 lanes.log mpirun -n 2 "$vasily" train tiny.yaml data.lanes=3
+contains lanes.log "data.lanes"
+expect 2 order.log "$vasily" data order tiny.yaml --ranks 3
+expect 2 command.log "$vasily" trian tiny.yaml
+contains command.log "vasily train"
+expect 2 none.log "$vasily"
+
+sed 's/^  steps: 60/  stps: 60/' tiny.yaml > wrong.yaml
+expect 2 wrong.log "$vasily" train wrong.yaml
+contains wrong.log "wrong.yaml:5"
+contains wrong.log "steps"
+expect 3 absent.log "$vasily" train absent.yaml
+contains absent.log "absent.yaml"
+expect 3 shards.log "$vasily" train tiny.yaml 'data.sources=[{name: gone, shards: [gone.tar]}]'
+contains shards.log "gone.tar"
+
+for command in train sample plan "bench step" "probe unet" "data order" export config; do
+    expect 0 help.log "$vasily" $command --help
+    contains help.log "usage: vasily $command"
+done
+expect 0 help.log "$vasily" help
+expect 0 help.log "$vasily" --help
+expect 0 version.log "$vasily" --version
+for library in HDF5 libarchive libpng SentencePiece oneDNN; do contains version.log "$library"; done
