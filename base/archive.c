@@ -26,7 +26,7 @@ struct Archive {
     int64_t offset;    /* where in the file reading began */
     int64_t file_size; /* -1: not a regular file */
     int64_t member_size;
-    bool compressed, have_member, data_taken;
+    bool compressed, have_member, data_taken, ended;
     int io_error;    /* errno of a read that failed */
     locale_t locale; /* UTF-8, for member names */
     char name[MAX_NAME + 1];
@@ -176,11 +176,11 @@ Status archive_next(Archive *archive, const char **name, int64_t *size)
 {
     Status status = STATUS_OK;
     archive->have_member = false;
-    for (;;) {
+    while (!archive->ended) {
         struct archive_entry *entry = NULL;
         const char *found;
         int code = next_header(archive, &entry, &found);
-        if (code == ARCHIVE_EOF) return STATUS_END;
+        if (code == ARCHIVE_EOF) break;
         if (code != ARCHIVE_OK && code != ARCHIVE_WARN) TRY(refuse(archive, "truncated or broken"));
         if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) || archive_entry_symlink(entry))
             continue;
@@ -202,6 +202,8 @@ Status archive_next(Archive *archive, const char **name, int64_t *size)
         *size = archive->member_size;
         return STATUS_OK;
     }
+    archive->ended = true;
+    return STATUS_END;
 fail:
     return status;
 }

@@ -17,8 +17,9 @@ Status archive_open(const char *path, int64_t offset, Archive **out);
 void archive_close(Archive *archive);
 bool archive_is_compressed(const Archive *archive); /* then archive_position is of the decompressed stream */
 
-/* The next regular member: its name (valid until the next call) and size. STATUS_END at the end of the archive;
- * ERR_FORMAT when it is truncated or broken, ERR_LIMIT when a name is longer than 4096 bytes. */
+/* The next regular member: its name (valid until the next call; one from pax headers is in composed form, NFC) and
+ * size. STATUS_END at the end of the archive; ERR_FORMAT when it is truncated or broken, ERR_LIMIT when a name is
+ * longer than 4096 bytes. */
 Status archive_next(Archive *archive, const char **name, int64_t *size);
 /* The bytes of the current member into `out`, which has room for the size that archive_next told. */
 Status archive_read(Archive *archive, void *out);
