@@ -1,0 +1,248 @@
+/* The frozen parts: the patch autoencoder loses nothing it should keep; the seeded text encoders say what the caption
+ * holds and do not look at padding. */
+#include "check.h"
+
+#include "base/random.h"
+#include "engine/executor.h"
+#include "model/autoencoder.h"
+#include "model/sampling_graph.h"
+#include "model/training_graph.h"
+#include "tiny.h"
+
+static Backend *backend;
+static ParamTable *params;
+static ParamStore store;
+
+static int open_all(void **state)
+{
+    (void)state;
+    ModelConfig model = tiny_model();
+    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
+    OK(param_table_create(&params));
+    OK(model_declare_params(params, &model));
+    OK(param_table_layout(params, NULL, 0));
+    OK(param_store_create(params, false, &store));
+    param_store_init(&store, 11);
+    return 0;
+}
+
+static int close_all(void **state)
+{
+    (void)state;
+    param_store_free(&store);
+    param_table_free(params);
+    backend_close(backend);
+    return 0;
+}
+
+/* Runs a picture graph once. */
+static void run_picture(PictureGraph *graph, TensorId in, const float *values, TensorId out, float *result)
+{
+    Plan *plan = NULL;
+    Executor *executor = NULL;
+    size_t in_count = (size_t)shape_count(&graph_tensor(graph->graph, in)->shape);
+    size_t out_count = (size_t)shape_count(&graph_tensor(graph->graph, out)->shape);
+    OK(plan_create(graph->graph, backend, &(PlanOptions){.reuse = true}, &plan));
+    OK(executor_create(plan, &store, &executor));
+    OK(executor_write(executor, in, values, in_count * sizeof *values));
+    OK(executor_run(executor, NULL));
+    OK(executor_read(executor, out, result, out_count * sizeof *result));
+    executor_free(executor);
+    plan_free(plan);
+    picture_graph_free(graph);
+}
+
+static void encode(const ModelConfig *model, int64_t resolution, const float *pixels, float *latent)
+{
+    PictureGraph graph;
+    OK(encode_graph_create(params, model, 1, resolution, DTYPE_F32, &graph));
+    run_picture(&graph, graph.pixels, pixels, graph.latent, latent);
+}
+
+static void decode(const ModelConfig *model, int64_t resolution, const float *latent, float *pixels)
+{
+    PictureGraph graph;
+    OK(decode_graph_create(params, model, 1, resolution, DTYPE_F32, &graph));
+    run_picture(&graph, graph.latent, latent, graph.pixels, pixels);
+}
+
+static ModelConfig patch_model(int64_t factor, int64_t channels, double scale, double whiten)
+{
+    ModelConfig model = tiny_model();
+    model.in_channels = channels;
+    model.out_channels = 2 * channels;
+    model.autoencoder = (AutoencoderConfig){AUTOENCODER_PATCH, factor, channels, scale, whiten};
+    return model;
+}
+
+static void test_patch_is_orthonormal(void **state)
+{
+    (void)state;
+    enum { F = 4, ALL = 3 * F * F };
+    static float w[ALL * ALL];
+    ModelConfig model = patch_model(F, ALL, 1, 0);
+    OK(autoencoder_patch_weights(&model.autoencoder, ALL, true, w));
+    for (int a = 0; a < ALL; a++)
+        for (int b = 0; b <= a; b++) {
+            double dot = 0;
+            for (int i = 0; i < ALL; i++) dot += (double)w[a * ALL + i] * w[b * ALL + i];
+            assert_true(fabs(dot - (a == b)) < 1e-6);
+        }
+}
+
+static void test_patch_round_trip(void **state)
+{
+    (void)state;
+    enum { R = 16 };
+    static float pixels[R * R * 3], latent[R * R * 3], back[R * R * 3];
+    random_normal(1, RANDOM_TEST, 0, 0, pixels, R * R * 3);
+    const struct {
+        int64_t factor;
+        double scale, whiten;
+    } cases[] = {{1, 1, 0}, {2, 0.5, 0}, {4, 1, 1}, {8, 3, 0.5}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        int64_t f = cases[i].factor;
+        ModelConfig model = patch_model(f, 3 * f * f, cases[i].scale, cases[i].whiten);
+        encode(&model, R, pixels, latent);
+        decode(&model, R, latent, back);
+        assert_true(relative_l2(back, pixels, R * R * 3) < 1e-5);
+        if (cases[i].whiten > 0) continue;
+        double in = 0, out = 0; /* lengths are kept, times the scale */
+        for (int k = 0; k < R * R * 3; k++) {
+            in += (double)pixels[k] * pixels[k];
+            out += (double)latent[k] * latent[k];
+        }
+        assert_true(fabs(sqrt(out / in) / cases[i].scale - 1) < 1e-5);
+    }
+}
+
+/* Few channels keep what is smooth: even colours exactly, a slow ramp better than dropping it. */
+static void test_patch_keeps_the_lowest(void **state)
+{
+    (void)state;
+    enum { R = 16, F = 4, KEPT = 5 };
+    static float pixels[R * R * 3], latent[R * R * KEPT], back[R * R * 3];
+    ModelConfig model = patch_model(F, KEPT, 0.25, 0);
+    for (int i = 0; i < R * R * 3; i++) pixels[i] = (float[]){0.75f, -0.5f, 0.25f}[i % 3];
+    encode(&model, R, pixels, latent);
+    decode(&model, R, latent, back);
+    assert_true(relative_l2(back, pixels, R * R * 3) < 1e-5);
+    for (int y = 0; y < R; y++) /* both luma ramps are among the first five */
+        for (int i = 0; i < R * 3; i++) pixels[y * R * 3 + i] = (float)cos(3.14159265 * (y % F + 0.5) / F);
+    encode(&model, R, pixels, latent);
+    decode(&model, R, latent, back);
+    assert_true(relative_l2(back, pixels, R * R * 3) < 1e-5);
+    for (int y = 0; y < R; y++)
+        for (int i = 0; i < R * 3; i++) pixels[y * R * 3 + i] = (float)cos(3.14159265 * (i / 3 % F + 0.5) / F);
+    encode(&model, R, pixels, latent);
+    decode(&model, R, latent, back);
+    assert_true(relative_l2(back, pixels, R * R * 3) < 1e-5);
+}
+
+static void test_latent_bound(void **state)
+{
+    (void)state;
+    enum { R = 8 };
+    static float pixels[R * R * 3], latent[R * R * 3];
+    ModelConfig model = patch_model(4, 48, 0.3, 0), plain = tiny_model();
+    for (int i = 0; i < R * R * 3; i++) pixels[i] = 1;
+    encode(&model, R, pixels, latent);
+    assert_true(fabs(latent[0] - autoencoder_latent_bound(&model)) < 1e-5);
+    assert_true(fabs(latent[1]) < 1e-6);
+    plain.in_channels = 3;
+    plain.out_channels = 6;
+    plain.autoencoder.kind = AUTOENCODER_NONE;
+    encode(&plain, R, pixels, latent);
+    assert_true(latent[5] == 0.5f && autoencoder_latent_bound(&plain) == 0.5);
+    decode(&plain, R, latent, pixels);
+    assert_true(pixels[5] == 1.0f);
+}
+
+/* ---- text ---- */
+
+enum { N = 3, FULL1 = N * TINY_TOKENS * 32, FULL2 = N * TINY_TOKENS * 16, POOLED = N * 20 };
+
+typedef struct States {
+    float full1[FULL1], pooled1[POOLED], full2[FULL2];
+} States;
+
+static void run_text(Dtype compute, const int32_t *tokens, const int32_t *mask, States *out)
+{
+    ModelConfig model = tiny_model();
+    TextGraph graph;
+    Plan *plan = NULL;
+    Executor *executor = NULL;
+    size_t bytes = N * TINY_TOKENS * sizeof *tokens;
+    OK(text_graph_create(params, &model, N, compute, &graph));
+    OK(plan_create(graph.graph, backend, &(PlanOptions){.reuse = true}, &plan));
+    OK(executor_create(plan, &store, &executor));
+    OK(executor_write(executor, graph.tokens1, tokens, bytes));
+    OK(executor_write(executor, graph.mask1, mask, bytes));
+    OK(executor_write(executor, graph.tokens2, tokens, bytes));
+    OK(executor_write(executor, graph.mask2, mask, bytes));
+    OK(executor_run(executor, NULL));
+    OK(executor_read(executor, graph.full_emb1, out->full1, sizeof out->full1));
+    OK(executor_read(executor, graph.pooled_emb1, out->pooled1, sizeof out->pooled1));
+    OK(executor_read(executor, graph.full_emb2, out->full2, sizeof out->full2));
+    executor_free(executor);
+    plan_free(plan);
+    text_graph_free(&graph);
+}
+
+static const int32_t MASK[N * TINY_TOKENS] = {1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0, 1, 1, 1, 1, 0, 0};
+
+static void test_text_states(void **state)
+{
+    (void)state;
+    static States a, b;
+    /* Captions 0 and 1 differ in one word, caption 2 is caption 0 with other padding. */
+    int32_t tokens[N * TINY_TOKENS] = {0, 7, 8, 2, 1, 1, 0, 7, 9, 2, 1, 1, 0, 7, 8, 2, 30, 31};
+    run_text(DTYPE_F32, tokens, MASK, &a);
+    run_text(DTYPE_F32, tokens, MASK, &b);
+    assert_memory_equal(&a, &b, sizeof a);
+
+    int64_t caption = TINY_TOKENS * 32;
+    for (int row = 0; row < TINY_TOKENS; row++) /* every row says which caption it is of */
+        assert_true(relative_l2(a.full1 + row * 32, a.full1 + caption + row * 32, 32) > 0.05);
+    assert_true(relative_l2(a.pooled1, a.pooled1 + 20, 20) > 0.05);
+    assert_true(relative_l2(a.full2, a.full2 + TINY_TOKENS * 16, 16) > 0.05);
+    assert_memory_equal(a.full1, a.full1 + 2 * caption, 4 * 32 * sizeof(float)); /* real rows do not see padding */
+    assert_memory_equal(a.pooled1, a.pooled1 + 40, 20 * sizeof(float));
+
+    double sum = 0, square = 0;
+    for (int i = 0; i < FULL1; i++) {
+        sum += a.full1[i];
+        square += (double)a.full1[i] * a.full1[i];
+    }
+    assert_true(fabs(sum / FULL1) < 1e-5 && fabs(square / FULL1 - 1) < 1e-3); /* unit variance */
+}
+
+static void test_text_is_of_the_seed(void **state)
+{
+    (void)state;
+    static States a, b;
+    int32_t tokens[N * TINY_TOKENS] = {0, 7, 8, 2, 1, 1, 0, 7, 9, 2, 1, 1, 0, 7, 8, 2, 30, 31};
+    run_text(DTYPE_F32, tokens, MASK, &a);
+    param_store_init(&store, 12);
+    run_text(DTYPE_F32, tokens, MASK, &b);
+    assert_true(relative_l2(a.full1, b.full1, FULL1) > 0.5);
+    param_store_init(&store, 11);
+    run_text(DTYPE_F32, tokens, MASK, &b);
+    assert_memory_equal(&a, &b, sizeof a);
+    run_text(DTYPE_BF16, tokens, MASK, &b);
+    assert_true(relative_l2(b.full1, a.full1, FULL1) < 2e-2);
+    assert_true(relative_l2(b.pooled1, a.pooled1, POOLED) < 2e-2);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_patch_is_orthonormal),
+        cmocka_unit_test(test_patch_round_trip),
+        cmocka_unit_test(test_patch_keeps_the_lowest),
+        cmocka_unit_test(test_latent_bound),
+        cmocka_unit_test(test_text_states),
+        cmocka_unit_test(test_text_is_of_the_seed),
+    };
+    return cmocka_run_group_tests(tests, open_all, close_all);
+}
