@@ -201,7 +201,10 @@ Status shard_store_open(const DataConfig *config, int threads, int cache, BadSam
         memcpy(store->paths + store->sources[s].first, store->sources[s].list.paths,
                store->sources[s].list.count * sizeof store->paths[0]);
     store->place_count = cache;
-    for (int i = 0; i < cache; i++) place_clear(&store->places[i]);
+    for (int i = 0; i < cache; i++) {
+        store->places[i].open.fd = -1; /* zero would be standard input */
+        place_clear(&store->places[i]);
+    }
     if (pthread_mutex_init(&store->lock, NULL) != 0 || pthread_cond_init(&store->changed, NULL) != 0)
         FAIL(ERR_MEMORY, "cannot create a lock");
     store->ready = true;

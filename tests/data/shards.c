@@ -57,8 +57,9 @@ static void tar_header(StrBuf *tar, const char *name, size_t size, char type)
     snprintf((char *)h + 136, 12, "00000000000");
     memset(h + 148, ' ', 8);
     h[156] = (unsigned char)type;
-    memcpy(h + 257, "ustar\0"
-                    "00",
+    memcpy(h + 257,
+           "ustar\0"
+           "00",
            8);
     for (int i = 0; i < 512; i++) sum += h[i];
     snprintf((char *)h + 148, 8, "%06o", sum);
@@ -189,7 +190,8 @@ void make_shards(const char *folder, const char *prefix, int shards, int samples
             tar_text(&tar, name, text);
             snprintf(name, sizeof name, "s%03d-%04d.json", s, i);
             snprintf(text, sizeof text,
-                     "{\"key\": \"x\", \"captions\": {\"en\": \"picture %d.%d\", \"ru\": \"\u043a\u0430\u0440\u0442\u0438\u043d\u043a\u0430 %d.%d\", \"el\": "
+                     "{\"key\": \"x\", \"captions\": {\"en\": \"picture %d.%d\", \"ru\": "
+                     "\"\u043a\u0430\u0440\u0442\u0438\u043d\u043a\u0430 %d.%d\", \"el\": "
                      "\"\u03b5\u03b9\u03ba\u03cc\u03bd\u03b1 %d.%d\"}, \"width\": 20, \"height\": 16}",
                      s, i, s, i, s, i);
             tar_text(&tar, name, text);

@@ -232,9 +232,8 @@ static void test_blanks_in_names(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_names),           cmocka_unit_test(test_scan_and_file),
-        cmocka_unit_test(test_bad_index_files), cmocka_unit_test(test_damage),
-        cmocka_unit_test(test_blanks_in_names),
+        cmocka_unit_test(test_names),  cmocka_unit_test(test_scan_and_file),   cmocka_unit_test(test_bad_index_files),
+        cmocka_unit_test(test_damage), cmocka_unit_test(test_blanks_in_names),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
