@@ -79,7 +79,7 @@ typedef struct VectorKernels {
                             float *dbeta);
 
     /* p = exp(s - max), returns sum(p) and the log of the sum of exp(s); a row with every key hidden gives zeros, a sum
-     * of 0 and minus infinity. */
+     * and a logarithm of 0. */
     void (*softmax_row)(const ScoreRow *args, float *sum, float *lse);
     /* p = exp(scale scores - lse);  ds = p (dp - delta) scale, both in p_type; ds may be dp when F32. */
     void (*softmax_grad_row)(const ScoreRow *args, float lse, const float *dp, float delta, void *ds);

@@ -29,7 +29,7 @@ INLINE void softmax_row_with(const ScoreRow *a, float scale, Dtype type, float *
     if (top == -INFINITY) {
         memset(a->p, 0, (size_t)a->keys * (type == DTYPE_BF16 ? sizeof(Bf16) : sizeof(float)));
         *sum = 0;
-        *lse = -INFINITY;
+        *lse = 0;
         return;
     }
     for (i = 0; i + VL <= a->keys; i += VL) {
