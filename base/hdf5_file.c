@@ -212,9 +212,12 @@ static Status open_file(const char *path, bool create, H5File **out)
         if (!magic) FAIL(ERR_FORMAT, "%s: not an HDF5 file (%zu bytes); is it complete?", path, size);
     }
     hid_t access = access_list();
-    if (create)
-        file->id = H5Fcreate(path, H5F_ACC_EXCL, H5P_DEFAULT, access);
-    else
+    if (create) {
+        hid_t creation = H5Pcreate(H5P_FILE_CREATE);
+        H5Pset_obj_track_times(creation, 0); /* the same arrays make the same file */
+        file->id = H5Fcreate(path, H5F_ACC_EXCL, creation, access);
+        H5Pclose(creation);
+    } else
         file->id = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (file->id < 0)
         status = library_error(path, create ? ERR_IO : ERR_FORMAT, create ? "create" : "open", "as an HDF5 file");
@@ -334,6 +337,7 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
     if (space < 0 || links < 0 || layout < 0) TRY(library_error(file->path, ERR_INTERNAL, "prepare", name));
     H5Pset_create_intermediate_group(links, 1);
     H5Pset_layout(layout, H5D_CONTIGUOUS);
+    H5Pset_obj_track_times(layout, 0);
     H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER); /* all of it is written next */
     dataset = H5Dcreate2(file->id, name, stored_type(type), space, links, layout, H5P_DEFAULT);
     if (dataset < 0) TRY(library_error(file->path, ERR_IO, "write", name));
