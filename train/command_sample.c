@@ -133,7 +133,7 @@ static Status write_one(const char *path, const ArgTexts *prompts, int64_t side,
                         const SampleArguments *arguments, Arena *arena, PictureNotes *notes)
 {
     Status status = STATUS_OK;
-    Picture grid = {0};
+    PictureGrid grid = {0};
     StrBuf all = {0};
     if (prompts->count == 1) {
         notes->values[0] = prompt_caption(prompts->items[0]);
@@ -158,7 +158,7 @@ static Status write_one(const char *path, const ArgTexts *prompts, int64_t side,
                           &grid));
     TRY(png_write_rgb(path, grid.width, grid.height, grid.rgb, notes->keys, notes->values, notes->count));
 fail:
-    picture_free(&grid);
+    picture_grid_free(&grid);
     strbuf_free(&all);
     return status;
 }

@@ -114,7 +114,7 @@ static const uint8_t font[95][GLYPH_HEIGHT] = {
 };
 static const uint8_t box[GLYPH_HEIGHT] = {0x1f, 0x11, 0x11, 0x11, 0x11, 0x11, 0x1f, 0x00};
 
-static void draw_glyph(Picture *picture, const uint8_t *rows, int32_t left, int32_t top, int32_t scale)
+static void draw_glyph(PictureGrid *picture, const uint8_t *rows, int32_t left, int32_t top, int32_t scale)
 {
     for (int32_t y = 0; y < GLYPH_HEIGHT * scale; y++)
         for (int32_t x = 0; x < GLYPH_WIDTH * scale; x++)
@@ -122,7 +122,7 @@ static void draw_glyph(Picture *picture, const uint8_t *rows, int32_t left, int3
                 memset(picture->rgb + 3 * ((int64_t)(top + y) * picture->width + left + x), INK, 3);
 }
 
-static void draw_label(Picture *picture, const char *label, int32_t left, int32_t top, int32_t width, int32_t scale)
+static void draw_label(PictureGrid *picture, const char *label, int32_t left, int32_t top, int32_t width, int32_t scale)
 {
     int32_t room = (width + scale) / (GLYPH_PITCH * scale), used = 0;
     for (const unsigned char *c = (const unsigned char *)label; *c && used < room; c++) {
@@ -133,7 +133,7 @@ static void draw_label(Picture *picture, const char *label, int32_t left, int32_
     }
 }
 
-static void draw_picture(Picture *to, const uint8_t *rgb, int32_t width, int32_t height, int32_t left, int32_t top,
+static void draw_picture(PictureGrid *to, const uint8_t *rgb, int32_t width, int32_t height, int32_t left, int32_t top,
                          int32_t zoom)
 {
     for (int32_t y = 0; y < height * zoom; y++) {
@@ -150,7 +150,7 @@ static int32_t square_columns(int32_t count)
     return columns;
 }
 
-Status picture_grid_draw(const GridSpec *spec, Picture *out)
+Status picture_grid_draw(const GridSpec *spec, PictureGrid *out)
 {
     Status status = STATUS_OK;
     memset(out, 0, sizeof *out);
@@ -186,11 +186,11 @@ Status picture_grid_draw(const GridSpec *spec, Picture *out)
     }
     return STATUS_OK;
 fail:
-    picture_free(out);
+    picture_grid_free(out);
     return status;
 }
 
-void picture_free(Picture *picture)
+void picture_grid_free(PictureGrid *picture)
 {
     mem_free_aligned(picture->rgb);
     memset(picture, 0, sizeof *picture);

@@ -6,11 +6,11 @@
 
 #include "base/status.h"
 
-typedef struct Picture {
+typedef struct PictureGrid {
     int32_t width, height;
-    uint8_t *rgb; /* height x width x 3; free with picture_free */
-} Picture;
-void picture_free(Picture *picture);
+    uint8_t *rgb; /* height x width x 3; free with picture_grid_free */
+} PictureGrid;
+void picture_grid_free(PictureGrid *picture);
 
 typedef struct GridSpec {
     const uint8_t *pictures;   /* count x height x width x 3 */
@@ -21,6 +21,6 @@ typedef struct GridSpec {
 } GridSpec;
 
 /* White background, dark labels. Pictures under 64 pixels are enlarged by a whole factor. */
-Status picture_grid_draw(const GridSpec *spec, Picture *out);
+Status picture_grid_draw(const GridSpec *spec, PictureGrid *out);
 
 #endif

@@ -73,7 +73,7 @@ void preview_free(Preview *preview)
 Status preview_draw(Preview *preview, int64_t step, const float *weights)
 {
     Status status = STATUS_OK;
-    Picture grid = {0};
+    PictureGrid grid = {0};
     char path[PATH_MAX], name[64], text[32];
     double start = clock_seconds();
     TRY(sampling_draw(preview->sampling, weights, preview->captions, preview->count, 0, preview->pictures, NULL, NULL));
@@ -90,6 +90,6 @@ Status preview_draw(Preview *preview, int64_t step, const float *weights)
                       (const char *const[]){"vasily", text}, 2));
     log_info("preview %s (%.1f s)", path, clock_seconds() - start);
 fail:
-    picture_free(&grid);
+    picture_grid_free(&grid);
     return status;
 }

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "data/tokenizer.h"
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
 const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", NULL};
@@ -202,6 +203,7 @@ static Status check_tokenizer(const RunConfig *run, const Config *config, const 
 {
     Status status = STATUS_OK;
     char key[64];
+    Tokenizer *opened = NULL;
     if (!tokenizer->model[0]) {
         snprintf(key, sizeof key, "data.tokenizer%d.model", which);
         TRY(config_error(config, key, "is empty; text encoder %d needs a SentencePiece model", which));
@@ -210,12 +212,21 @@ static Status check_tokenizer(const RunConfig *run, const Config *config, const 
         snprintf(key, sizeof key, "data.tokenizer%d.model", which);
         TRY(config_error(config, key, "%s does not exist; it is the path of a SentencePiece model", tokenizer->model));
     }
+    TRY(tokenizer_open(tokenizer->model, (TokenizerStyle)tokenizer->style, (int)tokenizer->max_tokens, &opened));
+    const TextEncoderConfig *encoder = which == 1 ? &run->model.text_encoder1 : &run->model.text_encoder2;
+    int vocabulary = tokenizer_vocabulary(opened);
+    if (vocabulary > encoder->vocab) {
+        snprintf(key, sizeof key, "model.text_encoder%d.vocab", which);
+        TRY(config_error(config, key, "%lld rows are too few for %s, whose ids go up to %d; it must be at least %d",
+                         (long long)encoder->vocab, tokenizer->model, vocabulary - 1, vocabulary));
+    }
     if (tokenizer->max_tokens != run->model.max_tokens) {
         snprintf(key, sizeof key, "data.tokenizer%d.max_tokens", which);
         TRY(config_error(config, key, "%lld differs from model.max_tokens, %lld; they are the same rows",
                          (long long)tokenizer->max_tokens, (long long)run->model.max_tokens));
     }
 fail:
+    tokenizer_free(opened);
     return status;
 }
 

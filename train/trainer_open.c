@@ -104,16 +104,6 @@ fail:
     return status;
 }
 
-static Status check_vocabulary(const Trainer *t, int which, const TextEncoderConfig *encoder, const char *key)
-{
-    int vocabulary = loader_vocabulary(t->loader, which);
-    if (vocabulary <= encoder->vocab) return STATUS_OK;
-    return config_error(t->config, key,
-                        "%lld rows are too few for data.tokenizer%d, whose ids go up to %d; it must be at "
-                        "least %d",
-                        (long long)encoder->vocab, which, vocabulary - 1, vocabulary);
-}
-
 /* `start`: where the data stands; NULL: at the beginning. */
 static Status open_loader(Trainer *t, const Cursor *start)
 {
@@ -127,12 +117,6 @@ static Status open_loader(Trainer *t, const Cursor *start)
                                      .first_step = t->step,
                                      .start = start},
                     &t->loader));
-    TRY(check_vocabulary(t, 1, &t->run->model.text_encoder1, "model.text_encoder1.vocab"));
-    TRY(check_vocabulary(t, 2, &t->run->model.text_encoder2, "model.text_encoder2.vocab"));
-    if (t->root)
-        for (size_t i = 0; i < t->run->data.sources.count; i++)
-            log_info("source %s: %lld samples", data_config_source(&t->run->data, i)->name,
-                     (long long)loader_source_samples(t->loader, (int32_t)i));
 fail:
     return status;
 }

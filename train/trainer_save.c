@@ -38,10 +38,32 @@ fail:
     return status;
 }
 
+/* What all ranks' loaders have passed over since they started, by reason. Samples belong to one rank each; shards are
+ * indexed by every rank, so those counts are not added up. */
+static Status log_passed_over(Trainer *t)
+{
+    Status status = STATUS_OK;
+    StrBuf reasons = {0};
+    LoaderStats stats;
+    double counts[SAMPLE_REASON_COUNT];
+    loader_stats(t->loader, &stats);
+    for (int i = 0; i < SAMPLE_REASON_COUNT; i++) counts[i] = (double)stats.bad.counts[i];
+    TRY(comm_all_reduce_f64(t->comm, counts, SAMPLE_REASON_COUNT, COMM_SUM));
+    if (!t->root) return STATUS_OK;
+    for (int i = 0; i < SHARD_EMPTY; i++) stats.bad.counts[i] = (int64_t)counts[i];
+    TRY(bad_samples_format(&stats.bad, &reasons));
+    log_info("data: %lld samples looked at since the start; passed over: %s", (long long)bad_samples_seen(&stats.bad),
+             reasons.data);
+fail:
+    strbuf_free(&reasons);
+    return status;
+}
+
 Status trainer_save(Trainer *t)
 {
     Status status = STATUS_OK;
     double start = clock_seconds();
+    TRY(log_passed_over(t));
     TRY(gather_cursor(t));
     if (t->root) {
         CheckpointState state = {
