@@ -1,18 +1,18 @@
 #include "config_sample.h"
 
 #define COUNT(array) (sizeof(array) / sizeof(array)[0])
-#define SCHEMA(label, list, type)                                                                  \
-    {                                                                                              \
-        .name = (label), .fields = (list), .field_count = COUNT(list), .struct_size = sizeof(type) \
+#define SCHEMA(label, list, size)                                                            \
+    {                                                                                        \
+        .name = (label), .fields = (list), .field_count = COUNT(list), .struct_size = (size) \
     }
 
 static const char *const PRECISIONS[] = {"fp32", "bf16", "auto", NULL};
-static const Sample *const SAMPLE; /* for sizeof only */
+#define PART(member) sizeof(((Sample *)0)->member)
 
 static const ConfigField FILTER_FIELDS[] = {
     {.key = "side", .type = CONFIG_INT, .default_text = "256", .min = 1, .max = 0, .help = "smallest side, pixels"},
 };
-static const ConfigSchema FILTER = SCHEMA("filter", FILTER_FIELDS, SAMPLE->data);
+static const ConfigSchema FILTER = SCHEMA("filter", FILTER_FIELDS, sizeof(((SampleSource *)0)->filter));
 
 static const ConfigField SOURCE_FIELDS[] = {
     {.key = "shards", .type = CONFIG_STRING_LIST, .offset = offsetof(SampleSource, shards), .help = "tar files"},
@@ -30,12 +30,12 @@ static const ConfigField SOURCE_FIELDS[] = {
      .schema = &FILTER,
      .help = "filter"},
 };
-static const ConfigSchema SOURCE = SCHEMA("source", SOURCE_FIELDS, SampleSource);
+static const ConfigSchema SOURCE = SCHEMA("source", SOURCE_FIELDS, sizeof(SampleSource));
 
 static const ConfigField RUN_FIELDS[] = {
     {.key = "dir", .type = CONFIG_STRING, .help = "folder of the run"},
 };
-static const ConfigSchema RUN = SCHEMA("run", RUN_FIELDS, SAMPLE->run);
+static const ConfigSchema RUN = SCHEMA("run", RUN_FIELDS, PART(run));
 
 #define TRAIN(member) (offsetof(Sample, train.member) - offsetof(Sample, train))
 static const ConfigField TRAIN_FIELDS[] = {
@@ -55,7 +55,7 @@ static const ConfigField TRAIN_FIELDS[] = {
      .words = PRECISIONS,
      .help = "of the computation"},
 };
-static const ConfigSchema TRAIN_SCHEMA = SCHEMA("train", TRAIN_FIELDS, SAMPLE->train);
+static const ConfigSchema TRAIN_SCHEMA = SCHEMA("train", TRAIN_FIELDS, PART(train));
 
 #define OPTIM(member) (offsetof(Sample, optim.member) - offsetof(Sample, optim))
 static const ConfigField OPTIM_FIELDS[] = {
@@ -75,14 +75,14 @@ static const ConfigField OPTIM_FIELDS[] = {
      .max = 8,
      .help = "multipliers"},
 };
-static const ConfigSchema OPTIM_SCHEMA = SCHEMA("optim", OPTIM_FIELDS, SAMPLE->optim);
+static const ConfigSchema OPTIM_SCHEMA = SCHEMA("optim", OPTIM_FIELDS, PART(optim));
 
 #define DATA(member) (offsetof(Sample, data.member) - offsetof(Sample, data))
 static const ConfigField DATA_FIELDS[] = {
     {.key = "sources", .type = CONFIG_LIST, .offset = DATA(sources), .schema = &SOURCE, .help = "the mixture"},
     {.key = "languages", .type = CONFIG_STRING_LIST, .offset = DATA(languages), .default_text = "[]", .help = "codes"},
 };
-static const ConfigSchema DATA_SCHEMA = SCHEMA("data", DATA_FIELDS, SAMPLE->data);
+static const ConfigSchema DATA_SCHEMA = SCHEMA("data", DATA_FIELDS, PART(data));
 
 static const ConfigField SAMPLE_FIELDS[] = {
     {.key = "seed", .type = CONFIG_INT, .offset = offsetof(Sample, seed), .default_text = "0", .help = "seed"},
@@ -91,4 +91,4 @@ static const ConfigField SAMPLE_FIELDS[] = {
     {.key = "optim", .type = CONFIG_SECTION, .offset = offsetof(Sample, optim), .schema = &OPTIM_SCHEMA, .help = "o"},
     {.key = "data", .type = CONFIG_SECTION, .offset = offsetof(Sample, data), .schema = &DATA_SCHEMA, .help = "d"},
 };
-const ConfigSchema SAMPLE_SCHEMA = SCHEMA("sample", SAMPLE_FIELDS, Sample);
+const ConfigSchema SAMPLE_SCHEMA = SCHEMA("sample", SAMPLE_FIELDS, sizeof(Sample));
