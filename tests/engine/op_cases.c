@@ -576,22 +576,13 @@ static Status fill(CaseRun *run, uint64_t seed, bool rounded)
 Status case_run_open(const CaseGraph *c, Backend *backend, uint64_t seed, bool rounded, CaseRun *out)
 {
     Status status = STATUS_OK;
-    const int32_t tensors = graph_tensor_count(c->graph), ops = graph_op_count(c->graph);
+    const int32_t tensors = graph_tensor_count(c->graph);
     *out = (CaseRun){.c = c, .backend = backend};
     out->memory = mem_alloc_array((size_t)tensors, sizeof *out->memory);
-    out->prepared = mem_alloc_array((size_t)ops, sizeof *out->prepared);
-    out->packed = mem_alloc_array((size_t)ops, sizeof *out->packed);
-    if (!out->memory || !out->prepared || !out->packed) FAIL(ERR_MEMORY, "no memory for a case");
+    if (!out->memory) FAIL(ERR_MEMORY, "no memory for a case");
     for (TensorId id = 0; id < tensors; id++) {
         if (graph_tensor(c->graph, id)->view_of != TENSOR_NONE) continue;
         if (!guarded_open(case_bytes(out, id), &out->memory[id])) FAIL(ERR_MEMORY, "no memory for a case");
-    }
-    for (int32_t i = 0; i < ops; i++) {
-        const Op *op = graph_op(c->graph, i);
-        const Kernel *kernel = backend->kernel[op->kind];
-        if (!kernel) FAIL(ERR_UNSUPPORTED, "backend %s has no %s", backend->name, op_info(op->kind)->name);
-        if (kernel->prepare) TRY(kernel->prepare(backend, c->graph, op, &out->prepared[i]));
-        if (!guarded_open(out->prepared[i].packed_bytes, &out->packed[i])) FAIL(ERR_MEMORY, "no memory for a case");
     }
     TRY(fill(out, seed, rounded));
     return STATUS_OK;
@@ -603,38 +594,52 @@ fail:
 void case_run_close(CaseRun *run)
 {
     for (TensorId id = 0; run->memory && id < graph_tensor_count(run->c->graph); id++) guarded_close(&run->memory[id]);
-    for (int32_t i = 0; run->packed && run->prepared && i < graph_op_count(run->c->graph); i++) {
-        const Kernel *kernel = run->backend->kernel[graph_op(run->c->graph, i)->kind];
-        if (kernel && kernel->release && run->prepared[i].state) kernel->release(run->prepared[i].state);
-        guarded_close(&run->packed[i]);
-    }
     free(run->memory);
-    free(run->prepared);
-    free(run->packed);
     *run = (CaseRun){0};
+}
+
+/* The op as a plan would prepare it so that running it with these bits is right. */
+static Op op_prepared_for(const CaseRun *run, int32_t index, uint32_t accumulate)
+{
+    Op op = *graph_op(run->c->graph, index);
+    const uint32_t known = op.accumulate;
+    op.accumulate = accumulate;
+    for (int32_t k = 0; k < op.out_count; k++) {
+        const bool is_parameter = op.out[k] != TENSOR_NONE && tensor(run, op.out[k])->kind == TENSOR_PARAM_GRAD;
+        if (is_parameter && !(known >> k & 1u)) op.accumulate &= ~(1u << k);
+    }
+    return op;
 }
 
 Status case_run_op(CaseRun *run, int32_t index, uint32_t accumulate, bool *guards_hold)
 {
     Status status = STATUS_OK;
-    const Op *op = graph_op(run->c->graph, index);
-    const Kernel *kernel = run->backend->kernel[op->kind];
-    Guarded workspace = {0};
-    if (!guarded_open(run->prepared[index].workspace_bytes, &workspace)) FAIL(ERR_MEMORY, "no memory for a workspace");
+    const Op op = op_prepared_for(run, index, accumulate);
+    const Kernel *kernel = run->backend->kernel[op.kind];
+    Prepared prepared = {0};
+    Guarded workspace = {0}, packed = {0};
+    if (!kernel) FAIL(ERR_UNSUPPORTED, "backend %s has no %s", run->backend->name, op_info(op.kind)->name);
+    if (kernel->prepare) TRY(kernel->prepare(run->backend, run->c->graph, &op, &prepared));
+    if (!guarded_open(prepared.workspace_bytes, &workspace) || !guarded_open(prepared.packed_bytes, &packed)) {
+        FAIL(ERR_MEMORY, "no memory for a workspace");
+    }
     if (workspace.data) memset(workspace.data, 0xff, workspace.size); /* NaN */
+    if (packed.data) memset(packed.data, 0xff, packed.size);
     KernelCall call = {.graph = run->c->graph,
-                       .op = op,
-                       .state = run->prepared[index].state,
+                       .op = &op,
+                       .state = prepared.state,
                        .accumulate = accumulate,
                        .workspace = workspace.data,
-                       .packed = run->packed[index].data};
-    for (int32_t k = 0; k < op->in_count; k++) call.in[k] = case_run_data(run, op->in[k]);
-    for (int32_t k = 0; k < op->out_count; k++) call.out[k] = case_run_data(run, op->out[k]);
-    if (kernel->pack && run->packed[index].data) TRY(kernel->pack(&call));
+                       .packed = packed.data};
+    for (int32_t k = 0; k < op.in_count; k++) call.in[k] = case_run_data(run, op.in[k]);
+    for (int32_t k = 0; k < op.out_count; k++) call.out[k] = case_run_data(run, op.out[k]);
+    if (kernel->pack && packed.data) TRY(kernel->pack(&call));
     TRY(kernel->run(&call));
-    *guards_hold = guard_holds(&workspace);
+    *guards_hold = guard_holds(&workspace) && guard_holds(&packed);
 fail:
+    if (kernel && kernel->release && prepared.state) kernel->release(prepared.state);
     guarded_close(&workspace);
+    guarded_close(&packed);
     return status;
 }
 
@@ -642,9 +647,6 @@ bool case_run_guards_hold(const CaseRun *run)
 {
     for (TensorId id = 0; id < graph_tensor_count(run->c->graph); id++) {
         if (!guard_holds(&run->memory[id])) return false;
-    }
-    for (int32_t i = 0; i < graph_op_count(run->c->graph); i++) {
-        if (!guard_holds(&run->packed[i])) return false;
     }
     return true;
 }

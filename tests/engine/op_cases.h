@@ -53,17 +53,16 @@ typedef struct CaseRun {
     const CaseGraph *c;
     Backend *backend;
     Guarded *memory; /* per tensor; views have none of their own */
-    Prepared *prepared;
-    Guarded *packed; /* per op */
 } CaseRun;
 
-/* Allocates, prepares every op, and fills inputs, constants and parameters: normals from the seed, rounded through
+/* Allocates, and fills inputs, constants and parameters: normals from the seed, rounded through
  * bf16 where `rounded`. The same seed gives two graphs of one case the same values. */
 Status case_run_open(const CaseGraph *c, Backend *backend, uint64_t seed, bool rounded, CaseRun *out);
 void case_run_close(CaseRun *run);
 void *case_run_data(const CaseRun *run, TensorId tensor); /* NULL for TENSOR_NONE */
-/* Runs op `index`, packing its weights first, with a workspace of exactly the size asked for, filled with garbage.
- * False when the workspace's guards were overwritten. */
+/* Prepares op `index` for `accumulate`, packs its weights and runs it, with workspace and packed weights of exactly the
+ * sizes asked for, filled with garbage. False in `guards_hold` when it wrote around them. As in an executor, what is
+ * known when the op is prepared is op->accumulate; bits of parameter gradients may be set at the call alone. */
 Status case_run_op(CaseRun *run, int32_t index, uint32_t accumulate, bool *guards_hold);
 bool case_run_guards_hold(const CaseRun *run);
 
