@@ -18,11 +18,14 @@ static Status list_append(ShardList *list, const char *path, size_t size)
     char *copy = NULL;
     if (list->count >= SHARD_LIST_MAX_PATHS)
         FAIL(ERR_LIMIT, "more than %d shards; is a brace range too long?", SHARD_LIST_MAX_PATHS);
+    if (size + 1 > SHARD_LIST_MAX_BYTES - list->bytes)
+        FAIL(ERR_LIMIT, "the shards' paths take more than %zu bytes; is a brace range too long?", SHARD_LIST_MAX_BYTES);
     TRY(mem_grow(&list->paths, &list->capacity, list->count + 1, sizeof list->paths[0]));
     copy = mem_alloc_array(size + 1, 1);
     if (!copy) return ERR_MEMORY;
     memcpy(copy, path, size);
     list->paths[list->count++] = copy;
+    list->bytes += size + 1;
     return STATUS_OK;
 fail:
     return status;

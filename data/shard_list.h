@@ -6,12 +6,13 @@
 
 #include "base/status.h"
 
-#define SHARD_LIST_MAX_PATHS 4000000
+#define SHARD_LIST_MAX_PATHS 1000000
+#define SHARD_LIST_MAX_BYTES ((size_t)256 << 20) /* of all paths together */
 #define SHARD_LIST_MAX_LENGTH 4000
 
 typedef struct ShardList {
     char **paths;
-    size_t count, capacity;
+    size_t count, capacity, bytes;
 } ShardList;
 
 /* Braces only, nothing looked up: appends every path that `pattern` stands for, in the order written. */
