@@ -19,7 +19,7 @@ check limited limited.log
 expect 0 limited-again.log "$vasily" train tiny.yaml run.dir=limited --resume auto --stop-after 20
 
 mkdir small
-if mount -t tmpfs -o size=24m vasily-test small 2> mount.log; then
+if mount -t tmpfs -o size=40m vasily-test small 2> mount.log; then
     trap 'cd /; umount "$work/small" || umount -l "$work/small"; rm -rf "$work"' EXIT
     expect 0 small-start.log "$vasily" train tiny.yaml run.dir=small/run --stop-after 10
     # Room for half a checkpoint by the look of it beforehand: refused before anything is written.

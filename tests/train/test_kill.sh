@@ -1,5 +1,6 @@
 #!/bin/bash
-# kill -9 at random moments never leaves a run that cannot resume. The third argument is how often (default 10).
+# kill -9 at random moments never leaves a run that cannot resume. The third argument is how often (default 10). Every
+# other kill waits for the first step, so that savings are hit and not only the start.
 source "$(dirname "$0")/common.sh"
 kills=${3:-10}
 
@@ -10,6 +11,13 @@ for i in $(seq "$kills"); do
     "$vasily" train tiny.yaml run.dir=run train.steps=1000000 checkpoint.every=1 checkpoint.keep=2 --resume auto \
         > kill.log 2>&1 &
     pid=$!
+    if [ $((i % 2)) = 0 ]; then
+        before=$(stat -c %s run/metrics.jsonl 2> kill9 || echo 0)
+        until [ "$(stat -c %s run/metrics.jsonl 2> kill9 || echo 0)" -gt "$before" ]; do
+            kill -0 $pid 2> kill9 || fail "kill $i: it had ended by itself"
+            sleep 0.01
+        done
+    fi
     sleep "0.$((RANDOM % 900 + 100))"
     kill -9 $pid 2> kill9 || { wait $pid || fail "kill $i: it had ended by itself"; }
     wait $pid 2> kill9 || true
