@@ -97,7 +97,10 @@ static Status begin(Comm *comm, CommRequest what, CommRequest **out)
 {
     *out = NULL;
     CommRequest *request = request_get(comm);
-    if (!request) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "no memory for a collective");
+    if (!request) {
+        status_fail(ERR_MEMORY, __FILE__, __LINE__, "no memory for a collective");
+        return ERR_MEMORY;
+    }
     *request = what;
     if (comm->mpi) {
         comm_mpi_submit(comm->mpi, request);

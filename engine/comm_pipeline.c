@@ -450,7 +450,7 @@ void comm_pipeline_step(CommPipeline *pipeline, bool *moved)
         status_save(status, &pipeline->failure);
         pipeline->stuck = true;
     }
-}
+} /* NOLINT(clang-analyzer-optin.mpi.MPI-Checker): step_check and step_pieces test until complete */
 
 CommRequest *comm_pipeline_pop(CommPipeline *pipeline, bool *failed)
 {

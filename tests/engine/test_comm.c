@@ -35,7 +35,7 @@ static void check_sum(const float *data, int64_t count, uint32_t salt)
     for (int64_t i = 0; i < count; i++) {
         float sum = value_of(0, i, salt);
         for (int r = 1; r < comm_world(comm); r++) sum += value_of(r, i, salt);
-        if (memcmp(&sum, &data[i], sizeof(sum)) != 0) {
+        if (!(sum == data[i])) {
             fail_msg("element %lld of %lld: %.9g, the sum in rank order is %.9g", (long long)i, (long long)count,
                      (double)data[i], (double)sum);
         }
@@ -220,7 +220,7 @@ static void test_impossible_requests_are_refused(void **state)
 
 int main(int argc, char **argv)
 {
-    expected_world = argc > 1 ? atoi(argv[1]) : 1;
+    expected_world = argc > 1 ? (int)strtol(argv[1], NULL, 10) : 1;
     if (comm_open(&comm) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         return 1;

@@ -66,8 +66,8 @@ def numbers(values):
 
 
 def main():
-    out = ["/* Written by make_optim_goldens.py with PyTorch; do not edit. */", "#ifndef OPTIM_GOLDENS_H",
-           "#define OPTIM_GOLDENS_H", "", f"#define GOLDEN_COUNT {COUNT}", "",
+    out = ["/* Written by make_optim_goldens.py with PyTorch; do not edit. */", "/* clang-format off */",
+           "#ifndef OPTIM_GOLDENS_H", "#define OPTIM_GOLDENS_H", "", f"#define GOLDEN_COUNT {COUNT}", "",
            "typedef struct GoldenSchedule {", "    int total;", "    double pct_start;", "    int cycle;", "    int step;",
            "    double lr, beta1;", "} GoldenSchedule;", "", "static const GoldenSchedule GOLDEN_SCHEDULES[] = {"]
     cases = ((500, 0.01, True), (1000, 0.01, True), (1000, 0.3, True), (97, 0.25, True), (97, 0.25, False),
@@ -83,7 +83,8 @@ def main():
             (1000, 0.01, True, 1e-2, 1.0, 0.9999, True), (1000, 0.3, True, 1e-4, 0.0, 0.99, False),
             (100, 0.25, False, 1e-2, 0.1, 0.999, True)):
         for n, norm, weights, ema in toy(total, pct, cycle, max_lr, clip, decay, warmup):
-            out.append(f"    {{{total}, {pct}, {max_lr}, {clip}, {decay}, {int(cycle)}, {int(warmup)}, {n}, {norm:.17g},")
+            settings = f"{total}, {pct}, {max_lr}, {clip}, {decay}, {int(cycle)}, {int(warmup)}"
+            out.append(f"    {{{settings}, {n}, {norm:.17g},")
             out.append(f"     {{{numbers(weights)}}},")
             out.append(f"     {{{numbers(ema)}}}}},")
     out += ["};", "", "#endif", ""]

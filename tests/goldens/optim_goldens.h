@@ -1,4 +1,5 @@
 /* Written by make_optim_goldens.py with PyTorch; do not edit. */
+/* clang-format off */
 #ifndef OPTIM_GOLDENS_H
 #define OPTIM_GOLDENS_H
 
