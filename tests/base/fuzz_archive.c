@@ -41,7 +41,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int64_t count = read_through(path, 0, positions, MAX_MEMBERS);
     for (int64_t i = 0; i < count && i < 3; i++) {
-        if (read_through(path, positions[i], again, 2) < 1 || again[0] != positions[i]) abort();
+        /* A header that passes in the middle of a file may be refused at its beginning; no other may come instead. */
+        if (read_through(path, positions[i], again, 2) > 0 && again[0] != positions[i]) abort();
     }
     close(fd);
     return 0;

@@ -272,8 +272,9 @@ static void test_full_disk(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_full_disk), /* first: its processes then begin with an untouched library */
         cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_refuses_shapes), cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_refuses_files), cmocka_unit_test(test_foreign),        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_refuses_files), cmocka_unit_test(test_foreign),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
 }
