@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <locale.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -28,10 +29,18 @@ struct Archive {
     int64_t member_size;
     bool compressed, have_member, data_taken, ended;
     int io_error;    /* errno of a read that failed */
-    locale_t locale; /* UTF-8, for member names */
     char name[MAX_NAME + 1];
     char block[BLOCK_SIZE];
 };
+
+/* UTF-8, for member names. One for the whole process: shards are opened by many threads. */
+static locale_t utf8_locale;
+static pthread_once_t utf8_once = PTHREAD_ONCE_INIT;
+
+static void make_utf8_locale(void)
+{
+    utf8_locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+}
 
 /* --- libarchive's callbacks --- */
 
@@ -104,7 +113,7 @@ Status archive_open(const char *path, int64_t offset, Archive **out)
     archive->path = strdup(path);
     archive->reader = archive_read_new();
     if (!archive->path || !archive->reader) FAIL(ERR_MEMORY, "%s: out of memory", path);
-    archive->locale = newlocale(LC_CTYPE_MASK, "C.UTF-8", (locale_t)0);
+    pthread_once(&utf8_once, make_utf8_locale);
 
     archive->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (archive->fd < 0) TRY(file_system_error(errno, "open", path));
@@ -141,7 +150,6 @@ void archive_close(Archive *archive)
     if (!archive) return;
     if (archive->reader) archive_read_free(archive->reader);
     if (archive->fd >= 0) close(archive->fd);
-    if (archive->locale) freelocale(archive->locale);
     free(archive->path);
     free(archive);
 }
@@ -161,7 +169,7 @@ int64_t archive_position(const Archive *archive)
 /* pax names are UTF-8, and libarchive converts them to the charset of the locale, which in "C" would lose them. */
 static int next_header(Archive *archive, struct archive_entry **entry, const char **name)
 {
-    locale_t before = archive->locale ? uselocale(archive->locale) : (locale_t)0;
+    locale_t before = utf8_locale ? uselocale(utf8_locale) : (locale_t)0;
     int code = archive_read_next_header(archive->reader, entry);
     *name = NULL;
     if (code == ARCHIVE_OK || code == ARCHIVE_WARN) {

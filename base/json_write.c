@@ -130,13 +130,16 @@ void json_bool(JsonWriter *w, const char *key, bool value)
 
 void float_format(double value, char out[40])
 {
+    char text[40];
     /* A text of at most 15 digits that reads back is what %.15g writes; 17 digits always suffice. */
     for (int digits = 15; digits <= 17; digits++) {
-        snprintf(out, 40, "%.*g", digits, value);
-        if (strtod(out, NULL) == value) break;
+        snprintf(text, sizeof text, "%.*g", digits, value);
+        if (strtod(text, NULL) == value) break;
     }
-    if (!strpbrk(out, ".eni")) { /* a float should look like one, and JSON readers keep the sign of -0.0 only so */
-        size_t length = strlen(out);
-        memcpy(out + length, ".0", 3);
+    size_t length = strlen(text);
+    if (!strpbrk(text, ".eni")) { /* a float should look like one, and JSON readers keep the sign of -0.0 only so */
+        memcpy(text + length, ".0", 3);
+        length += 2;
     }
+    memcpy(out, text, length + 1);
 }
