@@ -65,6 +65,16 @@ uint64_t golden_fnv1a(const char *name)
     return value;
 }
 
+/* Elements 4 block to 4 block + 3 of the stream (seed, RANDOM_TEST, index), as base/random.h lays them out: a block at
+ * a time, for a network has millions. */
+static void draw_block(uint64_t seed, uint64_t index, uint64_t block, uint32_t out[4])
+{
+    const uint32_t key[2] = {(uint32_t)seed, (uint32_t)(seed >> 32)};
+    const uint32_t counter[4] = {(uint32_t)block, (uint32_t)(block >> 32) | (uint32_t)RANDOM_TEST << 24,
+                                 (uint32_t)index, (uint32_t)(index >> 32)};
+    philox4x32(key, counter, out);
+}
+
 void golden_draw_weight(const char *name, const Shape *file_shape, float *values)
 {
     int64_t count = shape_count(file_shape);
@@ -72,8 +82,10 @@ void golden_draw_weight(const char *name, const Shape *file_shape, float *values
     bool norm = length > 6 && strcmp(name + length - 6, "weight") == 0;
     float bound = (float)sqrt(3.0 / (double)(count / file_shape->dim[0]));
     uint64_t stream = golden_fnv1a(name);
+    uint32_t words[4];
     for (int64_t e = 0; e < count; e++) {
-        float spread = 2.0f * random_uniform(SEED, RANDOM_TEST, stream, (uint64_t)e) - 1.0f;
+        if (e % 4 == 0) draw_block(SEED, stream, (uint64_t)e / 4, words);
+        float spread = 2.0f * ((float)(words[e % 4] >> 8) * 0x1p-24f) - 1.0f;
         if (file_shape->ndim > 1)
             values[e] = spread * bound;
         else
@@ -86,9 +98,10 @@ void golden_sketch(const char *name, const float *gradient, int64_t count, doubl
     uint64_t stream = golden_fnv1a(name);
     int64_t buckets = count < GOLDEN_BUCKETS ? count : GOLDEN_BUCKETS;
     for (int64_t b = 0; b < buckets; b++) out[b] = 0;
+    uint32_t words[4];
     for (int64_t e = 0; e < count; e++) {
-        bool negative = random_u32(SIGN_SEED, RANDOM_TEST, stream, (uint64_t)e) & 1;
-        out[e % GOLDEN_BUCKETS] += negative ? -gradient[e] : gradient[e];
+        if (e % 4 == 0) draw_block(SIGN_SEED, stream, (uint64_t)e / 4, words);
+        out[e % GOLDEN_BUCKETS] += words[e % 4] & 1 ? -gradient[e] : gradient[e];
     }
 }
 

@@ -19,7 +19,7 @@ static int open_all(void **state)
 {
     (void)state;
     model = tiny_model();
-    OK(backend_open_cpu(&(BackendOptions){.threads = 2}, &backend));
+    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
     OK(diffusion_create(&(DiffusionConfig){1000, 0.0001, 0.02, SCHEDULE_LINEAR}, &diffusion));
     return 0;
 }
