@@ -28,7 +28,7 @@ struct Archive {
     int64_t file_size; /* -1: not a regular file */
     int64_t member_size;
     bool compressed, have_member, data_taken, ended;
-    int io_error;    /* errno of a read that failed */
+    int io_error; /* errno of a read that failed */
     char name[MAX_NAME + 1];
     char block[BLOCK_SIZE];
 };
