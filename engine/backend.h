@@ -15,7 +15,8 @@
 typedef struct Backend Backend;
 
 typedef struct BackendOptions {
-    int32_t threads; /* 0: all processors this process may use, divided by the local ranks */
+    int32_t
+        threads; /* 0: OMP_NUM_THREADS, or all processors this process may use; ranks of one machine must share them */
 } BackendOptions;
 
 /* What a prepared kernel needs and keeps. */
@@ -49,7 +50,7 @@ struct Backend {
     const char *name;
     const Kernel *kernel[OP_COUNT]; /* NULL: this backend has none, an error when planned */
     int32_t threads;
-    void *context;                  /* the backend's own */
+    void *context;                            /* the backend's own */
     bool (*has_bf16)(const Backend *backend); /* native matrix arithmetic in bf16 */
     /* Memory the kernels can reach, zeroed, 64-byte aligned; and copies to and from the host. */
     void *(*alloc)(Backend *backend, size_t bytes);
@@ -57,7 +58,8 @@ struct Backend {
     Status (*upload)(Backend *backend, void *to, const void *from, size_t bytes);
     Status (*download)(Backend *backend, void *to, const void *from, size_t bytes);
     /* The best rate of a large square matrix product in `dtype` (F32 or BF16), measured now for about a second; what
-     * `vasily bench step` holds a training step against. NULL: not measurable. ERR_UNSUPPORTED without such arithmetic. */
+     * `vasily bench step` holds a training step against. NULL: not measurable. ERR_UNSUPPORTED without such arithmetic.
+     */
     Status (*matmul_peak)(Backend *backend, Dtype dtype, double *flops_per_second);
     void (*describe)(const Backend *backend, char *out, size_t capacity); /* what backend_describe prints */
     void (*close)(Backend *backend);

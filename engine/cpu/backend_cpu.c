@@ -1,4 +1,5 @@
 /* The CPU backend: the reference table with everything that takes time replaced. */
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -7,7 +8,6 @@
 #include "base/file.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/onednn.h"
-#include "engine/cpu/threads.h"
 
 /* TIMESTEP_EMBEDDING, a few thousand cosines a step, stays with ref. */
 #define KERNEL(NAME) [OP_##NAME] = &cpu_kernel_##NAME
@@ -42,6 +42,17 @@ static const Kernel *const OVERRIDES[OP_COUNT] = {KERNEL(CONV2D),
                                                   KERNEL(Q_SAMPLE),
                                                   KERNEL(DIFFUSION_LOSS),
                                                   KERNEL(DIFFUSION_LOSS_GRAD)};
+
+/* OMP_NUM_THREADS, or the processors this process may use. */
+static int32_t default_threads(void)
+{
+    const char *told = getenv("OMP_NUM_THREADS");
+    const long number = told ? strtol(told, NULL, 10) : 0;
+    if (number > 0 && number <= 4096) return (int32_t)number;
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    return sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0 ? (int32_t)CPU_COUNT(&set) : 1;
+}
 
 static bool has_bf16(const Backend *backend)
 {
@@ -145,7 +156,7 @@ Status backend_open_cpu(const BackendOptions *options, Backend **out)
     if (!backend) FAIL(ERR_MEMORY, "no memory for the CPU backend");
     cpu = mem_alloc_array(1, sizeof *cpu);
     if (!cpu) FAIL(ERR_MEMORY, "no memory for the CPU backend");
-    cpu->threads = options && options->threads > 0 ? options->threads : threads_default();
+    cpu->threads = options && options->threads > 0 ? options->threads : default_threads();
     cpu->bf16 = dnn_has_bf16();
     cpu->vector = vector_kernels();
     *backend = (Backend){.name = "cpu",
