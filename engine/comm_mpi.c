@@ -178,6 +178,10 @@ static Status start_mpi(CommPipeline **pipeline, CommWorld *world)
     warn_of_binding(world);
     long expected = launched_world();
     if (expected > 1 && world->world == 1) {
+        /* Nobody else is in this world, so it can be left in order. */
+        comm_pipeline_free(*pipeline);
+        *pipeline = NULL;
+        MPI_Finalize();
         FAIL(ERR_COMM,
              "the launcher started %ld tasks, but MPI sees only this one; with srun use --mpi=pmix, "
              "with mpirun use the one of %s",

@@ -1,3 +1,14 @@
+# What the sanitizers must know of Open MPI, for every test that starts it.
+set(VASILY_MPI_TEST_ENVIRONMENT "")
+if(VASILY_SANITIZE MATCHES "thread")
+  list(APPEND VASILY_MPI_TEST_ENVIRONMENT
+    "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp ignore_noninstrumented_modules=1")
+elseif(VASILY_SANITIZE MATCHES "address")
+  # Open MPI keeps memory till the process ends.
+  list(APPEND VASILY_MPI_TEST_ENVIRONMENT "ASAN_OPTIONS=fast_unwind_on_malloc=0"
+    "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0")
+endif()
+
 # vasily_mpi_test(NAME TARGET executable RANKS n [ARGS arg...] [LABELS label...] [TIMEOUT seconds] [EXIT code])
 #
 # A ctest that runs an executable under mpirun on n ranks, more of them than cores if need be. With EXIT the launcher
@@ -12,15 +23,8 @@ function(vasily_mpi_test name)
     set(command sh -c "\"$@\"\ntest $? -eq ${TEST_EXIT}" sh ${command})
   endif()
   add_test(NAME ${name} COMMAND ${command})
-  set(environment "")
-  if(VASILY_SANITIZE MATCHES "thread")
-    list(APPEND environment "TSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/tsan.supp ignore_noninstrumented_modules=1")
-  elseif(VASILY_SANITIZE MATCHES "address")
-    # Open MPI keeps memory till the process ends.
-    list(APPEND environment "ASAN_OPTIONS=fast_unwind_on_malloc=0" "LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/lsan.supp:print_suppressions=0")
-  endif()
   set_tests_properties(${name} PROPERTIES TIMEOUT ${TEST_TIMEOUT} PROCESSORS ${TEST_RANKS} LABELS "mpi;${TEST_LABELS}"
-    ENVIRONMENT "${environment}")
+    ENVIRONMENT "${VASILY_MPI_TEST_ENVIRONMENT}")
   if("tsan" IN_LIST TEST_LABELS)
     add_dependencies(tsan_tests ${TEST_TARGET})
   endif()

@@ -10,6 +10,8 @@ endforeach()
 
 vasily_test(test_comm_failure SOURCES test_comm_failure.c ROOMS engine ARGS alone)
 add_test(NAME test_comm_failure_no_pmi COMMAND test_comm_failure no-pmi)
+set_tests_properties(test_comm_failure_no_pmi PROPERTIES TIMEOUT 60 LABELS mpi
+  ENVIRONMENT "${VASILY_MPI_TEST_ENVIRONMENT}")
 vasily_mpi_test(test_comm_failure_alone_1 TARGET test_comm_failure RANKS 1 ARGS alone TIMEOUT 60)
 foreach(case count kind root early)
   vasily_mpi_test(test_comm_failure_${case} TARGET test_comm_failure RANKS 2 ARGS ${case} LABELS tsan TIMEOUT 60)
