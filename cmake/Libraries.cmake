@@ -12,7 +12,16 @@ pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial)
 pkg_check_modules(PNG REQUIRED IMPORTED_TARGET libpng)
 pkg_check_modules(JPEG REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(WEBP REQUIRED IMPORTED_TARGET libwebp)
-pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+
+# Its pkg-config file asks for protobuf on Debian 13, which its headers do not need: found by hand.
+find_path(SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)
+find_library(SENTENCEPIECE_LIBRARY sentencepiece REQUIRED)
+get_filename_component(SENTENCEPIECE_FOLDER ${SENTENCEPIECE_LIBRARY} DIRECTORY)
+file(STRINGS ${SENTENCEPIECE_FOLDER}/pkgconfig/sentencepiece.pc SENTENCEPIECE_VERSION REGEX "^Version:")
+string(REGEX REPLACE "^Version: *" "" SENTENCEPIECE_VERSION "${SENTENCEPIECE_VERSION}")
+add_library(SentencePiece::sentencepiece UNKNOWN IMPORTED)
+set_target_properties(SentencePiece::sentencepiece PROPERTIES IMPORTED_LOCATION ${SENTENCEPIECE_LIBRARY}
+  INTERFACE_INCLUDE_DIRECTORIES ${SENTENCEPIECE_INCLUDE})
 
 # oneDNN's own CMake package asks for OpenCL on Debian 12, which the CPU does not need: found by hand. Its C API differs
 # between versions 2 and 3 (engine/cpu/onednn2.c, onednn3.c).
