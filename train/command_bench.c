@@ -183,10 +183,21 @@ typedef struct BenchFigures {
     double seconds, images_per_second, flops_per_second, share; /* of the median step */
 } BenchFigures;
 
+/* What the step is for: work that is done again to save memory does not count. */
+static double useful_flops(const Bench *bench)
+{
+    const Graph *graph = bench->network.training.graph;
+    double flops = 0;
+    for (int32_t i = 0; i < graph_op_count(graph); i++) {
+        const Op *op = graph_op(graph, i);
+        if (!op->is_recomputed) flops += op_info(op->kind)->cost(graph, op).flops;
+    }
+    return flops * (double)bench->micro_batches;
+}
+
 static BenchFigures figures_of(Bench *bench, int64_t steps)
 {
-    const Plan *plan = bench->network.plan;
-    double flops = (plan->forward_flops + plan->backward_flops) * (double)bench->micro_batches;
+    double flops = useful_flops(bench);
     qsort(bench->step_seconds, (size_t)steps, sizeof(double), by_value);
     double median = steps % 2 ? bench->step_seconds[steps / 2]
                               : (bench->step_seconds[steps / 2 - 1] + bench->step_seconds[steps / 2]) / 2;

@@ -29,7 +29,7 @@ static Status run(CommandCall *call)
     if (ended == TRAINER_STOPPED) call->exit_code = 130;
     if (ended == TRAINER_REQUEUE) call->exit_code = status_exit_code(ERR_INTERRUPTED);
     if (ended == TRAINER_DONE)
-        log_info("done: %s", config.run.dir);
+        log_info("done: %s; `vasily sample %s --prompt TEXT` draws from it", config.run.dir, config.run.dir);
     else
         log_info("stopped by a signal, saved; go on with --resume auto");
 fail:

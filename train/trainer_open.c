@@ -202,6 +202,9 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     }
     t->last_step =
         options->stop_after > 0 && options->stop_after < run->train.steps ? options->stop_after : run->train.steps;
+    if (t->step >= t->last_step)
+        log_info("nothing to do: %lld steps are done, this run ends at %lld; raise train.steps to go on",
+                 (long long)t->step, (long long)t->last_step);
     TRY(open_loader(t, state.cursor));
     TRY(allocate_step_buffers(t));
     if (t->root) TRY(open_outputs(t));

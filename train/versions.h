@@ -4,8 +4,6 @@
 
 #include "base/arena.h"
 
-#define VASILY_VERSION "0.1.0"
-
 /* A few lines, as `vasily --version` prints them. */
 Status versions_describe(StrBuf *out);
 

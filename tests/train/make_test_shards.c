@@ -1,5 +1,5 @@
-/* make_test_shards FOLDER SHARDS SAMPLES SIDE: tar shards of small drawn pictures with captions, for the trainer's tests.
- * Plain ustar, written here, so that nothing but the PNG writer is shared with the program under test. */
+/* make_test_shards FOLDER SHARDS SAMPLES SIDE: tar shards of small drawn pictures with captions, for the trainer's
+ * tests. Plain ustar, written here, so that nothing but the PNG writer is shared with the program under test. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,10 +16,14 @@ static int covers(int shape, int x, int y, int side)
 {
     int dx = 2 * x - side, dy = 2 * y - side;
     switch (shape) {
-    case 0: return dx * dx + dy * dy < side * side / 3;
-    case 1: return abs(dx) < side / 2 && abs(dy) < side / 2;
-    case 2: return abs(dy) < side / 4;
-    default: return abs(dx) < side / 5 || abs(dy) < side / 5;
+    case 0:
+        return dx * dx + dy * dy < side * side / 3;
+    case 1:
+        return abs(dx) < side / 2 && abs(dy) < side / 2;
+    case 2:
+        return abs(dy) < side / 4;
+    default:
+        return abs(dx) < side / 5 || abs(dy) < side / 5;
     }
 }
 

@@ -17,6 +17,7 @@ expect 0 one.log "$vasily" train tiny.yaml train.steps=20 run.dir=one
 expect 0 half.log "$vasily" train tiny.yaml train.steps=20 run.dir=half train.micro_batch=2
 expect 0 two.log mpirun -n 2 "$vasily" train tiny.yaml train.steps=20 run.dir=two
 expect 0 four.log mpirun -n 4 "$vasily" train tiny.yaml train.steps=20 run.dir=four train.micro_batch=1
+[ "$(metric two allocations | tail -n +2 | sort -u)" = 0 ] || fail "2 ranks allocate after the first step"
 for other in half two four; do
     paste <(metric one loss) <(metric $other loss) | awk -v other=$other '
         { d = ($1 - $2) / $1; if (d < 0) d = -d; if (d > worst) worst = d; n++ }

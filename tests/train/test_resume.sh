@@ -52,3 +52,15 @@ expect 0 after.log "$vasily" train tiny.yaml run.dir=signals --resume auto
 a=$(hashes whole1/checkpoints/step-0000060) b=$(hashes signals/checkpoints/step-0000060)
 [ "$a" = "$b" ] || fail "a run stopped by USR1 and resumed is not the run without a stop"
 cmp <(metric signals step) <(seq 60) || fail "steps are missing or doubled after signals"
+
+# Through mpirun, which forwards USR1 to the ranks.
+mpirun -n 2 "$vasily" train tiny.yaml run.dir=queued train.steps=2000 > queued.log 2>&1 &
+pid=$!
+until [ -s queued/metrics.jsonl ]; do sleep 0.05; kill -0 $pid || fail "training ended early"; done
+kill -USR1 $pid
+code=0
+wait $pid || code=$?
+[ $code = 75 ] || fail "USR1 to mpirun ends with $code, not 75"
+expect 0 requeued.log mpirun -n 2 "$vasily" train tiny.yaml run.dir=queued train.steps=2000 --resume auto --stop-after 60
+a=$(hashes whole2/checkpoints/step-0000060) b=$(hashes queued/checkpoints/step-0000060)
+[ "$a" = "$b" ] || fail "2 ranks stopped by USR1 and resumed are not 2 ranks without a stop"

@@ -1,0 +1,289 @@
+/* The parts of the program that need no run: command line, config differences, metrics, grids, state.json. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "train/args.h"
+#include "train/checkpoint.h"
+#include "train/config_difference.h"
+#include "train/metrics.h"
+#include "train/picture_grid.h"
+#include "train/progress.h"
+#include "train/sampling.h"
+
+/* ---- args ---- */
+
+typedef struct Options {
+    bool flag;
+    const char *text;
+    ArgTexts texts;
+    int64_t number;
+    double real;
+    int32_t word;
+} Options;
+static const char *const words[] = {"ddpm", "ddim", NULL};
+static const ArgSpec specs[] = {
+    {"flag", ARG_FLAG, offsetof(Options, flag), NULL, "a flag", 0, 0, NULL},
+    {"text", ARG_TEXT, offsetof(Options, text), "T", "a text", 0, 0, NULL},
+    {"prompt", ARG_TEXTS, offsetof(Options, texts), "T", "texts", 0, 0, NULL},
+    {"number", ARG_INT, offsetof(Options, number), "N", "a number", 1, 9, NULL},
+    {"scale", ARG_FLOAT, offsetof(Options, real), "S", "a real number", 0, 10, NULL},
+    {"sampler", ARG_WORD, offsetof(Options, word), "W", "a word", 0, 0, words},
+};
+static const ArgTable table = {specs, sizeof specs / sizeof specs[0]};
+
+static Status parse(Arena *arena, Options *out, ArgTexts *rest, const char *const *argv)
+{
+    int argc = 0;
+    while (argv[argc]) argc++;
+    *out = (Options){0};
+    *rest = (ArgTexts){0};
+    return args_parse("test", table, argc, (char **)(uintptr_t)argv, arena, out, rest);
+}
+
+#define PARSE(...) parse(arena, &o, &rest, (const char *const[]){__VA_ARGS__, NULL})
+
+static void args_both_forms(void **state)
+{
+    (void)state;
+    Arena *arena;
+    Options o;
+    ArgTexts rest;
+    assert_int_equal(arena_create(&arena), STATUS_OK);
+    assert_int_equal(PARSE("run", "--flag", "--text", "a=b", "--number=7", "--scale", "-0", "--sampler=ddim",
+                           "--prompt", "x", "--prompt=", "k.v=1", "--", "--flag"),
+                     STATUS_OK);
+    assert_true(o.flag);
+    assert_string_equal(o.text, "a=b");
+    assert_int_equal(o.number, 7);
+    assert_int_equal(o.word, 1);
+    assert_int_equal(o.texts.count, 2);
+    assert_string_equal(o.texts.items[0], "x");
+    assert_string_equal(o.texts.items[1], "");
+    assert_int_equal(rest.count, 3);
+    assert_string_equal(rest.items[1], "k.v=1");
+    assert_string_equal(rest.items[2], "--flag");
+    arena_free(arena);
+}
+
+static void args_mistakes(void **state)
+{
+    (void)state;
+    Arena *arena;
+    Options o;
+    ArgTexts rest;
+    assert_int_equal(arena_create(&arena), STATUS_OK);
+    assert_int_equal(PARSE("--promt", "x"), ERR_USAGE);
+    assert_non_null(strstr(status_message(), "--prompt"));
+    assert_int_equal(PARSE("--number", "10"), ERR_USAGE);
+    assert_int_equal(PARSE("--number", "7x"), ERR_USAGE);
+    assert_int_equal(PARSE("--number="), ERR_USAGE);
+    assert_int_equal(PARSE("--number", "99999999999999999999"), ERR_USAGE);
+    assert_int_equal(PARSE("--scale", "nan"), ERR_USAGE);
+    assert_int_equal(PARSE("--scale", "11"), ERR_USAGE);
+    assert_int_equal(PARSE("--sampler", "plms"), ERR_USAGE);
+    assert_non_null(strstr(status_message(), "ddpm, ddim"));
+    assert_int_equal(PARSE("--text"), ERR_USAGE);
+    assert_int_equal(PARSE("--flag=yes"), ERR_USAGE);
+    assert_int_equal(PARSE("-f"), ERR_USAGE);
+    char name[5000] = "--";
+    memset(name + 2, 'a', sizeof name - 3);
+    name[sizeof name - 1] = 0;
+    assert_int_equal(PARSE(name), ERR_USAGE);
+    arena_free(arena);
+}
+
+/* ---- config differences ---- */
+
+static void config_lines(void **state)
+{
+    (void)state;
+    ConfigWalk walk;
+    ConfigLine line;
+    const char *const keys[] = {"seed",       "data.sources[0].name", "data.sources[0].weight", "data.sources[1].name",
+                                "data.lanes", "model.precision"};
+    const char *yaml = "seed: 1\ndata:\n  sources:\n    - name: a\n      weight: 2\n    - name: b\n  lanes: 4\n"
+                       "model:\n  precision: auto\n";
+    config_walk_begin(&walk, yaml);
+    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++) {
+        assert_true(config_walk_next(&walk, &line));
+        assert_string_equal(line.key, keys[i]);
+    }
+    assert_memory_equal(line.value, "auto", line.value_size);
+    assert_false(config_walk_next(&walk, &line));
+}
+
+static void config_lines_hostile(void **state)
+{
+    (void)state;
+    ConfigWalk walk;
+    ConfigLine line;
+    size_t size = 20000;
+    char *text = malloc(size + 1);
+    assert_non_null(text);
+    for (int seed = 0; seed < 200; seed++) {
+        static const char letters[] = "a:- \n b.[]";
+        uint32_t random = (uint32_t)seed * 2654435761u + 1;
+        for (size_t i = 0; i < size; i++) {
+            random = random * 1664525u + 1013904223u;
+            text[i] = letters[(random >> 16) % (sizeof letters - 1)];
+        }
+        text[size] = 0;
+        config_walk_begin(&walk, text);
+        while (config_walk_next(&walk, &line)) assert_true(strlen(line.key) < sizeof line.key);
+    }
+    free(text);
+}
+
+/* ---- metrics ---- */
+
+static void metrics_resume(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/vasily-metrics-XXXXXX", *text;
+    size_t size;
+    Metrics metrics;
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(metrics_open(path, 0, &metrics), STATUS_OK);
+    for (int64_t step = 1; step <= 5; step++)
+        assert_int_equal(metrics_write(&metrics, &(StepMetrics){.step = step, .loss = 0.5}), STATUS_OK);
+    assert_int_equal((int)write(metrics.file, "{\"step\": 2, \"lo", 15), 15); /* torn by a kill */
+    metrics_close(&metrics);
+
+    assert_int_equal(metrics_open(path, 3, &metrics), STATUS_OK);
+    assert_int_equal(metrics_write(&metrics, &(StepMetrics){.step = 4, .loss = 0.25}), STATUS_OK);
+    metrics_close(&metrics);
+    assert_int_equal(file_read(path, 1 << 20, &text, &size), STATUS_OK);
+    int lines = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) {
+        char want[32];
+        snprintf(want, sizeof want, "\"step\": %d,", ++lines);
+        assert_non_null(strstr(line, want));
+        assert_int_equal(strstr(line, "0.25") != NULL, lines == 4);
+    }
+    assert_int_equal(lines, 4);
+    free(text);
+    unlink(path);
+}
+
+/* ---- pictures ---- */
+
+static void grid_places_pictures(void **state)
+{
+    (void)state;
+    uint8_t pictures[3][64 * 64 * 3];
+    for (int i = 0; i < 3; i++) memset(pictures[i], 10 * (i + 1), sizeof pictures[i]);
+    const char *const labels[] = {"en", NULL, "\xd1\x80\xd1\x83 long label that is cut"};
+    PictureGrid grid;
+    GridSpec spec = {.pictures = pictures[0], .labels = labels, .count = 3, .width = 64, .height = 64, .columns = 2};
+    assert_int_equal(picture_grid_draw(&spec, &grid), STATUS_OK);
+    assert_int_equal(grid.width, 4 + 2 * 68);
+    assert_int_equal(grid.height, 4 + 2 * (64 + 11 + 4));
+#define PIXEL(x, y) grid.rgb[3 * ((y)*grid.width + (x))]
+    assert_int_equal(PIXEL(4, 4), 10);
+    assert_int_equal(PIXEL(67, 67), 10);
+    assert_int_equal(PIXEL(68, 67), 255);
+    assert_int_equal(PIXEL(72, 4), 20);
+    assert_int_equal(PIXEL(4, 83), 30);
+    assert_int_equal(PIXEL(72, 83), 255); /* no fourth picture */
+    int ink = 0;
+    for (int y = 68; y < 79; y++)
+        for (int x = 4; x < 68; x++) ink += PIXEL(x, y) != 255;
+    assert_in_range(ink, 15, 60); /* "en" */
+    ink = 0;
+    for (int y = 68; y < 79; y++)
+        for (int x = 72; x < 136; x++) ink += PIXEL(x, y) != 255;
+    assert_int_equal(ink, 0);
+    for (int y = 0; y < grid.height; y++)
+        assert_int_equal(PIXEL(grid.width - 1, y), 255); /* labels end in their cell */
+    picture_grid_free(&grid);
+    spec.count = 1 << 19;
+    assert_int_equal(picture_grid_draw(&spec, &grid), ERR_LIMIT);
+}
+
+static void prompts_and_times(void **state)
+{
+    (void)state;
+    char text[8];
+    assert_string_equal(prompt_caption("de\tKatze"), "Katze");
+    assert_string_equal(prompt_caption("cat"), "cat");
+    prompt_label("de\tKatze", text, sizeof text);
+    assert_string_equal(text, "de");
+    prompt_label("a long caption", text, sizeof text);
+    assert_string_equal(text, "a long ");
+    progress_format_time(3723.4, text, sizeof text);
+    assert_string_equal(text, "1:02:03");
+    progress_format_time(-1, text, sizeof text);
+    assert_string_equal(text, "0:00:00");
+}
+
+/* ---- state.json ---- */
+
+static void state_round_trip(void **state)
+{
+    (void)state;
+    StrBuf text = {0};
+    CheckpointState before = {.step = 30,
+                              .samples = 240,
+                              .total_steps = 60,
+                              .seed = 7,
+                              .optimizer = {.t = 29, .skipped = 1},
+                              .world = 2,
+                              .threads = 4,
+                              .backend = (char *)(uintptr_t) "cpu \"x\"",
+                              .config = (char *)(uintptr_t) "seed: 7\nname: \"\xc3\xa9\"\n"},
+                    after;
+    assert_int_equal(cursor_create(7, 4, 1, &before.cursor), STATUS_OK);
+    assert_int_equal(cursor_set_source(before.cursor, 0, "shapes", 96, 8, 12345), STATUS_OK);
+    before.cursor->next_index = 240;
+    before.cursor->positions[3] = (LanePosition){2, 11};
+    assert_int_equal(checkpoint_format_state(&before, &text), STATUS_OK);
+    assert_int_equal(checkpoint_parse_state("state.json", text.data, text.size, &after), STATUS_OK);
+    assert_int_equal(after.step, 30);
+    assert_int_equal(after.samples, 240);
+    assert_int_equal(after.total_steps, 60);
+    assert_int_equal(after.seed, 7);
+    assert_int_equal(after.optimizer.t, 29);
+    assert_int_equal(after.optimizer.skipped, 1);
+    assert_int_equal(after.world, 2);
+    assert_string_equal(after.backend, before.backend);
+    assert_string_equal(after.config, before.config);
+    assert_int_equal(after.cursor->next_index, 240);
+    assert_int_equal(after.cursor->positions[3].position, 11);
+    checkpoint_state_free(&after);
+
+    /* Every cut and every flipped byte is refused or read, never more. */
+    for (size_t i = 0; i < text.size; i++) {
+        char *copy = malloc(text.size);
+        assert_non_null(copy);
+        memcpy(copy, text.data, text.size);
+        copy[i] ^= 0x11;
+        if (checkpoint_parse_state("state.json", copy, text.size, &after) == STATUS_OK) checkpoint_state_free(&after);
+        if (checkpoint_parse_state("state.json", copy, i, &after) == STATUS_OK) checkpoint_state_free(&after);
+        free(copy);
+    }
+    cursor_free(before.cursor);
+    strbuf_free(&text);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(args_both_forms),   cmocka_unit_test(args_mistakes),
+        cmocka_unit_test(config_lines),      cmocka_unit_test(config_lines_hostile),
+        cmocka_unit_test(metrics_resume),    cmocka_unit_test(grid_places_pictures),
+        cmocka_unit_test(prompts_and_times), cmocka_unit_test(state_round_trip),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
