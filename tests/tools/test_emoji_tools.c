@@ -98,7 +98,7 @@ static void test_names_refuse(void **state)
     assert_int_equal(names_load(folder, twice, 2, &table), ERR_USAGE);
     write_text("annotations/en.xml", "<ldml><annotations><annotation cp=\"x\" type=\"tts\">cut");
     assert_int_equal(names_load(folder, NULL, 0, &table), ERR_FORMAT);
-    assert_non_null(strstr(status_message(), "en.xml:1"));
+    assert_non_null(strstr(status_message(), "en.xml: "));
     assert_int_equal(names_load("/nonexistent", NULL, 0, &table), ERR_IO);
 }
 

@@ -185,8 +185,8 @@ static Status read_file(NameTable *table, const char *path, int locale)
     XML_SetElementHandler(parser, on_start, on_end);
     XML_SetCharacterDataHandler(parser, on_text);
     if (XML_Parse(parser, data, (int)size, 1) == XML_STATUS_ERROR) {
-        FAIL(ERR_FORMAT, "%s:%lu: %s; reinstall the package unicode-cldr-core", path,
-             (unsigned long)XML_GetCurrentLineNumber(parser), XML_ErrorString(XML_GetErrorCode(parser)));
+        FAIL(ERR_FORMAT, "%s: %s; reinstall the package unicode-cldr-core", path,
+             XML_ErrorString(XML_GetErrorCode(parser)));
     }
     TRY(reader->status);
 fail:
