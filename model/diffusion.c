@@ -10,14 +10,13 @@
 #define MAX_BETA 0.999 /* of the cosine schedule, Nichol & Dhariwal 2021 */
 #define MAX_STEPS 1000000
 
-static Status allocate(int32_t steps, Diffusion **out)
+/* Room for `steps` steps, or NULL. */
+static Diffusion *allocate(int32_t steps)
 {
-    Status status = STATUS_OK;
     size_t n = (size_t)steps;
     Diffusion *d = mem_alloc_array(1, sizeof *d);
-    if (d == NULL) return ERR_MEMORY;
+    if (d == NULL) return NULL;
     d->steps = steps;
-    d->timestep = mem_alloc_array(n, sizeof *d->timestep);
     double **columns[] = {&d->beta,
                           &d->alpha_bar,
                           &d->alpha_bar_prev,
@@ -25,16 +24,15 @@ static Status allocate(int32_t steps, Diffusion **out)
                           &d->posterior_mean_xt,
                           &d->posterior_variance,
                           &d->posterior_log_variance};
-    if (d->timestep == NULL) FAIL(ERR_MEMORY, "out of memory for %d timesteps", steps);
+    d->timestep = mem_alloc_array(n, sizeof *d->timestep);
+    bool complete = d->timestep != NULL;
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
         *columns[i] = mem_alloc_array(n, sizeof **columns[i]);
-        if (*columns[i] == NULL) FAIL(ERR_MEMORY, "out of memory for %d timesteps", steps);
+        complete &= *columns[i] != NULL;
     }
-    *out = d;
-    return STATUS_OK;
-fail:
+    if (complete) return d;
     diffusion_free(d);
-    return status;
+    return NULL;
 }
 
 void diffusion_free(Diffusion *d)
@@ -85,7 +83,8 @@ Status diffusion_create(const DiffusionConfig *config, Diffusion **out)
     if (config->steps < 1 || config->steps > MAX_STEPS)
         FAIL(ERR_CONFIG, "diffusion.steps: %lld is not in 1 to %d", (long long)config->steps, MAX_STEPS);
     TRY(diffusion_config_check(config, NULL));
-    TRY(allocate((int32_t)config->steps, &d));
+    d = allocate((int32_t)config->steps);
+    if (d == NULL) FAIL(ERR_MEMORY, "out of memory for %lld timesteps", (long long)config->steps);
     d->original_steps = d->steps;
     double n = (double)d->steps, start = config->beta_start * 1000 / n, end = config->beta_end * 1000 / n;
     for (int32_t t = 0; t < d->steps; t++) {
@@ -111,7 +110,8 @@ Status diffusion_respace(const Diffusion *base, const int32_t *kept, int32_t cou
     Diffusion *d = NULL;
     if (count < 1 || count > base->steps)
         FAIL(ERR_USAGE, "%d sampling steps of a process with %d; take 1 to %d", count, base->steps, base->steps);
-    TRY(allocate(count, &d));
+    d = allocate(count);
+    if (d == NULL) FAIL(ERR_MEMORY, "out of memory for %d timesteps", count);
     d->original_steps = base->original_steps;
     double last = 1;
     for (int32_t i = 0; i < count; i++) {
@@ -152,7 +152,7 @@ fail:
 static Status space_ddim(int32_t steps, const char *number, int32_t **kept, int32_t *count)
 {
     Status status = STATUS_OK;
-    int32_t n = 0, parsed = 0;
+    int32_t n = 1, parsed = 0;
     TRY(parse_sections(number, steps, &n, 1, &parsed));
     int32_t stride = steps / n, visited = 0;
     int32_t *list = mem_alloc_array((size_t)steps, sizeof *list);

@@ -240,7 +240,7 @@ static Status check_levels(const ModelConfig *model, const Config *config)
             return refuse(config, "model.attention_levels",
                           "%lld is not the downsampling factor of any level; with %zu levels they are 1 to %lld, "
                           "powers of two",
-                          (long long)factor, levels, (long long)((int64_t)1 << (levels - 1)));
+                          (long long)factor, levels, 1LL << (levels - 1));
     }
     return STATUS_OK;
 }
@@ -277,16 +277,16 @@ Status model_config_check(const ModelConfig *model, const Config *config)
     if (model->out_channels != 2 * latent)
         return refuse(config, "model.out_channels",
                       "%lld, but it must be twice model.autoencoder.latent_channels (noise and variance): %lld",
-                      (long long)model->out_channels, (long long)(2 * latent));
+                      (long long)model->out_channels, 2 * (long long)latent);
     if (model->in_channels != latent && model->in_channels != 2 * latent + 1)
         return refuse(config, "model.in_channels",
                       "%lld, but with %lld latent channels it must be %lld, or %lld for inpainting",
-                      (long long)model->in_channels, (long long)latent, (long long)latent, (long long)(2 * latent + 1));
+                      (long long)model->in_channels, (long long)latent, (long long)latent, 2 * (long long)latent + 1);
     if (autoencoder->kind == AUTOENCODER_PATCH && latent > 3 * autoencoder->factor * autoencoder->factor)
         return refuse(config, "model.autoencoder.latent_channels",
                       "%lld, but a patch of %lld x %lld pixels has only %lld coefficients", (long long)latent,
                       (long long)autoencoder->factor, (long long)autoencoder->factor,
-                      (long long)(3 * autoencoder->factor * autoencoder->factor));
+                      3 * (long long)autoencoder->factor * autoencoder->factor);
     if (model->text1_dim % model->text_encoder1.heads != 0)
         return refuse(config, "model.text_encoder1.heads", "%lld does not divide model.text1_dim %lld",
                       (long long)model->text_encoder1.heads, (long long)model->text1_dim);

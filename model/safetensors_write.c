@@ -125,20 +125,17 @@ fail:
     return status;
 }
 
-/* The next declaration; an error when there is none. */
-static Status next_tensor(SafetensorsWriter *writer, const Declared **out)
+/* The next declaration, or NULL. */
+static const Declared *next_tensor(SafetensorsWriter *writer)
 {
-    if (writer->next >= writer->count)
-        return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "%s: more tensors than declared", writer->path);
-    *out = &writer->tensors[writer->next++];
-    return STATUS_OK;
+    return writer->next < writer->count ? &writer->tensors[writer->next++] : NULL;
 }
 
 Status safetensors_writer_add_bytes(SafetensorsWriter *writer, const void *data)
 {
     Status status = STATUS_OK;
-    const Declared *t = NULL;
-    TRY(next_tensor(writer, &t));
+    const Declared *t = next_tensor(writer);
+    if (t == NULL) FAIL(ERR_INTERNAL, "%s: more tensors than declared", writer->path);
     TRY(write_all(writer, data, t->count * safe_dtype_size(t->dtype)));
 fail:
     return status;
@@ -147,8 +144,8 @@ fail:
 Status safetensors_writer_add_f32(SafetensorsWriter *writer, const float *values)
 {
     Status status = STATUS_OK;
-    const Declared *t = NULL;
-    TRY(next_tensor(writer, &t));
+    const Declared *t = next_tensor(writer);
+    if (t == NULL) FAIL(ERR_INTERNAL, "%s: more tensors than declared", writer->path);
     if (t->dtype == SAFE_F32) return write_all(writer, values, t->count * sizeof *values);
     if (t->dtype != SAFE_BF16 && t->dtype != SAFE_F16)
         FAIL(ERR_INTERNAL, "%s: floats are written as F32, BF16 or F16, not %s", writer->path,
@@ -195,8 +192,8 @@ Status safetensors_write(const char *path, const SafeTensor *tensors, int32_t co
     Status status = STATUS_OK;
     SafetensorsWriter *writer = NULL;
     TRY(safetensors_writer_create(path, tensors, count, &writer));
-    for (int32_t i = 0; i < count; i++) TRY(safetensors_writer_add_bytes(writer, tensors[i].data));
-    return safetensors_writer_finish(writer);
+    for (int32_t i = 0; i < count && writer != NULL; i++) TRY(safetensors_writer_add_bytes(writer, tensors[i].data));
+    if (writer != NULL) return safetensors_writer_finish(writer);
 fail:
     safetensors_writer_abort(writer);
     return status;

@@ -37,7 +37,10 @@ static inline void check_fails(Status status, Status want, const char *words, co
 static inline float *read_tensor(const Safetensors *file, const char *name, int64_t *count)
 {
     const SafeTensor *t = safetensors_find(file, name);
-    if (t == NULL) fail_msg("tensor %s is missing", name);
+    if (t == NULL) {
+        fail_msg("tensor %s is missing", name);
+        return NULL;
+    }
     float *values = mem_alloc_array((size_t)t->count + 1, sizeof *values);
     assert_non_null(values);
     safetensors_to_f32(t, values);

@@ -80,7 +80,8 @@ void golden_draw_weight(const char *name, const Shape *file_shape, float *values
     int64_t count = shape_count(file_shape);
     size_t length = strlen(name);
     bool norm = length > 6 && strcmp(name + length - 6, "weight") == 0;
-    float bound = (float)sqrt(3.0 / (double)(count / file_shape->dim[0]));
+    int64_t fan_in = count / file_shape->dim[0];
+    float bound = (float)sqrt(3.0 / (double)fan_in);
     uint64_t stream = golden_fnv1a(name);
     uint32_t words[4];
     for (int64_t e = 0; e < count; e++) {

@@ -101,7 +101,7 @@ static ParamTable *make_weights(const ModelConfig *model, const char *path)
 
 static void check_case(int c, Backend *backend, Dtype compute, double out_limit, double grad_limit)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char weights[256], result[256], golden_path[512];
     Safetensors *golden = NULL, *ours = NULL;
     assert_int_equal(temp_dir_create(&dir), 0);
