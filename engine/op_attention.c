@@ -46,7 +46,8 @@ static double matmul_flops(const Graph *g, const Op *op)
     const Shape *qkv = op_shape(g, op->in[0]);
     const int64_t t = qkv->dim[1];
     const int64_t keys = t + (op->in[1] == TENSOR_NONE ? 0 : op_shape(g, op->in[1])->dim[1]);
-    return 2.0 * (double)qkv->dim[0] * (double)t * (double)keys * (double)(qkv->dim[2] / 3);
+    const double width = (double)op->attr.attention.heads * op->attr.attention.head_dim;
+    return 2.0 * (double)qkv->dim[0] * (double)t * (double)keys * width;
 }
 
 static OpCost attention_cost(const Graph *g, const Op *op)

@@ -47,7 +47,7 @@ static int64_t key_rows(const Graph *graph, const Op *op)
 
 static SelfOperands operands(const KernelCall *call)
 {
-    return (SelfOperands){ref_in(call, 0), ref_in(call, 1), call->op->attr.attention.heads,
+    return (SelfOperands){ref_in(call, 0), ref_in_optional(call, 1), call->op->attr.attention.heads,
                           text_rows(call->graph, call->op)};
 }
 

@@ -15,15 +15,15 @@ static ConvSize conv_size(const KernelCall *call, const RefTensor *x, const RefT
 /* y[n,oh,ow,o] = b[o] + residual + sum over kh, kw, c of x[n, oh stride + kh - pad, ..., c] w[o,kh,kw,c] */
 static Status conv2d_run(const KernelCall *call)
 {
-    const RefTensor x = ref_in(call, 0), w = ref_in(call, 1), b = ref_in(call, 2), residual = ref_in(call, 3);
-    const RefTensor y = ref_out(call, 0);
+    const RefTensor x = ref_in(call, 0), w = ref_in(call, 1), b = ref_in_optional(call, 2);
+    const RefTensor residual = ref_in_optional(call, 3), y = ref_out(call, 0);
     const ConvSize s = conv_size(call, &x, &y);
     for (int64_t n = 0; n < s.n; n++) {
         for (int64_t oh = 0; oh < s.oh; oh++) {
             for (int64_t ow = 0; ow < s.ow; ow++) {
                 for (int64_t o = 0; o < s.o; o++) {
                     const int64_t at = ((n * s.oh + oh) * s.ow + ow) * s.o + o;
-                    double sum = b.data ? ref_get(&b, o) : 0;
+                    double sum = ref_get(&b, o);
                     for (int64_t kh = 0; kh < s.a.kh; kh++) {
                         const int64_t ih = oh * s.a.stride + kh - s.a.pad_top;
                         if (ih < 0 || ih >= s.h) continue;
@@ -34,8 +34,7 @@ static Status conv2d_run(const KernelCall *call)
                                            ((o * s.a.kh + kh) * s.a.kw + kw) * s.c, s.c);
                         }
                     }
-                    if (residual.data) sum += ref_get(&residual, at);
-                    ref_put(&y, at, sum);
+                    ref_put(&y, at, sum + ref_get(&residual, at));
                 }
             }
         }

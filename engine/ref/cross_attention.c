@@ -28,7 +28,7 @@ static double mask_and_bias(const Head *h, int64_t t, int64_t s)
 {
     const CrossOperands *o = h->operands;
     if (o->mask.data && ref_get_int(&o->mask, h->n * h->keys + s) == 0) return -INFINITY;
-    return o->bias.data ? ref_get(&o->bias, (h->head * h->queries + t) * h->keys + s) : 0;
+    return ref_get(&o->bias, (h->head * h->queries + t) * h->keys + s);
 }
 
 static Head head(const KernelCall *call, const CrossOperands *o, int64_t n, int64_t index)
@@ -54,8 +54,8 @@ static Status cross_attention_prepare(Backend *backend, const Graph *graph, cons
 
 static Status cross_attention_run(const KernelCall *call)
 {
-    const CrossOperands o = {ref_in(call, 0), ref_in(call, 1), ref_in(call, 2),
-                             ref_in(call, 3), ref_in(call, 4), call->op->attr.attention.heads};
+    const CrossOperands o = {ref_in(call, 0),          ref_in(call, 1),          ref_in(call, 2),
+                             ref_in_optional(call, 3), ref_in_optional(call, 4), call->op->attr.attention.heads};
     const RefTensor y = ref_out(call, 0), lse = ref_out(call, 1);
     for (int64_t n = 0; n < o.q.shape.dim[0]; n++) {
         for (int64_t i = 0; i < o.heads; i++) {

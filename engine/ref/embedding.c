@@ -3,15 +3,16 @@
 /* y[n,t,:] = table[ids[n,t],:] + positions[t,:] */
 static Status embedding_run(const KernelCall *call)
 {
-    const RefTensor ids = ref_in(call, 0), table = ref_in(call, 1), positions = ref_in(call, 2), y = ref_out(call, 0);
+    const RefTensor ids = ref_in(call, 0), table = ref_in(call, 1), positions = ref_in_optional(call, 2);
+    const RefTensor y = ref_out(call, 0);
     const int64_t n = ids.shape.dim[0], tokens = ids.shape.dim[1], rows = table.shape.dim[0], d = table.shape.dim[1];
     for (int64_t i = 0; i < n; i++) {
         for (int64_t t = 0; t < tokens; t++) {
             int64_t id = ref_get_int(&ids, i * tokens + t);
             if (id < 0 || id >= rows) id = 0;
             for (int64_t e = 0; e < d; e++) {
-                const double position = positions.data ? ref_get(&positions, t * d + e) : 0;
-                ref_put(&y, (i * tokens + t) * d + e, ref_get(&table, id * d + e) + position);
+                const double value = ref_get(&table, id * d + e) + ref_get(&positions, t * d + e);
+                ref_put(&y, (i * tokens + t) * d + e, value);
             }
         }
     }

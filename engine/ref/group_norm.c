@@ -37,8 +37,8 @@ static void group_stats(const NormSize *s, const RefTensor *x, int64_t n, int64_
 
 static Status group_norm_run(const KernelCall *call)
 {
-    const RefTensor x = ref_in(call, 0), gamma = ref_in(call, 1), beta = ref_in(call, 2), scale_shift = ref_in(call, 3);
-    const RefTensor y = ref_out(call, 0), stats = ref_out(call, 1);
+    const RefTensor x = ref_in(call, 0), gamma = ref_in(call, 1), beta = ref_in(call, 2);
+    const RefTensor scale_shift = ref_in_optional(call, 3), y = ref_out(call, 0), stats = ref_out(call, 1);
     const NormSize s = norm_size(call, &x);
     for (int64_t n = 0; n < s.n; n++) {
         for (int64_t g = 0; g < s.groups; g++) {
@@ -47,8 +47,8 @@ static Status group_norm_run(const KernelCall *call)
             ref_put(&stats, (n * s.groups + g) * 2, mean);
             ref_put(&stats, (n * s.groups + g) * 2 + 1, rstd);
             for (int64_t c = g * s.width; c < (g + 1) * s.width; c++) {
-                const double scale = scale_shift.data ? ref_get(&scale_shift, n * 2 * s.c + c) : 0;
-                const double shift = scale_shift.data ? ref_get(&scale_shift, n * 2 * s.c + s.c + c) : 0;
+                const double scale = ref_get(&scale_shift, n * 2 * s.c + c);
+                const double shift = ref_get(&scale_shift, n * 2 * s.c + s.c + c);
                 for (int64_t p = 0; p < s.positions; p++) {
                     const double xhat = (ref_get(&x, element(&s, n, p, c)) - mean) * rstd;
                     const double v = (xhat * ref_get(&gamma, c) + ref_get(&beta, c)) * (1 + scale) + shift;
@@ -74,8 +74,8 @@ static GradPoint grad_point(const GradCall *k, int64_t n, int64_t p, int64_t c)
 {
     const NormSize *s = &k->s;
     const int64_t at = element(s, n, p, c), stat = (n * s->groups + c / s->width) * 2;
-    const double scale = k->scale_shift.data ? ref_get(&k->scale_shift, n * 2 * s->c + c) : 0;
-    const double shift = k->scale_shift.data ? ref_get(&k->scale_shift, n * 2 * s->c + s->c + c) : 0;
+    const double scale = ref_get(&k->scale_shift, n * 2 * s->c + c);
+    const double shift = ref_get(&k->scale_shift, n * 2 * s->c + s->c + c);
     GradPoint q;
     q.xhat = (ref_get(&k->x, at) - ref_get(&k->stats, stat)) * ref_get(&k->stats, stat + 1);
     q.u = q.xhat * ref_get(&k->gamma, c) + ref_get(&k->beta, c);
@@ -117,7 +117,7 @@ static Status group_norm_grad_run(const KernelCall *call)
                         .gamma = ref_in(call, 2),
                         .beta = ref_in(call, 3),
                         .stats = ref_in(call, 4),
-                        .scale_shift = ref_in(call, 5)};
+                        .scale_shift = ref_in_optional(call, 5)};
     const RefTensor dx = ref_out(call, 0), dgamma = ref_out(call, 1), dbeta = ref_out(call, 2);
     const RefTensor dscale_shift = ref_out(call, 3);
     const NormSize *s = &k.s;

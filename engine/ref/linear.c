@@ -3,16 +3,14 @@
 /* y[r,o] = act(b[o] + sum over c of x[r,c] w[o,c]) + residual[r,o] */
 static Status linear_run(const KernelCall *call)
 {
-    const RefTensor x = ref_in(call, 0), w = ref_in(call, 1), b = ref_in(call, 2), residual = ref_in(call, 3);
-    const RefTensor y = ref_out(call, 0);
+    const RefTensor x = ref_in(call, 0), w = ref_in(call, 1), b = ref_in_optional(call, 2);
+    const RefTensor residual = ref_in_optional(call, 3), y = ref_out(call, 0);
     const int64_t rows = shape_rows(&x.shape), c = shape_last(&x.shape), outs = shape_last(&y.shape);
     for (int64_t r = 0; r < rows; r++) {
         for (int64_t o = 0; o < outs; o++) {
-            double value = ref_dot(&x, r * c, &w, o * c, c);
-            if (b.data) value += ref_get(&b, o);
-            value = ref_activate(call->op->attr.linear.act, value);
-            if (residual.data) value += ref_get(&residual, r * outs + o);
-            ref_put(&y, r * outs + o, value);
+            const double sum = ref_dot(&x, r * c, &w, o * c, c) + ref_get(&b, o);
+            const double value = ref_activate(call->op->attr.linear.act, sum);
+            ref_put(&y, r * outs + o, value + ref_get(&residual, r * outs + o));
         }
     }
     return STATUS_OK;

@@ -20,25 +20,28 @@ typedef struct RefTensor {
     bool add; /* outputs: add to what is there */
 } RefTensor;
 
-static inline RefTensor ref_operand(const KernelCall *call, TensorId id, void *data, bool add)
-{
-    if (id == TENSOR_NONE || !data) return (RefTensor){0};
-    const Tensor *t = graph_tensor(call->graph, id);
-    return (RefTensor){data, t->dtype, t->shape, add};
-}
-
 static inline RefTensor ref_in(const KernelCall *call, int i)
 {
-    return ref_operand(call, call->op->in[i], call->in[i], false);
+    const Tensor *t = graph_tensor(call->graph, call->op->in[i]);
+    return (RefTensor){call->in[i], t->dtype, t->shape, false};
+}
+
+static inline RefTensor ref_in_optional(const KernelCall *call, int i)
+{
+    return call->op->in[i] == TENSOR_NONE ? (RefTensor){0} : ref_in(call, i);
 }
 
 static inline RefTensor ref_out(const KernelCall *call, int k)
 {
-    return ref_operand(call, call->op->out[k], call->out[k], call->accumulate >> k & 1u);
+    if (call->op->out[k] == TENSOR_NONE) return (RefTensor){0};
+    const Tensor *t = graph_tensor(call->graph, call->op->out[k]);
+    return (RefTensor){call->out[k], t->dtype, t->shape, call->accumulate >> k & 1u};
 }
 
+/* An absent operand reads as zero: no bias, no residual, no scale and shift. */
 static inline double ref_get(const RefTensor *t, int64_t i)
 {
+    if (!t->data) return 0;
     return t->dtype == DTYPE_BF16 ? bf16_to_f32(((const Bf16 *)t->data)[i]) : ((const float *)t->data)[i];
 }
 

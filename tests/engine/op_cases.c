@@ -219,7 +219,7 @@ static TensorId build_resample(CaseGraph *c, const int64_t *a)
 static TensorId build_concat(CaseGraph *c, const int64_t *a)
 {
     static const char *const names[] = {"part0", "part1", "part2", "part3"};
-    TensorId parts[4];
+    TensorId parts[4] = {TENSOR_NONE, TENSOR_NONE, TENSOR_NONE, TENSOR_NONE};
     for (int64_t i = 0; i < a[5]; i++) {
         Shape shape = SHAPE4(a[0], a[1], a[2], a[3]);
         shape.dim[a[4]] += i == 0 ? 0 : 1 + 2 * i;
@@ -266,25 +266,22 @@ enum { STEPS = 1000 };
 static TensorId schedule(CaseGraph *c)
 {
     static float table[STEPS][8];
-    double bar = 1, second_variance = 0;
-    for (int pass = 0; pass < 2; pass++) { /* the first row wants the second row's posterior variance */
-        bar = 1;
-        for (int t = 0; t < STEPS; t++) {
-            const double beta = 1e-4 + (0.02 - 1e-4) * t / (STEPS - 1), before = bar;
-            bar *= 1 - beta;
-            const double variance = beta * (1 - before) / (1 - bar);
-            if (t == 1) second_variance = variance;
-            const double row[8] = {sqrt(bar),
-                                   sqrt(1 - bar),
-                                   beta * sqrt(before) / (1 - bar),
-                                   (1 - before) * sqrt(1 - beta) / (1 - bar),
-                                   log(t == 0 && pass == 1 ? second_variance : fmax(variance, 1e-30)),
-                                   log(beta),
-                                   sqrt(1 / bar),
-                                   sqrt(1 / bar - 1)};
-            for (int k = 0; k < 8; k++) table[t][k] = (float)row[k];
-        }
+    double bar = 1;
+    for (int t = 0; t < STEPS; t++) {
+        const double beta = 1e-4 + (0.02 - 1e-4) * t / (STEPS - 1), before = bar;
+        bar *= 1 - beta;
+        const double variance = beta * (1 - before) / (1 - bar);
+        const double row[8] = {sqrt(bar),
+                               sqrt(1 - bar),
+                               beta * sqrt(before) / (1 - bar),
+                               (1 - before) * sqrt(1 - beta) / (1 - bar),
+                               t > 0 ? log(variance) : 0,
+                               log(beta),
+                               sqrt(1 / bar),
+                               sqrt(1 / bar - 1)};
+        for (int k = 0; k < 8; k++) table[t][k] = (float)row[k];
     }
+    table[0][4] = table[1][4]; /* the first variance is 0: clipped to the second */
     return graph_constant(c->graph, "table", DTYPE_F32, SHAPE2(STEPS, 8), table);
 }
 

@@ -265,7 +265,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: test_ops_backends ref|cpu THREADS\n");
         return 2;
     }
-    const BackendOptions options = {.threads = atoi(argv[2])};
+    const BackendOptions options = {.threads = (int32_t)strtol(argv[2], NULL, 10)};
     if (backend_open_ref(&options, &ref) != STATUS_OK || backend_open(argv[1], &options, &backend) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         return 1;
