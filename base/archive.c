@@ -77,7 +77,7 @@ static Status detect_compression(Archive *archive)
     unsigned char magic[4] = {0};
     if (archive->file_size < 0) return STATUS_OK; /* a pipe: nothing can be read twice */
     ssize_t n = pread(archive->fd, magic, sizeof magic, 0);
-    if (n < 0) TRY(file_system_error(errno, "read", archive->path));
+    if (n < 0) FAIL_WITH(file_system_error(errno, "read", archive->path));
     bool gzip = n >= 2 && magic[0] == 0x1f && magic[1] == 0x8b;
     bool zstd = n >= 4 && memcmp(magic, "\x28\xb5\x2f\xfd", 4) == 0;
     archive->compressed = gzip || zstd;
@@ -107,7 +107,7 @@ Status archive_open(const char *path, int64_t offset, Archive **out)
     struct stat info;
     *out = NULL;
     Archive *archive = mem_alloc_array(1, sizeof *archive);
-    if (!archive) TRY(ERR_MEMORY);
+    if (!archive) FAIL_WITH(ERR_MEMORY);
     archive->fd = -1;
     archive->offset = offset;
     archive->path = strdup(path);
@@ -116,15 +116,15 @@ Status archive_open(const char *path, int64_t offset, Archive **out)
     pthread_once(&utf8_once, make_utf8_locale);
 
     archive->fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (archive->fd < 0) TRY(file_system_error(errno, "open", path));
-    if (fstat(archive->fd, &info) < 0) TRY(file_system_error(errno, "read", path));
+    if (archive->fd < 0) FAIL_WITH(file_system_error(errno, "open", path));
+    if (fstat(archive->fd, &info) < 0) FAIL_WITH(file_system_error(errno, "read", path));
     if (S_ISDIR(info.st_mode)) FAIL(ERR_IO, "%s: is a folder where a tar file is wanted", path);
     archive->file_size = S_ISREG(info.st_mode) ? info.st_size : -1;
     if (offset < 0 || (offset > 0 && offset > archive->file_size))
         FAIL(ERR_FORMAT, "%s: has no byte %jd to begin at; has the shard changed since its position was noted?", path,
              (intmax_t)offset);
     TRY(detect_compression(archive));
-    if (offset > 0 && lseek(archive->fd, offset, SEEK_SET) < 0) TRY(file_system_error(errno, "seek in", path));
+    if (offset > 0 && lseek(archive->fd, offset, SEEK_SET) < 0) FAIL_WITH(file_system_error(errno, "seek in", path));
 
     struct archive *reader = archive->reader;
     if (archive_read_support_format_tar(reader) != ARCHIVE_OK ||
@@ -136,7 +136,7 @@ Status archive_open(const char *path, int64_t offset, Archive **out)
     archive_read_set_read_callback(reader, on_read);
     archive_read_set_skip_callback(reader, on_skip);
     archive_read_set_callback_data(reader, archive);
-    if (archive_read_open1(reader) != ARCHIVE_OK) TRY(refuse(archive, "broken"));
+    if (archive_read_open1(reader) != ARCHIVE_OK) FAIL_WITH(refuse(archive, "broken"));
     if (archive_filter_code(reader, 0) != ARCHIVE_FILTER_NONE) archive->compressed = true;
     *out = archive;
     return STATUS_OK;
@@ -189,7 +189,7 @@ Status archive_next(Archive *archive, const char **name, int64_t *size)
         const char *found;
         int code = next_header(archive, &entry, &found);
         if (code == ARCHIVE_EOF) break;
-        if (code != ARCHIVE_OK && code != ARCHIVE_WARN) TRY(refuse(archive, "truncated or broken"));
+        if (code != ARCHIVE_OK && code != ARCHIVE_WARN) FAIL_WITH(refuse(archive, "truncated or broken"));
         if (archive_entry_filetype(entry) != AE_IFREG || archive_entry_hardlink(entry) || archive_entry_symlink(entry))
             continue;
         if (archive_entry_sparse_count(entry) > 0 || !archive_entry_size_is_set(entry)) continue;
@@ -227,7 +227,7 @@ Status archive_read(Archive *archive, void *out)
     while (rest > 0) {
         /* libarchive takes a size_t and answers with what it had; int64 never exceeds it on 64-bit systems. */
         la_ssize_t n = archive_read_data(archive->reader, to, (size_t)rest);
-        if (n < 0) TRY(refuse(archive, "truncated or broken"));
+        if (n < 0) FAIL_WITH(refuse(archive, "truncated or broken"));
         if (n == 0)
             FAIL(ERR_FORMAT, "%s: the member %s ends %jd bytes early; is the file complete?", archive->path,
                  archive->name, (intmax_t)rest);

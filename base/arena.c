@@ -211,7 +211,8 @@ static void *map_aligned(size_t size)
     total = total / page * page;
     char *base = mmap(NULL, total, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (base == MAP_FAILED) return NULL;
-    char *block = (char *)(((uintptr_t)base + page + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE);
+    size_t beyond = (uintptr_t)(base + page) % HUGE_PAGE;
+    char *block = base + page + (beyond ? HUGE_PAGE - beyond : 0);
     char *start = block - page;
     char *end = block + (size + page - 1) / page * page;
     if (start > base) munmap(base, (size_t)(start - base));

@@ -33,7 +33,8 @@ bool mem_add_size(size_t a, size_t b, size_t *out);
 /* How many times this process has called the allocators above and malloc-like ones it wraps: a training loop proves
  * with it that nothing is allocated after the first step. */
 int64_t mem_allocation_count(void);
-int64_t mem_thread_allocation_count(void); /* by the calling thread alone: a loader's threads go on decoding meanwhile */
+/* The same by the calling thread alone: a loader's threads go on decoding meanwhile. */
+int64_t mem_thread_allocation_count(void);
 
 /* A growing byte string, always NUL-terminated past `size`. */
 typedef struct StrBuf {

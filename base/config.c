@@ -62,14 +62,15 @@ static const char *describe_found(Config *config, const Node *node)
     if (config_node_is_null(node)) return "nothing";
     if (node->kind == NODE_MAP) return "a section";
     if (node->kind == NODE_LIST) return "a list";
-    size_t length = strlen(node->text), shown = length;
+    const char *text = node->text ? node->text : "";
+    size_t length = strlen(text), shown = length;
     if (shown > FOUND_MAX) {
         shown = FOUND_MAX;
-        while (shown > 0 && ((unsigned char)node->text[shown] & 0xc0) == 0x80) shown--;
+        while (shown > 0 && ((unsigned char)text[shown] & 0xc0) == 0x80) shown--;
     }
     const char *dots = shown < length ? "..." : "";
     const char *found =
-        arena_printf(config->arena, node->quoted ? "the text \"%.*s%s\"" : "%.*s%s", (int)shown, node->text, dots);
+        arena_printf(config->arena, node->quoted ? "the text \"%.*s%s\"" : "%.*s%s", (int)shown, text, dots);
     return found ? found : "something else";
 }
 
@@ -110,8 +111,8 @@ static Status bind_int(Config *config, const ConfigField *field, const Node *nod
 {
     Status status = STATUS_OK;
     if (node->kind != NODE_SCALAR || node->quoted || !config_parse_int(node->text, out))
-        TRY(refuse_type(config, node, "a whole number such as 8, 10k or 4Mi"));
-    if (!in_range(field, (double)*out)) TRY(refuse_range(config, field, node));
+        FAIL_WITH(refuse_type(config, node, "a whole number such as 8, 10k or 4Mi"));
+    if (!in_range(field, (double)*out)) FAIL_WITH(refuse_range(config, field, node));
 fail:
     return status;
 }
@@ -120,8 +121,8 @@ static Status bind_float(Config *config, const ConfigField *field, const Node *n
 {
     Status status = STATUS_OK;
     if (node->kind != NODE_SCALAR || node->quoted || !config_parse_float(node->text, out))
-        TRY(refuse_type(config, node, "a number such as 0.1 or 1e-4"));
-    if (!in_range(field, *out)) TRY(refuse_range(config, field, node));
+        FAIL_WITH(refuse_type(config, node, "a number such as 0.1 or 1e-4"));
+    if (!in_range(field, *out)) FAIL_WITH(refuse_range(config, field, node));
 fail:
     return status;
 }
@@ -146,9 +147,9 @@ static Status bind_string(Config *config, const Node *node, char **out)
     /* An override such as a={0..7} is a map to YAML and a text to whoever typed it. */
     bool raw = node->kind != NODE_SCALAR && node->override && node->text;
     if (!raw && (node->kind != NODE_SCALAR || config_node_is_null(node)))
-        TRY(refuse_type(config, node, "a text such as \"abc\""));
+        FAIL_WITH(refuse_type(config, node, "a text such as \"abc\""));
     *out = arena_strdup(config->arena, node->text);
-    if (!*out) TRY(ERR_MEMORY);
+    if (!*out) FAIL_WITH(ERR_MEMORY);
 fail:
     return status;
 }
@@ -166,7 +167,7 @@ static Status bind_enum(Config *config, const ConfigField *field, const Node *no
         }
     }
     const char *help = suggest(config, node->kind == NODE_SCALAR ? node->text : "", field->words, count);
-    TRY(refuse(config, node, "cannot be %s%s", describe_found(config, node), help));
+    FAIL_WITH(refuse(config, node, "cannot be %s%s", describe_found(config, node), help));
 fail:
     return status;
 }
@@ -202,16 +203,16 @@ static Status bind_list(Config *config, const ConfigField *field, const Node *no
     Status status = STATUS_OK;
     size_t path_length = config->path_length;
     if (node->kind != NODE_LIST)
-        TRY(refuse_type(config, node,
-                        field->type == CONFIG_INT_LIST      ? "a list of whole numbers such as [1, 2, 4]"
-                        : field->type == CONFIG_STRING_LIST ? "a list of texts such as [\"a\", \"b\"]"
-                                                            : "a list of sections, each begun with \"- \""));
+        FAIL_WITH(refuse_type(config, node,
+                              field->type == CONFIG_INT_LIST      ? "a list of whole numbers such as [1, 2, 4]"
+                              : field->type == CONFIG_STRING_LIST ? "a list of texts such as [\"a\", \"b\"]"
+                                                                  : "a list of sections, each begun with \"- \""));
     size_t count = node->child_count;
     size_t item_size = field->type == CONFIG_INT_LIST      ? sizeof(int64_t)
                        : field->type == CONFIG_STRING_LIST ? sizeof(char *)
                                                            : field->schema->struct_size;
     char *items = arena_alloc_array(config->arena, count ? count : 1, item_size);
-    if (!items) TRY(ERR_MEMORY);
+    if (!items) FAIL_WITH(ERR_MEMORY);
     size_t i = 0;
     for (const Node *child = node->child; child; child = child->next, i++) {
         push_path(config, "[%zu]", i);
@@ -242,7 +243,7 @@ static Status bind_default(Config *config, const ConfigField *field, void *targe
     config->in_default = true;
     if (field->type == CONFIG_STRING && field->default_text[0] == '\0') {
         *(char **)target = arena_strdup(config->arena, "");
-        if (!*(char **)target) TRY(ERR_MEMORY);
+        if (!*(char **)target) FAIL_WITH(ERR_MEMORY);
     } else {
         TRY(config_tree_parse(config->arena, "default", field->default_text, strlen(field->default_text), &node));
         TRY(bind_value(config, field, node, target));
@@ -293,14 +294,14 @@ static Status refuse_unknown(Config *config, const ConfigSchema *schema, const N
 {
     Status status = STATUS_OK;
     const char **keys = arena_alloc_array(config->arena, schema->field_count + 1, sizeof *keys);
-    if (!keys) TRY(ERR_MEMORY);
+    if (!keys) FAIL_WITH(ERR_MEMORY);
     for (size_t i = 0; i < schema->field_count; i++) keys[i] = schema->fields[i].key;
     const char *help = suggest(config, node->key, keys, schema->field_count);
     char elsewhere[PATH_CAPACITY];
     push_path(config, "%s%s", config->path_length ? "." : "", node->key);
     if (find_elsewhere(config->schema, node->key, elsewhere, sizeof elsewhere, 0))
-        TRY(refuse(config, node, "is not a key here, but %s is%s", elsewhere, help));
-    TRY(refuse(config, node, "is not a key%s", help));
+        FAIL_WITH(refuse(config, node, "is not a key here, but %s is%s", elsewhere, help));
+    FAIL_WITH(refuse(config, node, "is not a key%s", help));
 fail:
     return status;
 }
@@ -310,15 +311,16 @@ static Status bind_section(Config *config, const ConfigSchema *schema, const Nod
     Status status = STATUS_OK;
     size_t path_length = config->path_length;
     bool empty = !node || config_node_is_null(node);
-    if (!empty && node->kind != NODE_MAP) {
+    if (node && !empty && node->kind != NODE_MAP) {
         if (path_length == 0) push_path(config, "the config");
-        TRY(refuse_type(config, node, "a section, lines of \"key: value\" indented below it"));
+        FAIL_WITH(refuse_type(config, node, "a section, lines of \"key: value\" indented below it"));
     }
-    for (const Node *child = empty ? NULL : node->child; child; child = child->next) {
+    const Node *first = empty || !node ? NULL : node->child;
+    for (const Node *child = first; child; child = child->next) {
         bool known = false;
         for (size_t i = 0; i < schema->field_count && !known; i++)
             known = strcmp(schema->fields[i].key, child->key) == 0;
-        if (!known) TRY(refuse_unknown(config, schema, child));
+        if (!known) FAIL_WITH(refuse_unknown(config, schema, child));
     }
     for (size_t i = 0; i < schema->field_count; i++) {
         const ConfigField *field = &schema->fields[i];
@@ -332,7 +334,7 @@ static Status bind_section(Config *config, const ConfigSchema *schema, const Nod
         else if (field->default_text)
             TRY(bind_default(config, field, target));
         else if (field->type != CONFIG_LIST)
-            TRY(refuse_missing(config, field, node));
+            FAIL_WITH(refuse_missing(config, field, node));
         pop_path(config, path_length);
     }
 fail:
@@ -349,11 +351,11 @@ Status config_load(const char *path, const char *text, const ConfigSchema *schem
     size_t size;
     *config = NULL;
     Config *loaded = mem_alloc_array(1, sizeof *loaded);
-    if (!loaded) TRY(ERR_MEMORY);
+    if (!loaded) FAIL_WITH(ERR_MEMORY);
     loaded->schema = schema;
     TRY(arena_create(&loaded->arena));
     loaded->name = arena_strdup(loaded->arena, path);
-    if (!loaded->name) TRY(ERR_MEMORY);
+    if (!loaded->name) FAIL_WITH(ERR_MEMORY);
     if (!text) {
         TRY(file_read(path, CONFIG_MAX_BYTES, &data, &size));
         text = data;

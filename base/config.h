@@ -49,13 +49,13 @@ struct ConfigSchema;
 typedef struct ConfigField {
     const char *key;
     ConfigType type;
-    size_t offset;              /* offsetof in the struct */
-    const char *default_text;   /* YAML text such as "0.1", "[1, 2]"; NULL: required (CONFIG_SECTION: its fields'
-                                   defaults; CONFIG_LIST: empty) */
-    double min, max;            /* numbers and each item of number lists; both 0: unbounded; max < min: no maximum */
-    const char *const *words;   /* CONFIG_ENUM: NULL-terminated */
+    size_t offset;            /* offsetof in the struct */
+    const char *default_text; /* YAML text such as "0.1", "[1, 2]"; NULL: required (CONFIG_SECTION: its fields'
+                                 defaults; CONFIG_LIST: empty) */
+    double min, max;          /* numbers and each item of number lists; both 0: unbounded; max < min: no maximum */
+    const char *const *words; /* CONFIG_ENUM: NULL-terminated */
     const struct ConfigSchema *schema; /* CONFIG_SECTION, CONFIG_LIST */
-    const char *help;           /* one line, unit included */
+    const char *help;                  /* one line, unit included */
 } ConfigField;
 
 typedef struct ConfigSchema {

@@ -67,7 +67,7 @@ static Status new_node(Parser *parser, NodeKind kind, int line, Node **out)
     if (++parser->node_count > CONFIG_MAX_NODES)
         FAIL(ERR_LIMIT, "%s:%d: more than %d values; is this a config?", parser->name, line, CONFIG_MAX_NODES);
     Node *node = arena_alloc(parser->arena, sizeof *node);
-    if (!node) TRY(ERR_MEMORY);
+    if (!node) FAIL_WITH(ERR_MEMORY);
     node->kind = kind;
     node->line = line;
     *out = node;
@@ -83,7 +83,7 @@ static Status copy_scalar(const Parser *parser, const yaml_event_t *event, const
     if (memchr(value, '\0', length))
         FAIL(ERR_CONFIG, "%s:%d: a text may not contain a NUL character", parser->name, line_of(event));
     char *copy = arena_alloc(parser->arena, length + 1);
-    if (!copy) TRY(ERR_MEMORY);
+    if (!copy) FAIL_WITH(ERR_MEMORY);
     memcpy(copy, value, length);
     *out = copy;
 fail:
@@ -114,7 +114,7 @@ static Status refuse_duplicates(const Parser *parser, const Node *map)
     Node **sorted = NULL;
     if (map->child_count < 2) return STATUS_OK;
     sorted = mem_alloc_array(map->child_count, sizeof *sorted);
-    if (!sorted) TRY(ERR_MEMORY);
+    if (!sorted) FAIL_WITH(ERR_MEMORY);
     size_t count = 0;
     for (Node *node = map->child; node; node = node->next) sorted[count++] = node;
     qsort(sorted, count, sizeof *sorted, compare_keys);
@@ -254,7 +254,7 @@ Node *config_tree_item(const Node *list, size_t i)
 {
     if (!list || list->kind != NODE_LIST || i >= list->child_count) return NULL;
     Node *node = list->child;
-    while (i-- > 0) node = node->next;
+    while (node && i-- > 0) node = node->next;
     return node;
 }
 
@@ -338,12 +338,12 @@ static Status parse_value(Arena *arena, const char *assignment, const char *valu
     }
     if (parsed != STATUS_OK || value[0] == '\0') {
         node = arena_alloc(arena, sizeof *node);
-        if (!node) TRY(ERR_MEMORY);
+        if (!node) FAIL_WITH(ERR_MEMORY);
         node->kind = NODE_SCALAR;
     }
     if (parsed != STATUS_OK || node->kind != NODE_SCALAR || value[0] == '\0') {
         node->text = arena_strdup(arena, value);
-        if (!node->text) TRY(ERR_MEMORY);
+        if (!node->text) FAIL_WITH(ERR_MEMORY);
     }
     mark_override(node, assignment);
     *out = node;
@@ -376,12 +376,12 @@ Status config_tree_override(Arena *arena, Node *root, const char *assignment)
     if (length > CONFIG_MAX_BYTES) FAIL(ERR_LIMIT, "command line: an override of %zu bytes is too long", length);
     if (!utf8_valid(assignment, length)) FAIL(ERR_CONFIG, "command line: an override is not valid UTF-8");
     const char *kept = arena_strdup(arena, assignment);
-    if (!kept) TRY(ERR_MEMORY);
+    if (!kept) FAIL_WITH(ERR_MEMORY);
     const char *equals = strchr(kept, '=');
     if (!equals || equals == kept)
         FAIL(ERR_CONFIG, "command line: %s: an override is written key.path=value, such as train.steps=1000", kept);
     char *path_text = arena_strdup(arena, kept);
-    if (!path_text) TRY(ERR_MEMORY);
+    if (!path_text) FAIL_WITH(ERR_MEMORY);
     path_text[equals - kept] = '\0';
     TRY(parse_value(arena, kept, equals + 1, &value));
 
@@ -413,13 +413,13 @@ Status config_tree_override(Arena *arena, Node *root, const char *assignment)
             Node *fresh = value;
             if (!last) {
                 fresh = arena_alloc(arena, sizeof *fresh);
-                if (!fresh) TRY(ERR_MEMORY);
+                if (!fresh) FAIL_WITH(ERR_MEMORY);
                 fresh->kind = NODE_MAP;
                 fresh->override = kept;
             }
             if (wanted == NODE_MAP) {
                 fresh->key = arena_strdup(arena, step.key);
-                if (!fresh->key) TRY(ERR_MEMORY);
+                if (!fresh->key) FAIL_WITH(ERR_MEMORY);
             }
             replace_child(node, child, fresh);
             child = fresh;

@@ -66,9 +66,9 @@ Status file_read(const char *path, size_t limit, char **data, size_t *size)
     *data = NULL;
     *size = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) TRY(file_system_error(errno, "open", path));
+    if (fd < 0) FAIL_WITH(file_system_error(errno, "open", path));
     struct stat info;
-    if (fstat(fd, &info) < 0) TRY(file_system_error(errno, "read", path));
+    if (fstat(fd, &info) < 0) FAIL_WITH(file_system_error(errno, "read", path));
     if (S_ISDIR(info.st_mode)) FAIL(ERR_IO, "%s: is a folder where a file is wanted", path);
     if (S_ISREG(info.st_mode) && (uintmax_t)info.st_size > limit)
         FAIL(ERR_LIMIT, "%s: %jd bytes, at most %zu are read here", path, (intmax_t)info.st_size, limit);
@@ -78,7 +78,7 @@ Status file_read(const char *path, size_t limit, char **data, size_t *size)
         if (used + 1 >= capacity) TRY(mem_grow(&buffer, &capacity, used == 0 ? guess : used + 4096, 1));
         ssize_t n = read(fd, buffer + used, capacity - used - 1);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) TRY(file_system_error(errno, "read", path));
+        if (n < 0) FAIL_WITH(file_system_error(errno, "read", path));
         if (n == 0) break;
         used += (size_t)n;
         if (used > limit) FAIL(ERR_LIMIT, "%s: more than the %zu bytes that are read here", path, limit);
@@ -100,12 +100,12 @@ Status file_map(const char *path, FileMap *out)
     struct stat info;
     *out = (FileMap){0};
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) TRY(file_system_error(errno, "open", path));
-    if (fstat(fd, &info) < 0) TRY(file_system_error(errno, "read", path));
+    if (fd < 0) FAIL_WITH(file_system_error(errno, "open", path));
+    if (fstat(fd, &info) < 0) FAIL_WITH(file_system_error(errno, "read", path));
     if (!S_ISREG(info.st_mode)) FAIL(ERR_IO, "%s: is not a regular file", path);
     if (info.st_size > 0) {
         void *memory = mmap(NULL, (size_t)info.st_size, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (memory == MAP_FAILED) TRY(file_system_error(errno, "map", path));
+        if (memory == MAP_FAILED) FAIL_WITH(file_system_error(errno, "map", path));
         *out = (FileMap){memory, (size_t)info.st_size};
     }
 fail:
@@ -115,7 +115,9 @@ fail:
 
 void file_unmap(FileMap *map)
 {
-    if (map->data) munmap((void *)(uintptr_t)map->data, map->size);
+    void *memory; /* munmap wants it without const */
+    memcpy(&memory, &map->data, sizeof memory);
+    if (memory) munmap(memory, map->size);
     *map = (FileMap){0};
 }
 
@@ -127,7 +129,7 @@ static Status write_all(int fd, const char *path, const char *data, size_t size)
     while (size > 0) {
         ssize_t n = write(fd, data, size);
         if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) TRY(file_system_error(n < 0 ? errno : ENOSPC, "write", path));
+        if (n <= 0) FAIL_WITH(file_system_error(n < 0 ? errno : ENOSPC, "write", path));
         data += n;
         size -= (size_t)n;
     }
@@ -171,14 +173,14 @@ Status file_write_atomic(const char *path, const void *data, size_t size)
     int length = snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid());
     if (length < 0 || (size_t)length >= sizeof temporary) FAIL(ERR_LIMIT, "%s: the path is too long", path);
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (fd < 0) TRY(file_system_error(errno, "create", temporary));
+    if (fd < 0) FAIL_WITH(file_system_error(errno, "create", temporary));
     made = true;
     TRY(write_all(fd, path, data, size));
-    if (fsync(fd) < 0) TRY(file_system_error(errno, "write", path));
+    if (fsync(fd) < 0) FAIL_WITH(file_system_error(errno, "write", path));
     int closed = close(fd);
     fd = -1;
-    if (closed < 0) TRY(file_system_error(errno, "write", path));
-    if (rename(temporary, path) < 0) TRY(file_system_error(errno, "rename the finished file to", path));
+    if (closed < 0) FAIL_WITH(file_system_error(errno, "write", path));
+    if (rename(temporary, path) < 0) FAIL_WITH(file_system_error(errno, "rename the finished file to", path));
     made = false;
     TRY(sync_parent(path));
     return STATUS_OK;
@@ -197,11 +199,11 @@ Status file_append_line(const char *path, const char *line)
     TRY(strbuf_append(&text, line, length));
     if (length == 0 || line[length - 1] != '\n') TRY(strbuf_append(&text, "\n", 1));
     fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
-    if (fd < 0) TRY(file_system_error(errno, "open", path));
+    if (fd < 0) FAIL_WITH(file_system_error(errno, "open", path));
     TRY(write_all(fd, path, text.data, text.size));
     int closed = close(fd);
     fd = -1;
-    if (closed < 0) TRY(file_system_error(errno, "write", path));
+    if (closed < 0) FAIL_WITH(file_system_error(errno, "write", path));
 fail:
     if (fd >= 0) close(fd);
     strbuf_free(&text);
@@ -212,9 +214,9 @@ Status file_sync(const char *path)
 {
     Status status = STATUS_OK;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) TRY(file_system_error(errno, "open", path));
+    if (fd < 0) FAIL_WITH(file_system_error(errno, "open", path));
     /* Some file systems cannot sync a folder and say EINVAL; there is nothing to be done about it. */
-    if (fsync(fd) < 0 && errno != EINVAL) TRY(file_system_error(errno, "sync", path));
+    if (fsync(fd) < 0 && errno != EINVAL) FAIL_WITH(file_system_error(errno, "sync", path));
 fail:
     if (fd >= 0) close(fd);
     return status;
@@ -251,7 +253,7 @@ Status file_size(const char *path, int64_t *out)
 {
     Status status = STATUS_OK;
     struct stat info;
-    if (stat(path, &info) < 0) TRY(file_system_error(errno, "read", path));
+    if (stat(path, &info) < 0) FAIL_WITH(file_system_error(errno, "read", path));
     *out = info.st_size;
 fail:
     return status;
@@ -261,7 +263,7 @@ Status file_free_space(const char *path, int64_t *bytes)
 {
     Status status = STATUS_OK;
     struct statvfs info;
-    if (statvfs(path, &info) < 0) TRY(file_system_error(errno, "look at the disk of", path));
+    if (statvfs(path, &info) < 0) FAIL_WITH(file_system_error(errno, "look at the disk of", path));
     uint64_t block = info.f_frsize ? info.f_frsize : info.f_bsize, free_bytes;
     if (__builtin_mul_overflow((uint64_t)info.f_bavail, block, &free_bytes) || free_bytes > INT64_MAX)
         free_bytes = INT64_MAX;
@@ -290,12 +292,12 @@ Status file_list(const char *dir, char ***names, size_t *count)
     *names = NULL;
     *count = 0;
     DIR *stream = opendir(dir);
-    if (!stream) TRY(file_system_error(errno, "open the folder", dir));
+    if (!stream) FAIL_WITH(file_system_error(errno, "open the folder", dir));
     for (;;) {
         errno = 0;
         struct dirent *entry = readdir(stream);
         if (!entry) {
-            if (errno) TRY(file_system_error(errno, "read the folder", dir));
+            if (errno) FAIL_WITH(file_system_error(errno, "read the folder", dir));
             break;
         }
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
@@ -333,7 +335,7 @@ Status file_make_dirs(const char *path)
         if (mkdir(partial, 0777) < 0) {
             int error = errno;
             /* EEXIST of a file, and EROFS or EACCES of a folder that is there already, need a look. */
-            if (!file_is_dir(partial)) TRY(file_system_error(error, "make the folder", partial));
+            if (!file_is_dir(partial)) FAIL_WITH(file_system_error(error, "make the folder", partial));
         }
         partial[i] = saved;
     }
@@ -347,27 +349,27 @@ static Status remove_at(int dir, const char *name, const char *path, int depth)
     Status status = STATUS_OK;
     DIR *stream = NULL;
     if (unlinkat(dir, name, 0) == 0 || errno == ENOENT) return STATUS_OK;
-    if (errno != EISDIR && errno != EPERM) TRY(file_system_error(errno, "remove", path));
+    if (errno != EISDIR && errno != EPERM) FAIL_WITH(file_system_error(errno, "remove", path));
     if (depth > MAX_TREE_DEPTH) FAIL(ERR_LIMIT, "%s: folders more than %d deep are not removed", path, MAX_TREE_DEPTH);
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd < 0) TRY(file_system_error(errno, "remove", path));
+    if (fd < 0) FAIL_WITH(file_system_error(errno, "remove", path));
     stream = fdopendir(fd);
     if (!stream) {
         int error = errno;
         close(fd);
-        TRY(file_system_error(error, "remove", path));
+        FAIL_WITH(file_system_error(error, "remove", path));
     }
     for (;;) {
         errno = 0;
         struct dirent *entry = readdir(stream);
         if (!entry) {
-            if (errno) TRY(file_system_error(errno, "read the folder", path));
+            if (errno) FAIL_WITH(file_system_error(errno, "read the folder", path));
             break;
         }
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
         TRY(remove_at(dirfd(stream), entry->d_name, path, depth + 1));
     }
-    if (unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT) TRY(file_system_error(errno, "remove", path));
+    if (unlinkat(dir, name, AT_REMOVEDIR) < 0 && errno != ENOENT) FAIL_WITH(file_system_error(errno, "remove", path));
 fail:
     if (stream) closedir(stream);
     return status;

@@ -23,17 +23,18 @@ typedef struct FileMap {
 Status file_map(const char *path, FileMap *out);
 void file_unmap(FileMap *map);
 
-/* Writes path.tmp-PID, syncs, renames over `path`, syncs the folder: readers see the old or the new file, never half. */
+/* Writes path.tmp-PID, syncs, renames over `path`, syncs the folder: readers see the old or the new file, never half.
+ */
 Status file_write_atomic(const char *path, const void *data, size_t size);
 Status file_append_line(const char *path, const char *line); /* one write(2) with O_APPEND */
 
 bool file_exists(const char *path);
 bool file_is_dir(const char *path);
 Status file_size(const char *path, int64_t *out);
-Status file_make_dirs(const char *path);      /* mkdir -p */
-Status file_remove_tree(const char *path);    /* rm -r; does not follow links; absent is fine */
+Status file_make_dirs(const char *path);              /* mkdir -p */
+Status file_remove_tree(const char *path);            /* rm -r; does not follow links; absent is fine */
 Status file_rename(const char *from, const char *to); /* and syncs the parent of `to` */
-Status file_sync(const char *path);           /* a file or a folder */
+Status file_sync(const char *path);                   /* a file or a folder */
 Status file_free_space(const char *path, int64_t *bytes);
 /* Sorted names in a folder without . and ..; free with file_free_list. */
 Status file_list(const char *dir, char ***names, size_t *count);

@@ -30,7 +30,7 @@ Status hash_file(const char *path, Hash128 *out, int64_t *size)
     char *block = NULL;
     int64_t total = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) TRY(file_system_error(errno, "read", path));
+    if (fd < 0) FAIL_WITH(file_system_error(errno, "read", path));
     block = mem_alloc_array(READ_BLOCK, 1);
     state = XXH3_createState();
     if (!block || !state) FAIL(ERR_MEMORY, "out of memory while hashing %s", path);
@@ -38,7 +38,7 @@ Status hash_file(const char *path, Hash128 *out, int64_t *size)
     for (;;) {
         ssize_t n = read(fd, block, READ_BLOCK);
         if (n < 0 && errno == EINTR) continue;
-        if (n < 0) TRY(file_system_error(errno, "read", path));
+        if (n < 0) FAIL_WITH(file_system_error(errno, "read", path));
         if (n == 0) break;
         XXH3_128bits_update(state, block, (size_t)n);
         total += n;

@@ -67,7 +67,7 @@ static herr_t note_reason(unsigned position, const H5E_error2_t *record, void *c
     memcpy(reason->words, record->desc, length);
     reason->words[length] = '\0';
     const char *number = strstr(record->desc, "errno = ");
-    if (number) reason->error = atoi(number + strlen("errno = "));
+    if (number) reason->error = (int)strtol(number + strlen("errno = "), NULL, 10);
     return 0;
 }
 
@@ -197,7 +197,7 @@ static Status open_file(const char *path, bool create, H5File **out)
     *out = NULL;
     enter();
     H5File *file = mem_alloc_array(1, sizeof *file);
-    if (!file) TRY(ERR_MEMORY);
+    if (!file) FAIL_WITH(ERR_MEMORY);
     file->id = -1;
     file->writing = create;
     file->path = strdup(path);
@@ -334,19 +334,19 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
     space = ndim == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(ndim, extent, NULL);
     links = H5Pcreate(H5P_LINK_CREATE);
     layout = H5Pcreate(H5P_DATASET_CREATE);
-    if (space < 0 || links < 0 || layout < 0) TRY(library_error(file->path, ERR_INTERNAL, "prepare", name));
+    if (space < 0 || links < 0 || layout < 0) FAIL_WITH(library_error(file->path, ERR_INTERNAL, "prepare", name));
     H5Pset_create_intermediate_group(links, 1);
     H5Pset_layout(layout, H5D_CONTIGUOUS);
     H5Pset_obj_track_times(layout, 0);
     H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER); /* all of it is written next */
     dataset = H5Dcreate2(file->id, name, stored_type(type), space, links, layout, H5P_DEFAULT);
-    if (dataset < 0) TRY(library_error(file->path, ERR_IO, "write", name));
+    if (dataset < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write", name));
     if (type == H5_BF16_BITS || type == H5_F16_BITS) TRY(write_dtype_attribute(file, dataset, name, type));
     if (count > 0 && H5Dwrite(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
-        TRY(library_error(file->path, ERR_IO, "write", name));
+        FAIL_WITH(library_error(file->path, ERR_IO, "write", name));
     herr_t closed = H5Dclose(dataset);
     dataset = -1;
-    if (closed < 0) TRY(library_error(file->path, ERR_IO, "write", name));
+    if (closed < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write", name));
 fail:
     note_failure(file, status);
     if (dataset >= 0) H5Dclose(dataset);
@@ -386,10 +386,10 @@ static Status open_dataset(const H5File *file, const char *name, hid_t *dataset,
     TRY(check_name(file, name));
     TRY(check_links(file, name));
     id = H5Dopen2(file->id, name, H5P_DEFAULT);
-    if (id < 0) TRY(library_error(file->path, ERR_FORMAT, "open the dataset", name));
+    if (id < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "open the dataset", name));
     layout = H5Dget_create_plist(id);
     space = H5Dget_space(id);
-    if (layout < 0 || space < 0) TRY(library_error(file->path, ERR_FORMAT, "read the shape of", name));
+    if (layout < 0 || space < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "read the shape of", name));
     H5D_layout_t kind = H5Pget_layout(layout);
     if ((kind != H5D_CONTIGUOUS && kind != H5D_COMPACT && kind != H5D_CHUNKED) || H5Pget_external_count(layout) > 0)
         FAIL(ERR_FORMAT, "%s: the data of %s lies in other files, which are not read", file->path, name);
@@ -430,9 +430,9 @@ Status h5_read(H5File *file, const char *name, H5Type type, int64_t count, void 
 {
     Status status = STATUS_OK;
     hid_t dataset = -1;
-    H5Type stored;
+    H5Type stored = type;
     int ndim;
-    int64_t dims[H5_MAX_DIMS], stored_count;
+    int64_t dims[H5_MAX_DIMS], stored_count = 0;
     enter();
     TRY(open_dataset(file, name, &dataset, &stored, &ndim, dims, &stored_count));
     if (stored != type)
@@ -441,7 +441,7 @@ Status h5_read(H5File *file, const char *name, H5Type type, int64_t count, void 
         FAIL(ERR_FORMAT, "%s: %s has %jd elements, wanted %jd", file->path, name, (intmax_t)stored_count,
              (intmax_t)count);
     if (count > 0 && H5Dread(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
-        TRY(library_error(file->path, ERR_FORMAT, "read", name));
+        FAIL_WITH(library_error(file->path, ERR_FORMAT, "read", name));
 fail:
     if (dataset >= 0) H5Dclose(dataset);
     leave();
@@ -471,7 +471,7 @@ static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, 
         FAIL(ERR_LIMIT, "%s: too many objects, too deep, or with too long names", listing->file->path);
     memcpy(listing->path + before, name, length + 1);
     object = H5Oopen(group, name, H5P_DEFAULT);
-    if (object < 0) TRY(library_error(listing->file->path, ERR_FORMAT, "open", listing->path));
+    if (object < 0) FAIL_WITH(library_error(listing->file->path, ERR_FORMAT, "open", listing->path));
     H5I_type_t kind = H5Iget_type(object);
     if (kind == H5I_DATASET) {
         TRY(mem_grow(&listing->names, &listing->capacity, listing->count + 1, sizeof *listing->names));
@@ -484,7 +484,7 @@ static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, 
         listing->depth++;
         if (H5Literate(object, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, visit_link, listing) < 0 &&
             listing->status == STATUS_OK)
-            TRY(library_error(listing->file->path, ERR_FORMAT, "list", listing->path));
+            FAIL_WITH(library_error(listing->file->path, ERR_FORMAT, "list", listing->path));
         listing->depth--;
         status = listing->status;
     }
@@ -510,7 +510,7 @@ Status h5_list(H5File *file, char ***names, size_t *count)
     TRY(mem_grow(&listing.names, &listing.capacity, 1, sizeof *listing.names));
     if (H5Literate(file->id, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, visit_link, &listing) < 0) {
         TRY(listing.status);
-        TRY(library_error(file->path, ERR_FORMAT, "list", "its datasets"));
+        FAIL_WITH(library_error(file->path, ERR_FORMAT, "list", "its datasets"));
     }
     if (listing.count > 1) qsort(listing.names, listing.count, sizeof *listing.names, compare_names);
     leave();
@@ -541,10 +541,10 @@ Status h5_write_text(H5File *file, const char *attribute, const char *text, size
     space = H5Screate(size ? H5S_SCALAR : H5S_NULL);
     id = H5Acreate2(file->id, attribute, type, space, H5P_DEFAULT, H5P_DEFAULT);
     if (id < 0 || (size && H5Awrite(id, type, text) < 0))
-        TRY(library_error(file->path, ERR_IO, "write the text", attribute));
+        FAIL_WITH(library_error(file->path, ERR_IO, "write the text", attribute));
     herr_t closed = H5Aclose(id);
     id = -1;
-    if (closed < 0) TRY(library_error(file->path, ERR_IO, "write the text", attribute));
+    if (closed < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write the text", attribute));
 fail:
     note_failure(file, status);
     if (id >= 0) H5Aclose(id);
@@ -564,10 +564,10 @@ Status h5_read_text(H5File *file, const char *attribute, char **text, size_t *si
     enter();
     if (H5Aexists(file->id, attribute) <= 0) FAIL(ERR_FORMAT, "%s: has no text %s", file->path, attribute);
     id = H5Aopen(file->id, attribute, H5P_DEFAULT);
-    if (id < 0) TRY(library_error(file->path, ERR_FORMAT, "open the text", attribute));
+    if (id < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "open the text", attribute));
     type = H5Aget_type(id);
     space = H5Aget_space(id);
-    if (type < 0 || space < 0) TRY(library_error(file->path, ERR_FORMAT, "read the text", attribute));
+    if (type < 0 || space < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "read the text", attribute));
     bool empty = H5Sget_simple_extent_type(space) == H5S_NULL;
     size_t bytes = empty ? 0 : H5Tget_size(type);
     if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
@@ -576,8 +576,9 @@ Status h5_read_text(H5File *file, const char *attribute, char **text, size_t *si
     if (bytes > MAX_TEXT)
         FAIL(ERR_LIMIT, "%s: the text %s has %zu bytes, at most %zu", file->path, attribute, bytes, MAX_TEXT);
     data = mem_alloc_array(bytes + 1, 1);
-    if (!data) TRY(ERR_MEMORY);
-    if (!empty && H5Aread(id, type, data) < 0) TRY(library_error(file->path, ERR_FORMAT, "read the text", attribute));
+    if (!data) FAIL_WITH(ERR_MEMORY);
+    if (!empty && H5Aread(id, type, data) < 0)
+        FAIL_WITH(library_error(file->path, ERR_FORMAT, "read the text", attribute));
     *text = data;
     *size = bytes;
     data = NULL;

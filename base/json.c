@@ -28,7 +28,9 @@ typedef struct Members {
 
 static struct json_c_object *node_of(const JsonValue *value)
 {
-    return (struct json_c_object *)(uintptr_t)value;
+    struct json_c_object *node; /* json-c's questions take pointers without const */
+    memcpy(&node, &value, sizeof node);
+    return node;
 }
 
 static const JsonValue *value_of(struct json_c_object *node)
@@ -84,7 +86,7 @@ static Status index_tree(struct json_c_object *node, int depth, size_t *member_c
         struct lh_table *table = json_object_get_object(node);
         size_t count = (size_t)lh_table_length(table);
         Members *members = mem_alloc_array(1, sizeof *members + count * sizeof members->items[0]);
-        if (!members) TRY(ERR_MEMORY);
+        if (!members) FAIL_WITH(ERR_MEMORY);
         json_object_set_userdata(node, members, free_members);
         for (struct lh_entry *entry = lh_table_head(table); entry; entry = lh_entry_next(entry)) {
             members->items[members->count++] = entry;
@@ -141,7 +143,7 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
     if (size == 0) FAIL(ERR_FORMAT, "JSON is empty");
 
     doc = mem_alloc_array(1, sizeof *doc);
-    if (!doc) TRY(ERR_MEMORY);
+    if (!doc) FAIL_WITH(ERR_MEMORY);
     tokener = json_tokener_new_ex(MAX_DEPTH + 1);
     if (!tokener) FAIL(ERR_MEMORY, "out of memory while reading JSON");
     json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
@@ -297,7 +299,7 @@ bool json_integer(const JsonValue *v, int64_t *out)
     }
     if (json_object_is_type(node, json_type_double)) {
         double value = json_object_get_double(node);
-        if (!(value >= -0x1p53 && value <= 0x1p53) || value != floor(value)) return false;
+        if (!(fabs(value) <= 0x1p53) || value != floor(value)) return false;
         *out = (int64_t)value;
         return true;
     }

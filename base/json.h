@@ -22,7 +22,7 @@ void json_array(JsonWriter *w, const char *key);
 void json_end_array(JsonWriter *w);
 void json_string(JsonWriter *w, const char *key, const char *value);
 void json_int(JsonWriter *w, const char *key, int64_t value);
-void json_float(JsonWriter *w, const char *key, double value);  /* shortest text that reads back exactly */
+void json_float(JsonWriter *w, const char *key, double value); /* shortest text that reads back exactly */
 void json_bool(JsonWriter *w, const char *key, bool value);
 
 /* Reading. A document of at most `limit` bytes and depth 32; NaN and Infinity, as Python writes them, are read as
@@ -34,17 +34,17 @@ void json_free(JsonDoc *doc);
 const JsonValue *json_root(const JsonDoc *doc);
 /* True when some object has a key twice (of which the last is kept). */
 bool json_has_duplicate_keys(const JsonDoc *doc);
-const JsonValue *json_get(const JsonValue *object, const char *key);     /* NULL when absent or not an object */
+const JsonValue *json_get(const JsonValue *object, const char *key); /* NULL when absent or not an object */
 size_t json_count(const JsonValue *array_or_object);
 const JsonValue *json_item(const JsonValue *array, size_t i);
 const JsonValue *json_member(const JsonValue *object, size_t i, const char **key); /* in file order */
-bool json_is_null(const JsonValue *v);   /* absent or null */
+bool json_is_null(const JsonValue *v);                                             /* absent or null */
 bool json_is_string(const JsonValue *v);
 bool json_is_number(const JsonValue *v);
 bool json_is_object(const JsonValue *v);
-const char *json_text(const JsonValue *v, size_t *size);  /* NULL when not a string; \u0000 may be inside */
-bool json_number(const JsonValue *v, double *out);        /* false when not a number or a numeric string */
-bool json_integer(const JsonValue *v, int64_t *out);      /* false when not a whole number in range; 3.0 is one */
+const char *json_text(const JsonValue *v, size_t *size); /* NULL when not a string; \u0000 may be inside */
+bool json_number(const JsonValue *v, double *out);       /* false when not a number or a numeric string */
+bool json_integer(const JsonValue *v, int64_t *out);     /* false when not a whole number in range; 3.0 is one */
 
 /* The shortest decimal text that reads back as exactly `value`, always with a point or an exponent. */
 void float_format(double value, char out[40]);

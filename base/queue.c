@@ -20,9 +20,9 @@ Status queue_create(size_t capacity, Queue **out)
     *out = NULL;
     if (capacity == 0) FAIL(ERR_INTERNAL, "a queue needs room for one item at least");
     queue = mem_alloc_array(1, sizeof *queue);
-    if (!queue) TRY(ERR_MEMORY);
+    if (!queue) FAIL_WITH(ERR_MEMORY);
     queue->items = mem_alloc_array(capacity, sizeof *queue->items);
-    if (!queue->items) TRY(ERR_MEMORY);
+    if (!queue->items) FAIL_WITH(ERR_MEMORY);
     queue->capacity = capacity;
     pthread_mutex_init(&queue->mutex, NULL); /* never fails on Linux with default attributes */
     pthread_cond_init(&queue->not_full, NULL);

@@ -112,10 +112,10 @@ static void normal_group(uint64_t seed, RandomPurpose purpose, uint64_t index, u
     }
 
     /* Box-Muller, pairs (c0, c1) and (c2, c3): radius sqrt(-2 ln u), angle 2 pi w / 2^32. */
-    float a0[GROUP], a1[GROUP], a2[GROUP], a3[GROUP];
+    float pairs[2][2][GROUP]; /* pair, cosine or sine, block */
     for (int pair = 0; pair < 2; pair++) {
         const uint32_t *u = pair ? c2 : c0, *w = pair ? c3 : c1;
-        float *even = pair ? a2 : a0, *odd = pair ? a3 : a1;
+        float *even = pairs[pair][0], *odd = pairs[pair][1];
         for (int i = 0; i < GROUP; i++) {
             /* (0, 1], never 0: 31 bits, for a conversion from signed integers is one instruction. */
             float unit = ((float)(int32_t)(u[i] >> 1) + 0.5f) * 0x1p-31f;
@@ -133,10 +133,10 @@ static void normal_group(uint64_t seed, RandomPurpose purpose, uint64_t index, u
         }
     }
     for (int i = 0; i < GROUP; i++) {
-        out[4 * i] = a0[i];
-        out[4 * i + 1] = a1[i];
-        out[4 * i + 2] = a2[i];
-        out[4 * i + 3] = a3[i];
+        out[4 * i] = pairs[0][0][i];
+        out[4 * i + 1] = pairs[0][1][i];
+        out[4 * i + 2] = pairs[1][0][i];
+        out[4 * i + 3] = pairs[1][1][i];
     }
 }
 

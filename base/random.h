@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 typedef enum RandomPurpose {
-    RANDOM_INIT = 1,     /* index: hash of the parameter's name */
-    RANDOM_TIMESTEP,     /* index: global sample index, as below unless said otherwise */
+    RANDOM_INIT = 1, /* index: hash of the parameter's name */
+    RANDOM_TIMESTEP, /* index: global sample index, as below unless said otherwise */
     RANDOM_NOISE,
     RANDOM_CAPTION_DROP,
     RANDOM_CAPTION_PICK, /* which of several captions or languages */

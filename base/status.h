@@ -77,19 +77,29 @@ typedef struct StatusRecord {
 void status_save(Status status, StatusRecord *out);
 Status status_restore(const StatusRecord *record);
 
-#define FAIL(code, ...)                                                    \
-    do {                                                                   \
-        status = status_fail((code), __FILE__, __LINE__, __VA_ARGS__);     \
-        goto fail;                                                         \
+/* `code` is stored apart so that static analysis knows that a failure is not STATUS_OK. */
+#define FAIL(code, ...)                                             \
+    do {                                                            \
+        status = (code);                                            \
+        (void)status_fail(status, __FILE__, __LINE__, __VA_ARGS__); \
+        goto fail;                                                  \
     } while (0)
 
-#define TRY(call)                                                          \
-    do {                                                                   \
-        status = (call);                                                   \
-        if (status != STATUS_OK) {                                         \
-            status_trace(status, __FILE__, __LINE__);                      \
-            goto fail;                                                     \
-        }                                                                  \
+/* For a call that records a failure and never returns STATUS_OK, such as file_system_error. */
+#define FAIL_WITH(call)                           \
+    do {                                          \
+        status = (call);                          \
+        status_trace(status, __FILE__, __LINE__); \
+        goto fail;                                \
+    } while (0)
+
+#define TRY(call)                                     \
+    do {                                              \
+        status = (call);                              \
+        if (status != STATUS_OK) {                    \
+            status_trace(status, __FILE__, __LINE__); \
+            goto fail;                                \
+        }                                             \
     } while (0)
 
 #endif

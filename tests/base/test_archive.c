@@ -342,7 +342,7 @@ static void test_truncated(void **state)
         int members;
         Status status = first_failure(temp_path("cut.tar"), &members);
         assert_int_equal(status, cut == 1024 ? STATUS_END : ERR_FORMAT);
-        assert_int_equal(members, cut >= 512 + 3 && cut != 576 - 64 ? 1 : 0);
+        assert_int_equal(members, cut > 512 ? 1 : 0);
         Archive *archive;
         const char *name;
         int64_t size;

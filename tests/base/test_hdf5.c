@@ -232,7 +232,6 @@ static int fill_disk(const char *path, const char *second, rlim_t limit, bool re
         if (closed != STATUS_OK && (closed != ERR_IO || !strstr(status_message(), path))) return 2;
         if (closed == STATUS_OK && limit < 1200000) return 3;
         if (is_open_anywhere(path)) return 4;
-        status = closed;
     }
     setrlimit(RLIMIT_FSIZE, &before);
     if (unlink(path) != 0) return 5;

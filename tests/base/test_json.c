@@ -229,7 +229,7 @@ static void test_many_members(void **state)
         int64_t value;
         assert_true(json_integer(json_member(json_root(doc), i, &key), &value));
         assert_int_equal(value, i);
-        assert_int_equal(atoi(key + 1), i);
+        assert_int_equal(strtol(key + 1, NULL, 10), i);
     }
     json_free(doc);
     strbuf_free(&text);
