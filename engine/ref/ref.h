@@ -28,7 +28,8 @@ static inline RefTensor ref_in(const KernelCall *call, int i)
 
 static inline RefTensor ref_in_optional(const KernelCall *call, int i)
 {
-    return call->op->in[i] == TENSOR_NONE ? (RefTensor){0} : ref_in(call, i);
+    if (call->op->in[i] == TENSOR_NONE) return (RefTensor){0};
+    return ref_in(call, i);
 }
 
 static inline RefTensor ref_out(const KernelCall *call, int k)

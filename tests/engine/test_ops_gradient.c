@@ -102,9 +102,8 @@ static int check_direction(const char *name, CaseRun *run, Leaf *leaves, int32_t
     const double error = fabs(slope - expected) / fmax(fabs(expected), 1e-6);
     if (error > worst) worst = error, worst_name = name;
     if (error <= tolerance) return 0;
-    print_error("%s: along %s%s the slope is %.9g, by the gradient %.9g: relative error %.2g\n", name,
-                count == 1 ? graph_tensor(run->c->graph, leaves[0].id)->name : "everything", "", slope, expected,
-                error);
+    print_error("%s: along %s the slope is %.9g, by the gradient %.9g: relative error %.2g\n", name,
+                count == 1 ? graph_tensor(run->c->graph, leaves[0].id)->name : "everything", slope, expected, error);
     return 1;
 }
 
