@@ -9,7 +9,7 @@
 
 typedef struct LinearState {
     const Cpu *cpu;
-    DnnPrimitive *set, *add; /* add: to the destination; either may be NULL where never wanted */
+    DnnPrimitive *set, *add; /* add: to the destination; the one that is never wanted is NULL */
     bool widen;              /* bf16 operands, fp32 primitive */
     int64_t rows, in, out;   /* x (rows,in), y (rows,out), w (out,in) */
 } LinearState;
@@ -19,7 +19,6 @@ typedef struct LinearWorkspace {
     void *scratchpad;
     float *x, *y; /* widened operands */
     float *db;    /* partial sums, one row a thread */
-    float *dx;    /* the input's gradient, when it is to be added though that was not foreseen */
 } LinearWorkspace;
 
 static LinearWorkspace carve_workspace(const LinearState *s, OpKind kind, Carver *carver)
@@ -33,7 +32,6 @@ static LinearWorkspace carve_workspace(const LinearState *s, OpKind kind, Carver
         w.y = carve_floats(carver, s->rows * s->out);
     }
     if (kind == OP_LINEAR_GRAD_W) w.db = carve_floats(carver, s->cpu->threads * s->out);
-    if (kind == OP_LINEAR_GRAD_X) w.dx = carve_floats(carver, s->add || s->widen ? 0 : s->rows * s->in);
     return w;
 }
 
@@ -189,7 +187,6 @@ fail:
     return status;
 }
 
-/* The primitive adds or sets as op->accumulate said when it was prepared; the call may want the other. */
 static Status linear_grad_x_run(const KernelCall *call)
 {
     Status status = STATUS_OK;
@@ -197,18 +194,16 @@ static Status linear_grad_x_run(const KernelCall *call)
     Carver carver = {.base = call->workspace};
     LinearWorkspace w = carve_workspace(s, call->op->kind, &carver);
     const int64_t count = s->rows * s->in;
-    const Dtype type = cpu_out(call, 0)->dtype;
-    const bool add = cpu_adds(call, 0), aside = s->widen || (add && !s->add);
     DnnPrimitive *primitive = s->add ? s->add : s->set;
-    void *dx = !aside ? call->out[0] : s->widen ? w.x : w.dx;
-    if (s->add && (aside || !add)) memset(dx, 0, (size_t)count * dtype_size(s->widen ? DTYPE_F32 : type));
+    void *dx = s->widen ? w.x : call->out[0];
+    if (s->widen && s->add) cpu_copy(s->cpu, call->out[0], DTYPE_BF16, w.x, DTYPE_F32, count, false);
     const void *dy = widened(s, call->in[1], w.y, s->rows * s->out);
     cpu_use_threads(s->cpu);
     TRY(dnn_run(primitive, &(DnnArgs){.src = dy,
                                       .weights = dnn_packed_bytes(primitive) > 0 ? call->packed : call->in[0],
                                       .dst = dx,
                                       .scratchpad = w.scratchpad}));
-    if (aside) cpu_copy(s->cpu, dx, s->widen ? DTYPE_F32 : type, call->out[0], type, count, add);
+    if (s->widen) cpu_copy(s->cpu, w.x, DTYPE_F32, call->out[0], DTYPE_BF16, count, false);
 fail:
     return status;
 }

@@ -125,9 +125,11 @@ INLINE Vec vec_exp(Vec x)
     return (Vec)((VecInt)(p * power) & ~tiny);
 }
 
+/* In this form the lower tail goes to zero exactly, however large |x|. */
 INLINE Vec vec_sigmoid(Vec x)
 {
-    return 1.0f / (1.0f + vec_exp(-x));
+    Vec e = vec_exp(x);
+    return e / (1.0f + e);
 }
 
 INLINE Vec vec_abs(Vec x)
