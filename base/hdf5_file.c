@@ -51,6 +51,14 @@ static void leave(void)
     pthread_mutex_unlock(&library_lock);
 }
 
+void h5_library_version(unsigned version[3])
+{
+    enter();
+    version[0] = version[1] = version[2] = 0;
+    H5get_libversion(&version[0], &version[1], &version[2]);
+    leave();
+}
+
 /* --- errors --- */
 
 typedef struct Reason {
@@ -211,16 +219,16 @@ static Status open_file(const char *path, bool create, H5File **out)
         file_unmap(&map);
         if (!magic) FAIL(ERR_FORMAT, "%s: not an HDF5 file (%zu bytes); is it complete?", path, size);
     }
-    hid_t access = access_list();
-    if (create) {
-        hid_t creation = H5Pcreate(H5P_FILE_CREATE);
-        H5Pset_obj_track_times(creation, 0); /* the same arrays make the same file */
+    hid_t access = access_list(), creation = H5Pcreate(H5P_FILE_CREATE);
+    H5Pset_obj_track_times(creation, 0); /* the same arrays make the same file */
+    if (create)
         file->id = H5Fcreate(path, H5F_ACC_EXCL, creation, access);
-        H5Pclose(creation);
-    } else
+    else
         file->id = H5Fopen(path, H5F_ACC_RDONLY, access);
+    /* At once: the next call that succeeds clears the library's record. */
     if (file->id < 0)
         status = library_error(path, create ? ERR_IO : ERR_FORMAT, create ? "create" : "open", "as an HDF5 file");
+    H5Pclose(creation);
     H5Pclose(access);
     if (status != STATUS_OK) TRY(status);
     leave();
@@ -321,10 +329,31 @@ static Status write_dtype_attribute(const H5File *file, hid_t dataset, const cha
     return status;
 }
 
+/* Makes the groups of a name that are not there yet. The library would, but with the time in them. */
+static Status make_groups(const H5File *file, const char *name)
+{
+    Status status = STATUS_OK;
+    char part[MAX_NAME + 1];
+    hid_t creation = H5Pcreate(H5P_GROUP_CREATE);
+    H5Pset_obj_track_times(creation, 0);
+    for (size_t i = 1; name[i]; i++) {
+        if (name[i] != '/') continue;
+        memcpy(part, name, i);
+        part[i] = '\0';
+        if (H5Lexists(file->id, part, H5P_DEFAULT) > 0) continue;
+        hid_t group = H5Gcreate2(file->id, part, H5P_DEFAULT, creation, H5P_DEFAULT);
+        if (group < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write the group", part));
+        H5Gclose(group);
+    }
+fail:
+    H5Pclose(creation);
+    return status;
+}
+
 Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims, const void *data)
 {
     Status status = STATUS_OK;
-    hid_t space = -1, links = -1, layout = -1, dataset = -1;
+    hid_t space = -1, layout = -1, dataset = -1;
     hsize_t extent[H5_MAX_DIMS];
     int64_t count;
     enter();
@@ -332,14 +361,13 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
     TRY(count_elements(file, name, type, ndim, dims, &count));
     for (int d = 0; d < ndim; d++) extent[d] = (hsize_t)dims[d];
     space = ndim == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(ndim, extent, NULL);
-    links = H5Pcreate(H5P_LINK_CREATE);
     layout = H5Pcreate(H5P_DATASET_CREATE);
-    if (space < 0 || links < 0 || layout < 0) FAIL_WITH(library_error(file->path, ERR_INTERNAL, "prepare", name));
-    H5Pset_create_intermediate_group(links, 1);
+    if (space < 0 || layout < 0) FAIL_WITH(library_error(file->path, ERR_INTERNAL, "prepare", name));
+    TRY(make_groups(file, name));
     H5Pset_layout(layout, H5D_CONTIGUOUS);
     H5Pset_obj_track_times(layout, 0);
     H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER); /* all of it is written next */
-    dataset = H5Dcreate2(file->id, name, stored_type(type), space, links, layout, H5P_DEFAULT);
+    dataset = H5Dcreate2(file->id, name, stored_type(type), space, H5P_DEFAULT, layout, H5P_DEFAULT);
     if (dataset < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write", name));
     if (type == H5_BF16_BITS || type == H5_F16_BITS) TRY(write_dtype_attribute(file, dataset, name, type));
     if (count > 0 && H5Dwrite(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
@@ -351,7 +379,6 @@ fail:
     note_failure(file, status);
     if (dataset >= 0) H5Dclose(dataset);
     if (layout >= 0) H5Pclose(layout);
-    if (links >= 0) H5Pclose(links);
     if (space >= 0) H5Sclose(space);
     leave();
     return status;

@@ -13,6 +13,8 @@ typedef enum H5Type { H5_F32, H5_F64, H5_I32, H5_I64, H5_U8, H5_BF16_BITS, H5_F1
 
 typedef struct H5File H5File;
 
+void h5_library_version(unsigned version[3]); /* as loaded */
+
 Status h5_create(const char *path, H5File **out); /* ERR_IO if it exists */
 Status h5_open(const char *path, H5File **out);   /* read-only */
 Status h5_close(H5File *file);                    /* a failed write, or what flushing finds (full disk); NULL is fine */

@@ -135,6 +135,7 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
     Status status = STATUS_OK;
     struct json_tokener *tokener = NULL;
     JsonDoc *doc = NULL;
+    char *spaced = NULL;
     *out = NULL;
     if (size > limit) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %zu are read", size, limit);
     if (size > INT32_MAX - 1) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %d are read", size, INT32_MAX - 1);
@@ -146,12 +147,18 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
     if (!doc) FAIL_WITH(ERR_MEMORY);
     tokener = json_tokener_new_ex(MAX_DEPTH + 1);
     if (!tokener) FAIL(ERR_MEMORY, "out of memory while reading JSON");
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT); /* whose own check of UTF-8 fails on good text in 0.18 */
     doc->root = json_tokener_parse_ex(tokener, text, (int)size);
     enum json_tokener_error error = json_tokener_get_error(tokener);
     if (error == json_tokener_continue) {
-        /* A bare number or word at the top ends only where the text ends: a space tells the tokener so. */
-        doc->root = json_tokener_parse_ex(tokener, " ", 1);
+        /* A bare number or word at the top ends only where the text ends: a space after it tells the tokener so (and in
+         * one piece with it, or 0.18 loses the number). */
+        spaced = mem_alloc_array(size + 1, 1);
+        if (!spaced) FAIL_WITH(ERR_MEMORY);
+        memcpy(spaced, text, size);
+        spaced[size] = ' ';
+        json_tokener_reset(tokener);
+        doc->root = json_tokener_parse_ex(tokener, spaced, (int)size + 1);
         error = json_tokener_get_error(tokener);
         if (error == json_tokener_continue) FAIL(ERR_FORMAT, "JSON ends in the middle, after %zu bytes", size);
     } else if (error == json_tokener_success && json_tokener_get_parse_end(tokener) < size)
@@ -166,10 +173,12 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
     TRY(index_tree(doc->root, 0, &members));
     doc->duplicate_keys = members < colons;
     json_tokener_free(tokener);
+    free(spaced);
     *out = doc;
     return STATUS_OK;
 fail:
     if (tokener) json_tokener_free(tokener);
+    free(spaced);
     json_free(doc);
     return status;
 }

@@ -76,6 +76,28 @@ static void test_round_trip(void **state)
     assert_ok(h5_close(NULL));
 }
 
+/* The same arrays make the same bytes whenever they are written: a hash of the file says whether they differ. */
+static void test_same_bytes(void **state)
+{
+    char *data[2];
+    size_t size[2];
+    for (int i = 0; i < 2; i++) {
+        const char *path = temp_path(i ? "again.h5" : "once.h5");
+        H5File *file;
+        assert_ok(h5_create(path, &file));
+        assert_ok(h5_write(file, "group/sub/x", H5_F32, 1, (int64_t[]){2}, (float[]){1, 2}));
+        assert_ok(h5_write(file, "bits", H5_BF16_BITS, 1, (int64_t[]){2}, (uint16_t[]){1, 2}));
+        assert_ok(h5_write_text(file, "config", "text", 4));
+        assert_ok(h5_close(file));
+        assert_ok(file_read(path, 1 << 20, &data[i], &size[i]));
+        if (i == 0) usleep(1100000); /* times are kept in seconds */
+    }
+    assert_int_equal(size[0], size[1]);
+    assert_memory_equal(data[0], data[1], size[0]);
+    free(data[0]);
+    free(data[1]);
+}
+
 static void test_refuses_shapes(void **state)
 {
     H5File *file;
@@ -272,8 +294,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_disk), /* first: its processes then begin with an untouched library */
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_refuses_shapes), cmocka_unit_test(test_texts),
-        cmocka_unit_test(test_refuses_files), cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_same_bytes),    cmocka_unit_test(test_refuses_shapes),
+        cmocka_unit_test(test_texts),      cmocka_unit_test(test_refuses_files), cmocka_unit_test(test_foreign),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
 }
