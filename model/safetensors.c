@@ -147,36 +147,56 @@ fail:
     return status;
 }
 
-Status safetensors_open(const char *path, Safetensors **out)
+static Status parse(const char *path, Safetensors *file, const uint8_t *data, size_t size)
 {
     Status status = STATUS_OK;
     JsonDoc *doc = NULL;
-    Safetensors *file = mem_alloc_array(1, sizeof *file);
-    if (file == NULL) return ERR_MEMORY;
-    TRY(arena_create(&file->arena));
-    TRY(file_map(path, &file->map));
-    if (file->map.size < 8)
-        FAIL(ERR_FORMAT, "%s: %zu bytes, not a safetensors file (8 bytes of header length come first)", path,
-             file->map.size);
     uint64_t header = 0;
-    for (int i = 7; i >= 0; i--) header = header << 8 | file->map.data[i];
+    if (size < 8)
+        FAIL(ERR_FORMAT, "%s: %zu bytes, not a safetensors file (8 bytes of header length come first)", path, size);
+    for (int i = 7; i >= 0; i--) header = header << 8 | data[i];
     if (header > SAFETENSORS_HEADER_LIMIT)
         FAIL(ERR_FORMAT, "%s: the header claims %llu bytes, at most %zu are read; is it a safetensors file?", path,
              (unsigned long long)header, SAFETENSORS_HEADER_LIMIT);
-    if (header > file->map.size - 8)
+    if (header > size - 8)
         FAIL(ERR_FORMAT, "%s: the header claims %llu bytes, the file has %zu; is it complete?", path,
-             (unsigned long long)header, file->map.size);
-    status = json_parse((const char *)file->map.data + 8, (size_t)header, SAFETENSORS_HEADER_LIMIT, &doc);
+             (unsigned long long)header, size);
+    status = json_parse((const char *)data + 8, (size_t)header, SAFETENSORS_HEADER_LIMIT, &doc);
     if (status != STATUS_OK) {
         status_prefix("%s: header: ", path);
         goto fail;
     }
-    TRY(read_header(path, file, doc, file->map.data + 8 + header, file->map.size - 8 - (size_t)header));
+    TRY(read_header(path, file, doc, data + 8 + header, size - 8 - (size_t)header));
+fail:
     json_free(doc);
+    return status;
+}
+
+Status safetensors_open(const char *path, Safetensors **out)
+{
+    Status status = STATUS_OK;
+    Safetensors *file = mem_alloc_array(1, sizeof *file);
+    if (file == NULL) return ERR_MEMORY;
+    TRY(arena_create(&file->arena));
+    TRY(file_map(path, &file->map));
+    TRY(parse(path, file, file->map.data, file->map.size));
     *out = file;
     return STATUS_OK;
 fail:
-    json_free(doc);
+    safetensors_close(file);
+    return status;
+}
+
+Status safetensors_open_memory(const char *name, const void *data, size_t size, Safetensors **out)
+{
+    Status status = STATUS_OK;
+    Safetensors *file = mem_alloc_array(1, sizeof *file);
+    if (file == NULL) return ERR_MEMORY;
+    TRY(arena_create(&file->arena));
+    TRY(parse(name, file, data, size));
+    *out = file;
+    return STATUS_OK;
+fail:
     safetensors_close(file);
     return status;
 }

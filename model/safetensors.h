@@ -45,6 +45,8 @@ typedef struct SafeTensor {
 typedef struct Safetensors Safetensors;
 
 Status safetensors_open(const char *path, Safetensors **out);
+/* The same from bytes in memory, which must stay; `name` is for messages. */
+Status safetensors_open_memory(const char *name, const void *data, size_t size, Safetensors **out);
 void safetensors_close(Safetensors *file); /* NULL is fine; the tensors' names and data go with it */
 int32_t safetensors_count(const Safetensors *file);
 const SafeTensor *safetensors_get(const Safetensors *file, int32_t index);     /* in order of their data */

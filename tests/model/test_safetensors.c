@@ -158,7 +158,7 @@ static void test_broken_files(void **state)
     FAILS(safetensors_open(temp_file(&dir, "absent"), &file), ERR_IO, "absent");
 }
 
-/* Every prefix of a good file is refused, and so is every single-byte change that still parses into nonsense. */
+/* Every prefix of a good file is refused; no flipped bit of the header leads outside the file. */
 static void test_truncation_and_noise(void **state)
 {
     (void)state;
@@ -171,19 +171,13 @@ static void test_truncation_and_noise(void **state)
     snprintf(path, sizeof path, "%s", temp_file(&dir, "noise.safetensors"));
     OK(safetensors_write(path, tensors, 2));
     OK(file_read(path, 1 << 20, &bytes, &size));
-    for (size_t cut = 0; cut < size; cut++) {
-        FILE *out = fopen(path, "wb");
-        assert_int_equal(fwrite(bytes, 1, cut, out), cut);
-        fclose(out);
-        assert_int_not_equal(safetensors_open(path, &file), STATUS_OK);
-    }
+    for (size_t cut = 0; cut < size; cut++)
+        assert_int_not_equal(safetensors_open_memory("cut", bytes, cut, &file), STATUS_OK);
     for (size_t at = 0; at < size - sizeof data; at++)
         for (int bit = 0; bit < 8; bit++) {
             bytes[at] = (char)(bytes[at] ^ 1 << bit);
-            FILE *out = fopen(path, "wb");
-            assert_int_equal(fwrite(bytes, 1, size, out), size);
-            fclose(out);
-            if (safetensors_open(path, &file) == STATUS_OK) { /* a changed name or type of the same size */
+            if (safetensors_open_memory("changed", bytes, size, &file) == STATUS_OK) {
+                /* A changed name, or a type of the same size. */
                 for (int32_t i = 0; i < safetensors_count(file); i++) {
                     float values[8];
                     assert_true(safetensors_get(file, i)->count <= 8);
