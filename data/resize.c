@@ -2,6 +2,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <stdint.h>
 #include <string.h>
 
 #include "base/arena.h"
@@ -54,38 +55,75 @@ fail:
     return status;
 }
 
-static uint8_t to_level(float v)
+typedef float Float4 __attribute__((vector_size(16)));
+typedef int32_t Int4 __attribute__((vector_size(16)));
+typedef uint8_t Byte4 __attribute__((vector_size(4)));
+
+/* Rounded and clipped to 0..255. */
+static Int4 to_levels(Float4 sum)
 {
-    v += 0.5f;
-    return v <= 0 ? 0 : v >= 255 ? 255 : (uint8_t)v;
+    Int4 level = __builtin_convertvector(sum + 0.5f, Int4); /* cuts towards 0; what is negative becomes 0 below */
+    Int4 above = level > 255;
+    level &= ~(level >> 31);
+    return (level & ~above) | (above & 255);
 }
 
-typedef float Pixel __attribute__((vector_size(16))); /* R, G, B and one unused */
+#define ROWS 4    /* taken together: their sums do not wait for each other */
+#define COLUMNS 4 /* Float4s of a row taken together */
 
-/* One row: (from, 3) bytes to (to, 3). `row`: room for from pixels. */
-static void shrink_row(const Resizer *r, const uint8_t *in, Pixel *row, uint8_t *out)
+/* Four rows of (from, 3) bytes, `pitch` apart, to levels 0..255 in four rows of the middle picture. A pixel is taken as
+ * a Float4 whose fourth number belongs to the next pixel and does no harm. */
+static void resize_rows(const Resizer *r, const uint8_t *in, size_t pitch, float *values, float *out, size_t out_pitch)
 {
-    for (int x = 0; x < r->from; x++) row[x] = (Pixel){in[3 * x], in[3 * x + 1], in[3 * x + 2], 0};
+    size_t width = (size_t)r->from * 3, value_pitch = width + 4;
+    for (size_t y = 0; y < ROWS; y++)
+        for (size_t x = 0; x < width; x++) values[y * value_pitch + x] = in[y * pitch + x];
     for (int i = 0; i < r->to; i++) {
         const float *w = r->weights + (size_t)i * (size_t)r->max_taps;
-        const Pixel *p = row + r->first[i];
-        Pixel sum = {0, 0, 0, 0};
-        for (int k = 0; k < r->taps[i]; k++) sum += p[k] * w[k];
-        for (int c = 0; c < 3; c++) out[3 * i + c] = to_level(sum[c]);
+        const float *p = values + 3 * (size_t)r->first[i];
+        Float4 sum[ROWS] = {{0}};
+        for (int k = 0; k < r->taps[i]; k++, p += 3)
+            for (size_t y = 0; y < ROWS; y++) {
+                Float4 pixel;
+                memcpy(&pixel, p + y * value_pitch, sizeof pixel);
+                sum[y] += pixel * w[k];
+            }
+        for (size_t y = 0; y < ROWS; y++) {
+            /* The fourth lies where the next pixel goes, and behind the last one in the padding. */
+            Float4 level = __builtin_convertvector(to_levels(sum[y]), Float4);
+            memcpy(out + y * out_pitch + 3 * (size_t)i, &level, sizeof level);
+        }
     }
 }
 
-static void shrink_column(const Resizer *r, int i, const uint8_t *middle, float *sum, uint8_t *out)
+/* One row of the result from the middle picture, whose rows are padded to whole groups of COLUMNS. */
+static void resize_column(const Resizer *r, int i, const float *middle, size_t pitch, uint8_t *out)
 {
-    size_t pitch = (size_t)r->to * 3;
     const float *w = r->weights + (size_t)i * (size_t)r->max_taps;
-    memset(sum, 0, pitch * sizeof sum[0]);
-    for (int k = 0; k < r->taps[i]; k++) {
-        const uint8_t *in = middle + (size_t)(r->first[i] + k) * pitch;
-        float weight = w[k];
-        for (size_t x = 0; x < pitch; x++) sum[x] += weight * (float)in[x];
+    size_t width = (size_t)r->to * 3;
+    for (size_t x = 0; x < width; x += 4 * COLUMNS) {
+        const float *p = middle + (size_t)r->first[i] * pitch + x;
+        Float4 sum[COLUMNS] = {{0}};
+        for (int k = 0; k < r->taps[i]; k++, p += pitch)
+            for (int c = 0; c < COLUMNS; c++) sum[c] += ((const Float4 *)(const void *)p)[c] * w[k];
+        for (size_t c = 0; c < COLUMNS; c++) {
+            Byte4 bytes = __builtin_convertvector(to_levels(sum[c]), Byte4);
+            size_t at = x + 4 * c;
+            if (at < width) memcpy(out + at, &bytes, width - at < 4 ? width - at : 4);
+        }
     }
-    for (size_t x = 0; x < pitch; x++) out[x] = to_level(sum[x]);
+}
+
+/* 64-byte aligned and at least `count` floats; what it held is lost. */
+static Status make_room(float **buffer, size_t *capacity, size_t count)
+{
+    if (count <= *capacity) return STATUS_OK;
+    mem_free_aligned(*buffer);
+    *capacity = 0;
+    *buffer = mem_alloc_aligned(count * sizeof(float));
+    if (!*buffer) return status_trace(ERR_MEMORY, __FILE__, __LINE__);
+    *capacity = count;
+    return STATUS_OK;
 }
 
 Status resize_square(Resizer *r, const uint8_t *rgb, int width, int height, int resolution, uint8_t *out)
@@ -99,13 +137,16 @@ Status resize_square(Resizer *r, const uint8_t *rgb, int width, int height, int 
         return STATUS_OK;
     }
     TRY(make_weights(r, side, resolution));
-    TRY(mem_grow(&r->row, &r->row_capacity, (size_t)side * 4 + 4, sizeof r->row[0]));
-    TRY(mem_grow(&r->sum, &r->sum_capacity, out_pitch, sizeof r->sum[0]));
-    TRY(mem_grow(&r->middle, &r->middle_capacity, (size_t)side * out_pitch, 1));
-    /* malloc aligns to 16, which Pixel needs. */
-    for (size_t y = 0; y < (size_t)side; y++)
-        shrink_row(r, corner + y * pitch, (Pixel *)(void *)r->row, r->middle + y * out_pitch);
-    for (int y = 0; y < resolution; y++) shrink_column(r, y, r->middle, r->sum, out + (size_t)y * out_pitch);
+    size_t middle_pitch = (out_pitch / (4 * COLUMNS) + 1) * (4 * COLUMNS); /* at least one more than out_pitch */
+    TRY(make_room(&r->values, &r->values_capacity, ((size_t)side * 3 + 4) * ROWS));
+    TRY(make_room(&r->middle, &r->middle_capacity, ((size_t)side + ROWS) * middle_pitch));
+    for (int y = 0; y < side; y += side < ROWS ? 1 : ROWS) {
+        /* The last rows may be taken twice; a tiny picture's rows are taken four times each, the copies overwritten. */
+        size_t at = (size_t)(side < ROWS || y <= side - ROWS ? y : side - ROWS);
+        resize_rows(r, corner + at * pitch, side < ROWS ? 0 : pitch, r->values, r->middle + at * middle_pitch,
+                    middle_pitch);
+    }
+    for (int y = 0; y < resolution; y++) resize_column(r, y, r->middle, middle_pitch, out + (size_t)y * out_pitch);
     return STATUS_OK;
 fail:
     return status;
@@ -116,8 +157,7 @@ void resizer_free(Resizer *r)
     free(r->first);
     free(r->taps);
     free(r->weights);
-    free(r->row);
-    free(r->sum);
-    free(r->middle);
+    mem_free_aligned(r->values);
+    mem_free_aligned(r->middle);
     *r = (Resizer){0};
 }

@@ -17,9 +17,8 @@ typedef struct Resizer {
     int *first, *taps;
     float *weights;
     int max_taps;
-    float *row, *sum;
-    uint8_t *middle;
-    size_t first_capacity, taps_capacity, weights_capacity, row_capacity, sum_capacity, middle_capacity;
+    float *values, *middle;
+    size_t first_capacity, taps_capacity, weights_capacity, values_capacity, middle_capacity;
 } Resizer;
 
 /* rgb: (height, width, 3); out: (resolution, resolution, 3). */
