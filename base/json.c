@@ -1,5 +1,5 @@
-/* Reading JSON through json-c's strict tokener. JsonValue is json-c's node under another name; what json-c lets
- * pass or loses is handled here: trailing text, NUL bytes, members by position, keys that occur twice. */
+/* Reading JSON through json-c, after a check of the grammar. JsonValue is json-c's node under another name; what json-c
+ * loses is handled here: members by position, keys that occur twice. */
 #include "base/json.h"
 
 /* json-c names two types as our writer names two functions. */
@@ -12,6 +12,8 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+#include "base/json_grammar.h"
 
 #define MAX_DEPTH 32
 
@@ -98,38 +100,6 @@ fail:
     return status;
 }
 
-/* What json-c lets pass even when strict, or not in every version: keys in single quotes, control characters in
- * strings. Also counts the colons outside strings: in valid JSON, how many members were written. */
-static Status scan(const char *text, size_t size, size_t *colons)
-{
-    Status status = STATUS_OK;
-    bool in_string = false;
-    *colons = 0;
-    for (size_t i = 0; i < size; i++) {
-        char c = text[i];
-        if (in_string) {
-            if ((unsigned char)c < 0x20)
-                FAIL(ERR_FORMAT, "JSON is wrong at byte %zu: a control character in a string", i);
-            if (c == '\\')
-                i++;
-            else if (c == '"')
-                in_string = false;
-        } else if (c == '"')
-            in_string = true;
-        else if (c == ':')
-            ++*colons;
-        else if (c == '\'')
-            FAIL(ERR_FORMAT, "JSON is wrong at byte %zu: strings stand in double quotes", i);
-    }
-fail:
-    return status;
-}
-
-static bool is_space(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
 Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
 {
     Status status = STATUS_OK;
@@ -140,38 +110,30 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
     if (size > limit) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %zu are read", size, limit);
     if (size > INT32_MAX - 1) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %d are read", size, INT32_MAX - 1);
     if (!utf8_valid(text, size)) FAIL(ERR_FORMAT, "JSON is not valid UTF-8");
-    while (size > 0 && is_space(text[size - 1])) size--;
-    if (size == 0) FAIL(ERR_FORMAT, "JSON is empty");
+    size_t members = 0, written = 0;
+    TRY(json_check_grammar(text, size, MAX_DEPTH, &written));
 
     doc = mem_alloc_array(1, sizeof *doc);
     if (!doc) FAIL_WITH(ERR_MEMORY);
     tokener = json_tokener_new_ex(MAX_DEPTH + 1);
     if (!tokener) FAIL(ERR_MEMORY, "out of memory while reading JSON");
-    json_tokener_set_flags(tokener, JSON_TOKENER_STRICT); /* whose own check of UTF-8 fails on good text in 0.18 */
     doc->root = json_tokener_parse_ex(tokener, text, (int)size);
-    enum json_tokener_error error = json_tokener_get_error(tokener);
-    if (error == json_tokener_continue) {
-        /* A bare number or word at the top ends only where the text ends: a space after it tells the tokener so (and in
-         * one piece with it, or 0.18 loses the number). */
+    if (json_tokener_get_error(tokener) == json_tokener_continue) {
+        /* A bare number or word at the top ends only where the text ends: a space after it tells the tokener so (in one
+         * piece with it, or json-c 0.18 loses the number). */
         spaced = mem_alloc_array(size + 1, 1);
         if (!spaced) FAIL_WITH(ERR_MEMORY);
         memcpy(spaced, text, size);
         spaced[size] = ' ';
         json_tokener_reset(tokener);
         doc->root = json_tokener_parse_ex(tokener, spaced, (int)size + 1);
-        error = json_tokener_get_error(tokener);
-        if (error == json_tokener_continue) FAIL(ERR_FORMAT, "JSON ends in the middle, after %zu bytes", size);
-    } else if (error == json_tokener_success && json_tokener_get_parse_end(tokener) < size)
-        FAIL(ERR_FORMAT, "JSON is followed by other text at byte %zu", json_tokener_get_parse_end(tokener));
-    if (error == json_tokener_error_depth) FAIL(ERR_LIMIT, "JSON nested more than %d deep", MAX_DEPTH);
+    }
+    enum json_tokener_error error = json_tokener_get_error(tokener);
     if (error != json_tokener_success)
         FAIL(ERR_FORMAT, "JSON is wrong at byte %zu: %s", json_tokener_get_parse_end(tokener),
              json_tokener_error_desc(error));
-
-    size_t members = 0, colons;
-    TRY(scan(text, size, &colons));
     TRY(index_tree(doc->root, 0, &members));
-    doc->duplicate_keys = members < colons;
+    doc->duplicate_keys = members < written;
     json_tokener_free(tokener);
     free(spaced);
     *out = doc;
