@@ -117,6 +117,7 @@ static void test_refuses_values(void **state)
         {"run: {dir: x}\ntrain:\n  steps: 0x10\n", NULL, "found 0x10", 0},
         {"run: {dir: x}\ntrain:\n  steps:\n", NULL,
          "c.yaml:3: train.steps wants a whole number such as 8, 10k or 4Mi, found nothing", 0},
+        {"run: {dir: x}\ntrain:\n  steps:\n\n    abc\n", NULL, "c.yaml:3: train.steps", 0}, /* where the key stands */
         {"run: {dir: x}\ntrain:\n  steps: [1]\n", NULL, "found a list", 0},
         {"run: {dir: x}\ntrain: 7\n", NULL, "c.yaml:2: train wants a section", 0},
         {NEEDED "optim: {lr: nan}\n", NULL, "c.yaml:3: optim.lr wants a number such as 0.1 or 1e-4, found nan", 0},
