@@ -178,7 +178,7 @@ Status args_parse(const char *command, ArgTable table, int argc, char **argv, Ar
         const ArgSpec *spec = NULL;
         for (size_t k = 0; k < table.count && !spec; k++)
             if (strcmp(table.items[k].name, name) == 0) spec = &table.items[k];
-        if (!spec) TRY(usage_unknown(command, table, name));
+        if (!spec) FAIL_WITH(usage_unknown(command, table, name));
         const char *value = equals ? equals + 1 : NULL;
         if (spec->type == ARG_FLAG) {
             if (value) FAIL(ERR_USAGE, "vasily %s: --%s takes no value", command, name);

@@ -22,9 +22,9 @@ static Status run(CommandCall *call)
     TrainerEnd ended;
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
+    TRY(signals_install()); /* one that comes while the run is opened is heeded after the first step */
     TRY(trainer_open(&config, file, call->comm,
                      &(TrainerOptions){.resume = arguments->resume, .stop_after = arguments->stop_after}, &trainer));
-    TRY(signals_install());
     TRY(trainer_run(trainer, &ended));
     if (ended == TRAINER_STOPPED) call->exit_code = 130;
     if (ended == TRAINER_REQUEUE) call->exit_code = status_exit_code(ERR_INTERRUPTED);

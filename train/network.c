@@ -25,7 +25,8 @@ static Status share_of_processors(Comm *comm, int32_t *threads)
         TRY(comm_all_gather(comm, &mask, sizeof mask, masks));
         int same = 0;
         for (int r = 0; r < comm_world(comm); r++) same += masks[r] == mask;
-        sharing = same < comm_local_world(comm) ? same : comm_local_world(comm);
+        if (same > comm_local_world(comm)) same = comm_local_world(comm);
+        if (same > 1) sharing = same;
     }
     *threads = processors > sharing ? processors / sharing : 1;
 fail:

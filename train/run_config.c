@@ -103,19 +103,20 @@ int64_t run_config_total_steps(const RunConfig *run)
 static Status check_all(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
-    if (!run->run.dir[0]) TRY(config_error(config, "run.dir", "is empty; it names the folder the run is written to"));
+    if (!run->run.dir[0])
+        FAIL_WITH(config_error(config, "run.dir", "is empty; it names the folder the run is written to"));
     TRY(model_config_check(&run->model, config));
     if (run->model.in_channels != model_latent_channels(&run->model))
-        TRY(config_error(config, "model.in_channels",
-                         "%lld: training text-to-image takes as many channels as the latent has, %lld",
-                         (long long)run->model.in_channels, (long long)model_latent_channels(&run->model)));
+        FAIL_WITH(config_error(config, "model.in_channels",
+                               "%lld: training text-to-image takes as many channels as the latent has, %lld",
+                               (long long)run->model.in_channels, (long long)model_latent_channels(&run->model)));
     TRY(diffusion_config_check(&run->diffusion, config));
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
     if (run->preview.steps > run->diffusion.steps)
-        TRY(config_error(config, "preview.steps",
-                         "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",
-                         (long long)run->preview.steps, (long long)run->diffusion.steps));
+        FAIL_WITH(config_error(config, "preview.steps",
+                               "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",
+                               (long long)run->preview.steps, (long long)run->diffusion.steps));
 fail:
     return status;
 }
@@ -177,20 +178,21 @@ Status run_config_check_ranks(RunConfig *run, const Config *config, int world)
     char right[64];
     if (train->global_batch % world) {
         nearest_multiples(train->global_batch, world, right, sizeof right);
-        TRY(config_error(config, "train.global_batch", "%lld is not divisible by the %d ranks; %s would be",
-                         (long long)train->global_batch, world, right));
+        FAIL_WITH(config_error(config, "train.global_batch", "%lld is not divisible by the %d ranks; %s would be",
+                               (long long)train->global_batch, world, right));
     }
     int64_t local = train->global_batch / world;
     if (train->micro_batch == 0) train->micro_batch = local;
     if (local % train->micro_batch) {
         nearest_divisors(local, train->micro_batch, right, sizeof right);
-        TRY(config_error(
+        FAIL_WITH(config_error(
             config, "train.micro_batch", "%lld does not divide a rank's share of the batch, %lld / %d = %lld; %s would",
             (long long)train->micro_batch, (long long)train->global_batch, world, (long long)local, right));
     }
     if (run->data.lanes % world) {
         nearest_multiples(run->data.lanes, world, right, sizeof right);
-        TRY(config_error(config, "data.lanes",
+        FAIL_WITH(
+            config_error(config, "data.lanes",
                          "%lld is not divisible by the %d ranks; %s would be (lanes fix the order of samples: choose a "
                          "number once that every future number of ranks divides)",
                          (long long)run->data.lanes, world, right));
@@ -206,24 +208,26 @@ static Status check_tokenizer(const RunConfig *run, const Config *config, const 
     Tokenizer *opened = NULL;
     if (!tokenizer->model[0]) {
         snprintf(key, sizeof key, "data.tokenizer%d.model", which);
-        TRY(config_error(config, key, "is empty; text encoder %d needs a SentencePiece model", which));
+        FAIL_WITH(config_error(config, key, "is empty; text encoder %d needs a SentencePiece model", which));
     }
     if (!file_exists(tokenizer->model)) {
         snprintf(key, sizeof key, "data.tokenizer%d.model", which);
-        TRY(config_error(config, key, "%s does not exist; it is the path of a SentencePiece model", tokenizer->model));
+        FAIL_WITH(
+            config_error(config, key, "%s does not exist; it is the path of a SentencePiece model", tokenizer->model));
     }
     TRY(tokenizer_open(tokenizer->model, (TokenizerStyle)tokenizer->style, (int)tokenizer->max_tokens, &opened));
     const TextEncoderConfig *encoder = which == 1 ? &run->model.text_encoder1 : &run->model.text_encoder2;
     int vocabulary = tokenizer_vocabulary(opened);
     if (vocabulary > encoder->vocab) {
         snprintf(key, sizeof key, "model.text_encoder%d.vocab", which);
-        TRY(config_error(config, key, "%lld rows are too few for %s, whose ids go up to %d; it must be at least %d",
-                         (long long)encoder->vocab, tokenizer->model, vocabulary - 1, vocabulary));
+        FAIL_WITH(config_error(config, key,
+                               "%lld rows are too few for %s, whose ids go up to %d; it must be at least %d",
+                               (long long)encoder->vocab, tokenizer->model, vocabulary - 1, vocabulary));
     }
     if (tokenizer->max_tokens != run->model.max_tokens) {
         snprintf(key, sizeof key, "data.tokenizer%d.max_tokens", which);
-        TRY(config_error(config, key, "%lld differs from model.max_tokens, %lld; they are the same rows",
-                         (long long)tokenizer->max_tokens, (long long)run->model.max_tokens));
+        FAIL_WITH(config_error(config, key, "%lld differs from model.max_tokens, %lld; they are the same rows",
+                               (long long)tokenizer->max_tokens, (long long)run->model.max_tokens));
     }
 fail:
     tokenizer_free(opened);

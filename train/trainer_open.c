@@ -66,10 +66,10 @@ static Status check_resumable(const Trainer *t, const CheckpointState *state)
 {
     Status status = STATUS_OK;
     if (state->seed != t->run->seed)
-        TRY(config_error(t->config, "seed",
-                         "%lld differs from the checkpoint's, %lld; every random number and the order "
-                         "of samples follow from it, so a run keeps its seed",
-                         (long long)t->run->seed, (long long)state->seed));
+        FAIL_WITH(config_error(t->config, "seed",
+                               "%lld differs from the checkpoint's, %lld; every random number and the order "
+                               "of samples follow from it, so a run keeps its seed",
+                               (long long)t->run->seed, (long long)state->seed));
     if (t->run->optim.total_steps > 0 && t->run->optim.total_steps != state->total_steps && t->root)
         log_warn("optim.total_steps is frozen when a run begins: it stays %lld, not %lld",
                  (long long)state->total_steps, (long long)t->run->optim.total_steps);

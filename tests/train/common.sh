@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034,SC2154
 # Sourced by the tests of the program: bash common.sh's functions, a folder of its own, a small data set and a config.
 # $1 is the program, $2 make_test_shards.
 set -euo pipefail
@@ -9,10 +10,8 @@ trap 'rm -rf "$work"' EXIT
 cd "$work"
 
 # Two ranks on one machine of any size, as root or not, in a container or not.
-export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_rmaps_base_oversubscribe=1
-export OMPI_MCA_hwloc_base_binding_policy=none OMPI_MCA_mpi_yield_when_idle=1 OMPI_MCA_btl=self,vader
-export OMPI_MCA_btl_vader_single_copy_mechanism=none PRTE_MCA_rmaps_default_mapping_policy=:oversubscribe
-export OMP_NUM_THREADS=1
+# shellcheck source=launch/mpi-env.sh
+source "$here/../../launch/mpi-env.sh"
 
 fail() {
     echo "FAILED: $*" >&2

@@ -77,7 +77,8 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: make_test_shards FOLDER SHARDS SAMPLES SIDE\n");
         return 2;
     }
-    int shards = atoi(argv[2]), samples = atoi(argv[3]), side = atoi(argv[4]);
+    int shards = (int)strtol(argv[2], NULL, 10), samples = (int)strtol(argv[3], NULL, 10);
+    int side = (int)strtol(argv[4], NULL, 10);
     uint8_t *rgb = malloc((size_t)side * (size_t)side * 3);
     int good = rgb != NULL;
     for (int s = 0; s < shards && good; s++) {

@@ -1,5 +1,6 @@
 #!/bin/bash
 # Training goes on past bad samples and says how many were passed over, by reason; or stops with a clear message.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 mkdir bad

@@ -1,5 +1,6 @@
 #!/bin/bash
 # From a run to pictures and weight files.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 expect 0 train.log "$vasily" train tiny.yaml train.steps=10 preview.every=5 preview.steps=3 \

@@ -1,5 +1,6 @@
 #!/bin/bash
 # Damaged checkpoints are found before they are read, named, and passed over for the newest good one.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 expect 0 start.log "$vasily" train tiny.yaml --stop-after 30

@@ -1,6 +1,7 @@
 #!/bin/bash
 # A disk that fills up while a checkpoint is written: a clear error, older checkpoints as they were, nothing left behind.
 # A small tmpfs where mounting is allowed; a limit on the size of files stands in elsewhere, and is tried in any case.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 check() { # check RUN LOG

@@ -1,8 +1,9 @@
 #!/bin/bash
-# kill -9 at random moments never leaves a run that cannot resume. The third argument is how often (default 10). Every
-# other kill waits for the first step, so that savings are hit and not only the start.
+# kill -9 at random moments never leaves a run that cannot resume. 10 times, or 20 with
+# VASILY_TEST_LONG=1. Every other kill waits for the first step, so that savings are hit and not only the start.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
-kills=${3:-10}
+kills=$([ -n "${VASILY_TEST_LONG-}" ] && echo 20 || echo 10)
 
 RANDOM=${SEED:-$$}
 echo "SEED=${SEED:-$$}"

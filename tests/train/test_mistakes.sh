@@ -1,5 +1,6 @@
 #!/bin/bash
 # Wrong configs and command lines: exit code 2, and a message that names the key and what would be right.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 refused() { # refused "expected words" overrides...

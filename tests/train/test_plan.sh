@@ -1,5 +1,6 @@
 #!/bin/bash
 # The plan: sharing memory changes no bit; nothing is allocated after the first step; `vasily plan` tells what is used.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 for variant in "train.plan_reuse=true" "train.plan_reuse=false" "train.recompute=true"; do

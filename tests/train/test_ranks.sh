@@ -1,6 +1,7 @@
 #!/bin/bash
 # The number of ranks changes nothing but rounding: losses of 20 steps agree within 1e-5, and samples come in the same
 # order.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 "$vasily" data order tiny.yaml --ranks 1 --steps 15 > order1

@@ -1,5 +1,6 @@
 #!/bin/bash
 # 30 steps, stop, 30 more are 60 steps to the bit, on 1 and on 2 ranks, by --stop-after and by a signal.
+# shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
 for ranks in 1 2; do

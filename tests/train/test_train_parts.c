@@ -47,7 +47,7 @@ static Status parse(Arena *arena, Options *out, ArgTexts *rest, const char *cons
     while (argv[argc]) argc++;
     *out = (Options){0};
     *rest = (ArgTexts){0};
-    return args_parse("test", table, argc, (char **)(uintptr_t)argv, arena, out, rest);
+    return args_parse("test", table, argc, (char **)argv, arena, out, rest);
 }
 
 #define PARSE(...) parse(arena, &o, &rest, (const char *const[]){__VA_ARGS__, NULL})
@@ -234,6 +234,7 @@ static void state_round_trip(void **state)
 {
     (void)state;
     StrBuf text = {0};
+    char backend[] = "cpu \"x\"", config[] = "seed: 7\nname: \"\xc3\xa9\"\n";
     CheckpointState before = {.step = 30,
                               .samples = 240,
                               .total_steps = 60,
@@ -241,8 +242,8 @@ static void state_round_trip(void **state)
                               .optimizer = {.t = 29, .skipped = 1},
                               .world = 2,
                               .threads = 4,
-                              .backend = (char *)(uintptr_t) "cpu \"x\"",
-                              .config = (char *)(uintptr_t) "seed: 7\nname: \"\xc3\xa9\"\n"},
+                              .backend = backend,
+                              .config = config},
                     after;
     assert_int_equal(cursor_create(7, 4, 1, &before.cursor), STATUS_OK);
     assert_int_equal(cursor_set_source(before.cursor, 0, "shapes", 96, 8, 12345), STATUS_OK);
