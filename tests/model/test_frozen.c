@@ -9,6 +9,8 @@
 #include "model/training_graph.h"
 #include "tiny.h"
 
+#define PI 3.14159265358979323846
+
 static Backend *backend;
 static ParamTable *params;
 static ParamStore store;
@@ -90,6 +92,36 @@ static void test_patch_is_orthonormal(void **state)
         }
 }
 
+/* The kept order: luma along JPEG's zig-zag, chroma coefficient z with luma coefficient 4z. */
+static void test_patch_order(void **state)
+{
+    (void)state;
+    enum { F = 4, ALL = 3 * F * F };
+    static const int ZIGZAG[F * F][2] = {{0, 0}, {0, 1}, {1, 0}, {2, 0}, {1, 1}, {0, 2}, {0, 3}, {1, 2},
+                                         {2, 1}, {3, 0}, {3, 1}, {2, 2}, {1, 3}, {2, 3}, {3, 2}, {3, 3}};
+    static float w[ALL * ALL];
+    const double colours[3][3] = {{sqrt(1 / 3.0), sqrt(1 / 3.0), sqrt(1 / 3.0)},
+                                  {sqrt(0.5), 0, -sqrt(0.5)},
+                                  {sqrt(1 / 6.0), -2 * sqrt(1 / 6.0), sqrt(1 / 6.0)}};
+    ModelConfig model = patch_model(F, ALL, 1, 0);
+    OK(autoencoder_patch_weights(&model.autoencoder, ALL, true, w));
+    int k = 0;
+    for (int rank = 0; rank < 4 * F * F; rank++)
+        for (int colour = 0; colour < 3; colour++) {
+            if (colour == 0 ? rank >= F * F : rank % 4 != 0) continue;
+            const int *uv = ZIGZAG[colour == 0 ? rank : rank / 4];
+            double dot = 0;
+            for (int i = 0; i < ALL; i++) {
+                double y = cos(PI * (2 * (i / 3 / F) + 1) * uv[0] / (2 * F)) * sqrt((uv[0] == 0 ? 1.0 : 2.0) / F);
+                double x = cos(PI * (2 * (i / 3 % F) + 1) * uv[1] / (2 * F)) * sqrt((uv[1] == 0 ? 1.0 : 2.0) / F);
+                dot += w[k * ALL + i] * colours[colour][i % 3] * x * y;
+            }
+            if (!(fabs(dot - 1) < 1e-5)) fail_msg("latent %d is not colour %d, (%d,%d)", k, colour, uv[0], uv[1]);
+            k++;
+        }
+    assert_int_equal(k, ALL);
+}
+
 static void test_patch_round_trip(void **state)
 {
     (void)state;
@@ -128,12 +160,12 @@ static void test_patch_keeps_the_lowest(void **state)
     decode(&model, R, latent, back);
     assert_true(relative_l2(back, pixels, R * R * 3) < 1e-5);
     for (int y = 0; y < R; y++) /* both luma ramps are among the first five */
-        for (int i = 0; i < R * 3; i++) pixels[y * R * 3 + i] = (float)cos(3.14159265 * (y % F + 0.5) / F);
+        for (int i = 0; i < R * 3; i++) pixels[y * R * 3 + i] = (float)cos(PI * (y % F + 0.5) / F);
     encode(&model, R, pixels, latent);
     decode(&model, R, latent, back);
     assert_true(relative_l2(back, pixels, R * R * 3) < 1e-5);
     for (int y = 0; y < R; y++)
-        for (int i = 0; i < R * 3; i++) pixels[y * R * 3 + i] = (float)cos(3.14159265 * (i / 3 % F + 0.5) / F);
+        for (int i = 0; i < R * 3; i++) pixels[y * R * 3 + i] = (float)cos(PI * (i / 3 % F + 0.5) / F);
     encode(&model, R, pixels, latent);
     decode(&model, R, latent, back);
     assert_true(relative_l2(back, pixels, R * R * 3) < 1e-5);
@@ -237,11 +269,9 @@ static void test_text_is_of_the_seed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_patch_is_orthonormal),
-        cmocka_unit_test(test_patch_round_trip),
-        cmocka_unit_test(test_patch_keeps_the_lowest),
-        cmocka_unit_test(test_latent_bound),
-        cmocka_unit_test(test_text_states),
+        cmocka_unit_test(test_patch_is_orthonormal), cmocka_unit_test(test_patch_order),
+        cmocka_unit_test(test_patch_round_trip),     cmocka_unit_test(test_patch_keeps_the_lowest),
+        cmocka_unit_test(test_latent_bound),         cmocka_unit_test(test_text_states),
         cmocka_unit_test(test_text_is_of_the_seed),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
