@@ -18,7 +18,7 @@ typedef struct BatchMaker {
 } BatchMaker;
 
 typedef struct OwnBatch {
-    Batch batch; /* first: loader_release gets a pointer to it */
+    Batch batch; /* what the trainer sees */
     Cursor *cursor;
     StrBuf text;
     size_t *key_at, *caption_at, *language_at; /* (count) offsets into `text` while it grows */

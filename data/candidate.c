@@ -64,6 +64,16 @@ static bool is_space(char b)
     return b == ' ' || b == '\t' || b == '\n' || b == '\r' || b == '\f' || b == '\v';
 }
 
+static Status append_text(StrBuf *out, const char *text, size_t size, uint32_t *at)
+{
+    Status status = STATUS_OK;
+    *at = (uint32_t)out->size;
+    TRY(strbuf_append(out, text, size));
+    TRY(strbuf_append(out, "", 1));
+fail:
+    return status;
+}
+
 /* Appends a caption without the blanks around it; an empty one is left out. False: the candidate is settled. */
 static bool add_caption(Candidate *c, const char *language, size_t language_size, const char *text, size_t size)
 {
@@ -78,23 +88,15 @@ static bool add_caption(Candidate *c, const char *language, size_t language_size
         size = MAX_CAPTION_BYTES;
         while (size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80) size--;
     }
+    Caption caption = {.text_size = (uint32_t)size};
     Status status = mem_grow(&c->captions, &c->caption_capacity, c->caption_count + 1, sizeof c->captions[0]);
-    Caption *caption = status == STATUS_OK ? &c->captions[c->caption_count] : NULL;
-    if (caption) {
-        caption->language = (uint32_t)c->text.size;
-        status = strbuf_append(&c->text, language, language_size);
-    }
-    if (status == STATUS_OK) status = strbuf_append(&c->text, "", 1);
-    if (status == STATUS_OK) {
-        caption->text = (uint32_t)c->text.size;
-        caption->text_size = (uint32_t)size;
-        status = strbuf_append(&c->text, text, size);
-    }
-    if (status == STATUS_OK) status = strbuf_append(&c->text, "", 1);
+    if (status == STATUS_OK) status = append_text(&c->text, language, language_size, &caption.language);
+    if (status == STATUS_OK) status = append_text(&c->text, text, size, &caption.text);
     if (status != STATUS_OK) {
         stop_run(c, status);
         return false;
     }
+    c->captions[c->caption_count] = caption;
     c->caption_count++;
     return true;
 }

@@ -439,7 +439,8 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
     int64_t cache = 2 * (int64_t)loader->own_lanes * loader->source_count;
     cache = cache < 16 ? 16 : cache > 256 ? 256 : cache;
     if (cache < loader->thread_count) cache = loader->thread_count;
-    TRY(shard_store_open(config, loader->thread_count, (int)cache, &loader->bad, &loader->store));
+    TRY(shard_store_open(config, config->write_index && options->rank == 0, loader->thread_count, (int)cache,
+                         &loader->bad, &loader->store));
     TRY(open_order(loader, options->start));
     TRY(batch_maker_init(&loader->maker, config, options));
     loader->context = (CandidateContext){
@@ -507,7 +508,8 @@ Status loader_next(Loader *loader, const Batch **out)
 
 void loader_release(Loader *loader, const Batch *batch)
 {
-    if (batch) (void)queue_push(loader->empty, (void *)(uintptr_t)batch); /* `batch` is OwnBatch's first member */
+    for (int i = 0; i < loader->batch_count; i++)
+        if (&loader->batches[i]->batch == batch) (void)queue_push(loader->empty, loader->batches[i]);
 }
 
 double loader_seconds_waited(const Loader *loader)

@@ -84,8 +84,8 @@ Status png_encode_rgb(int width, int height, const uint8_t *rgb, const char *con
         if (!key_is_valid(keys[i]))
             FAIL(ERR_FORMAT, "'%s' cannot be the key of a PNG text: 1 to 79 ASCII letters", keys[i]);
         write.texts[i].compression = PNG_ITXT_COMPRESSION_NONE;
-        write.texts[i].key = (png_charp)(uintptr_t)keys[i]; /* libpng copies both; its fields lack const */
-        write.texts[i].text = (png_charp)(uintptr_t)values[i];
+        write.texts[i].key = (png_charp)keys[i]; /* libpng copies both; its fields lack const */
+        write.texts[i].text = (png_charp)values[i];
         write.texts[i].itxt_length = strlen(values[i]);
     }
     write.png = png_create_write_struct(PNG_LIBPNG_VER_STRING, &write, on_error, on_warning);

@@ -64,7 +64,7 @@ static Int4 to_levels(Float4 sum)
 {
     Int4 level = __builtin_convertvector(sum + 0.5f, Int4); /* cuts towards 0; what is negative becomes 0 below */
     Int4 above = level > 255;
-    level &= ~(level >> 31);
+    level &= level > 0;
     return (level & ~above) | (above & 255);
 }
 

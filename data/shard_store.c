@@ -21,7 +21,7 @@
 
 /* A place in the cache of open shards. */
 typedef struct Place {
-    OpenShard open; /* first: shard_store_release gets a pointer to it */
+    OpenShard open;
     TarIndex index;
     int64_t shard; /* global number; -1: free */
     int users;
@@ -46,7 +46,7 @@ struct ShardStore {
     Place *places;
     int place_count;
     uint64_t clock;
-    bool ready;
+    bool write_index, ready;
 };
 
 static void place_clear(Place *place)
@@ -86,7 +86,7 @@ static Status scan_one(Scan *scan, int64_t shard)
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
     close(fd);
-    TRY(tar_index_open(path, store->config->write_index, &index));
+    TRY(tar_index_open(path, store->write_index, &index));
     store->samples[shard] = (int64_t)index.table.sample_count;
     pthread_mutex_lock(&scan->lock);
     if (index.broken)
@@ -170,13 +170,15 @@ fail:
     return status;
 }
 
-Status shard_store_open(const DataConfig *config, int threads, int cache, BadSamples *bad, ShardStore **out)
+Status shard_store_open(const DataConfig *config, bool write_index, int threads, int cache, BadSamples *bad,
+                        ShardStore **out)
 {
     Status status = STATUS_OK;
     *out = NULL;
     ShardStore *store = mem_alloc_array(1, sizeof *store);
     if (!store) FAIL(ERR_MEMORY, "out of memory for the list of shards");
     store->config = config;
+    store->write_index = write_index;
     store->sources = mem_alloc_array(config->sources.count, sizeof store->sources[0]);
     if (!store->sources) FAIL(ERR_MEMORY, "out of memory for the list of shards");
     for (size_t s = 0; s < config->sources.count; s++) {
@@ -369,9 +371,9 @@ Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard_numb
 
 void shard_store_release(ShardStore *store, const OpenShard *shard)
 {
-    Place *place = (Place *)(uintptr_t)shard; /* `open` is its first member */
     pthread_mutex_lock(&store->lock);
-    if (--place->users == 0) pthread_cond_broadcast(&store->changed);
+    for (int i = 0; i < store->place_count; i++)
+        if (&store->places[i].open == shard && --store->places[i].users == 0) pthread_cond_broadcast(&store->changed);
     pthread_mutex_unlock(&store->lock);
 }
 

@@ -22,8 +22,10 @@ typedef struct OpenShard {
 } OpenShard;
 
 /* Expands the lists and indexes every shard with `threads` threads. Empty and broken shards are counted in `bad`;
- * unreadable ones are an error. cache: how many shards may stay open. */
-Status shard_store_open(const DataConfig *config, int threads, int cache, BadSamples *bad, ShardStore **out);
+ * unreadable ones are an error. cache: how many shards may stay open. write_index: see
+ * tar_index_open; one rank of a run should. */
+Status shard_store_open(const DataConfig *config, bool write_index, int threads, int cache, BadSamples *bad,
+                        ShardStore **out);
 void shard_store_close(ShardStore *store);
 
 /* Shards of a source are numbered from 0 in the order of the list. */

@@ -219,8 +219,9 @@ static void test_epochs(void **state)
             const Batch *b;
             assert_ok(loader_next(loader, &b));
             for (int k = 0; k < 31; k++) {
-                int shard, sample;
-                assert_int_equal(sscanf(b->keys[k], "s%d-%d", &shard, &sample), 2);
+                char *rest; /* sSSS-NNNN */
+                long shard = strtol(b->keys[k] + 1, &rest, 10), sample = strtol(rest + 1, NULL, 10);
+                assert_true(shard >= 0 && shard < 5 && sample >= 0 && sample < 31);
                 assert_int_equal(++seen[shard][sample], epoch);
                 assert_string_equal(b->languages[k], "en");
             }

@@ -167,14 +167,15 @@ static void test_cursor_text(void **state)
     cursor_free(copy);
     for (size_t cut = 0; cut + 1 < text.size; cut++)
         assert_int_not_equal(cursor_load(text.data, cut, &copy), STATUS_OK);
-    const char *bad[] = {
-        "{}",
-        "[]",
-        "{\"version\":2}",
-        "{\"version\":1,\"seed\":\"0000000000000000\",\"next_index\":0,\"lanes\":1,\"sources\":[]}",
-        "{\"version\":1,\"seed\":\"0000000000000000\",\"next_index\":0,\"lanes\":-1,\"sources\":[{}]}",
-        "{\"version\":1,\"seed\":\"0000000000000000\",\"next_index\":0,\"lanes\":1,\"sources\":[{\"name\":"
-        "\"a\",\"samples\":1,\"block_size\":1,\"identity\":\"0000000000000000\",\"positions\":[0,-1]}]}"};
+    const char *negative =
+        "{\"version\":1,\"seed\":\"0000000000000000\",\"next_index\":0,\"lanes\":1,\"sources\":[{\"name\":\"a\","
+        "\"samples\":1,\"block_size\":1,\"identity\":\"0000000000000000\",\"positions\":[0,-1]}]}";
+    const char *bad[] = {"{}",
+                         "[]",
+                         "{\"version\":2}",
+                         "{\"version\":1,\"seed\":\"0000000000000000\",\"next_index\":0,\"lanes\":1,\"sources\":[]}",
+                         "{\"version\":1,\"seed\":\"0000000000000000\",\"next_index\":0,\"lanes\":-1,\"sources\":[{}]}",
+                         negative};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(cursor_load(bad[i], strlen(bad[i]), &copy), ERR_FORMAT);
     strbuf_free(&text);

@@ -35,7 +35,7 @@ static void test_pillow(void **state)
         if (n < 5 || strcmp(names[i] + n - 4, ".rgb") != 0) continue;
         snprintf(source, sizeof source, "%.*s", (int)(n - 4), names[i]);
         char *dot = strrchr(source, '.');
-        resolution = atoi(dot + 1);
+        resolution = (int)strtol(dot + 1, NULL, 10);
         *dot = 0;
         read_file(picture_path(source), &file);
         read_file(picture_path(names[i]), &wanted);
