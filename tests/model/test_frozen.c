@@ -112,8 +112,9 @@ static void test_patch_order(void **state)
             const int *uv = ZIGZAG[colour == 0 ? rank : rank / 4];
             double dot = 0;
             for (int i = 0; i < ALL; i++) {
-                double y = cos(PI * (2 * (i / 3 / F) + 1) * uv[0] / (2 * F)) * sqrt((uv[0] == 0 ? 1.0 : 2.0) / F);
-                double x = cos(PI * (2 * (i / 3 % F) + 1) * uv[1] / (2 * F)) * sqrt((uv[1] == 0 ? 1.0 : 2.0) / F);
+                int row = i / 3 / F, column = i / 3 % F;
+                double y = cos(PI * (2 * row + 1) * uv[0] / (2 * F)) * sqrt((uv[0] == 0 ? 1.0 : 2.0) / F);
+                double x = cos(PI * (2 * column + 1) * uv[1] / (2 * F)) * sqrt((uv[1] == 0 ? 1.0 : 2.0) / F);
                 dot += w[k * ALL + i] * colours[colour][i % 3] * x * y;
             }
             if (!(fabs(dot - 1) < 1e-5)) fail_msg("latent %d is not colour %d, (%d,%d)", k, colour, uv[0], uv[1]);
