@@ -16,23 +16,16 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/hdf5_inside.h"
 
 #define MAX_GROUP_DEPTH 16
 #define MAX_NAME 1024
 #define MAX_OBJECTS 1000000
-#define MAX_TEXT ((size_t)64 << 20)
 #define DTYPE_ATTRIBUTE "dtype" /* what 16-bit patterns mean */
-
-struct H5File {
-    hid_t id;
-    char *path;
-    bool writing;
-    StatusRecord first_failure; /* of a write; closing repeats it */
-};
 
 static pthread_mutex_t library_lock = PTHREAD_MUTEX_INITIALIZER;
 
-static void enter(void)
+void h5_enter(void)
 {
     static bool prepared;
     pthread_mutex_lock(&library_lock);
@@ -46,17 +39,17 @@ static void enter(void)
     errno = 0;
 }
 
-static void leave(void)
+void h5_leave(void)
 {
     pthread_mutex_unlock(&library_lock);
 }
 
 void h5_library_version(unsigned version[3])
 {
-    enter();
+    h5_enter();
     version[0] = version[1] = version[2] = 0;
     H5get_libversion(&version[0], &version[1], &version[2]);
-    leave();
+    h5_leave();
 }
 
 /* --- errors --- */
@@ -79,7 +72,7 @@ static herr_t note_reason(unsigned position, const H5E_error2_t *record, void *c
     return 0;
 }
 
-static Status library_error(const char *path, Status code, const char *action, const char *what)
+Status h5_library_error(const char *path, Status code, const char *action, const char *what)
 {
     Reason reason = {.words = "no reason given"};
     H5Ewalk2(H5E_DEFAULT, H5E_WALK_DOWNWARD, note_reason, &reason);
@@ -90,7 +83,7 @@ static Status library_error(const char *path, Status code, const char *action, c
     return status_fail(code, __FILE__, __LINE__, "%s: cannot %s: %s", path, words, reason.words);
 }
 
-static void note_failure(H5File *file, Status status)
+void h5_note_failure(H5File *file, Status status)
 {
     if (status != STATUS_OK && file->first_failure.status == STATUS_OK) status_save(status, &file->first_failure);
 }
@@ -203,7 +196,7 @@ static Status open_file(const char *path, bool create, H5File **out)
 {
     Status status = STATUS_OK;
     *out = NULL;
-    enter();
+    h5_enter();
     H5File *file = mem_alloc_array(1, sizeof *file);
     if (!file) FAIL_WITH(ERR_MEMORY);
     file->id = -1;
@@ -227,17 +220,17 @@ static Status open_file(const char *path, bool create, H5File **out)
         file->id = H5Fopen(path, H5F_ACC_RDONLY, access);
     /* At once: the next call that succeeds clears the library's record. */
     if (file->id < 0)
-        status = library_error(path, create ? ERR_IO : ERR_FORMAT, create ? "create" : "open", "as an HDF5 file");
+        status = h5_library_error(path, create ? ERR_IO : ERR_FORMAT, create ? "create" : "open", "as an HDF5 file");
     H5Pclose(creation);
     H5Pclose(access);
     if (status != STATUS_OK) TRY(status);
-    leave();
+    h5_leave();
     *out = file;
     return STATUS_OK;
 fail:
     if (file) free(file->path);
     free(file);
-    leave();
+    h5_leave();
     return status;
 }
 
@@ -267,15 +260,15 @@ Status h5_close(H5File *file)
 {
     Status status = STATUS_OK;
     if (!file) return STATUS_OK;
-    enter();
+    h5_enter();
     if (file->first_failure.status != STATUS_OK)
         status = status_restore(&file->first_failure);
     else if (file->writing && H5Fflush(file->id, H5F_SCOPE_GLOBAL) < 0)
-        status = library_error(file->path, ERR_IO, "write", NULL);
+        status = h5_library_error(file->path, ERR_IO, "write", NULL);
     if (status != STATUS_OK) detach_from_disk(file);
-    if (H5Fclose(file->id) < 0 && status == STATUS_OK) status = library_error(file->path, ERR_IO, "write", NULL);
+    if (H5Fclose(file->id) < 0 && status == STATUS_OK) status = h5_library_error(file->path, ERR_IO, "write", NULL);
     H5Eclear2(H5E_DEFAULT);
-    leave();
+    h5_leave();
     free(file->path);
     free(file);
     return status;
@@ -322,7 +315,7 @@ static Status write_dtype_attribute(const H5File *file, hid_t dataset, const cha
     H5Tset_strpad(text, H5T_STR_NULLPAD);
     hid_t attribute = H5Acreate2(dataset, DTYPE_ATTRIBUTE, text, space, H5P_DEFAULT, H5P_DEFAULT);
     if (attribute < 0 || H5Awrite(attribute, text, word) < 0)
-        status = library_error(file->path, ERR_IO, "write the type of", name);
+        status = h5_library_error(file->path, ERR_IO, "write the type of", name);
     if (attribute >= 0) H5Aclose(attribute);
     H5Sclose(space);
     H5Tclose(text);
@@ -342,7 +335,7 @@ static Status make_groups(const H5File *file, const char *name)
         part[i] = '\0';
         if (H5Lexists(file->id, part, H5P_DEFAULT) > 0) continue;
         hid_t group = H5Gcreate2(file->id, part, H5P_DEFAULT, creation, H5P_DEFAULT);
-        if (group < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write the group", part));
+        if (group < 0) FAIL_WITH(h5_library_error(file->path, ERR_IO, "write the group", part));
         H5Gclose(group);
     }
 fail:
@@ -356,31 +349,31 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
     hid_t space = -1, layout = -1, dataset = -1;
     hsize_t extent[H5_MAX_DIMS];
     int64_t count;
-    enter();
+    h5_enter();
     TRY(check_name(file, name));
     TRY(count_elements(file, name, type, ndim, dims, &count));
     for (int d = 0; d < ndim; d++) extent[d] = (hsize_t)dims[d];
     space = ndim == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(ndim, extent, NULL);
     layout = H5Pcreate(H5P_DATASET_CREATE);
-    if (space < 0 || layout < 0) FAIL_WITH(library_error(file->path, ERR_INTERNAL, "prepare", name));
+    if (space < 0 || layout < 0) FAIL_WITH(h5_library_error(file->path, ERR_INTERNAL, "prepare", name));
     TRY(make_groups(file, name));
     H5Pset_layout(layout, H5D_CONTIGUOUS);
     H5Pset_obj_track_times(layout, 0);
     H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER); /* all of it is written next */
     dataset = H5Dcreate2(file->id, name, stored_type(type), space, H5P_DEFAULT, layout, H5P_DEFAULT);
-    if (dataset < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write", name));
+    if (dataset < 0) FAIL_WITH(h5_library_error(file->path, ERR_IO, "write", name));
     if (type == H5_BF16_BITS || type == H5_F16_BITS) TRY(write_dtype_attribute(file, dataset, name, type));
     if (count > 0 && H5Dwrite(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
-        FAIL_WITH(library_error(file->path, ERR_IO, "write", name));
+        FAIL_WITH(h5_library_error(file->path, ERR_IO, "write", name));
     herr_t closed = H5Dclose(dataset);
     dataset = -1;
-    if (closed < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write", name));
+    if (closed < 0) FAIL_WITH(h5_library_error(file->path, ERR_IO, "write", name));
 fail:
-    note_failure(file, status);
+    h5_note_failure(file, status);
     if (dataset >= 0) H5Dclose(dataset);
     if (layout >= 0) H5Pclose(layout);
     if (space >= 0) H5Sclose(space);
-    leave();
+    h5_leave();
     return status;
 }
 
@@ -413,10 +406,10 @@ static Status open_dataset(const H5File *file, const char *name, hid_t *dataset,
     TRY(check_name(file, name));
     TRY(check_links(file, name));
     id = H5Dopen2(file->id, name, H5P_DEFAULT);
-    if (id < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "open the dataset", name));
+    if (id < 0) FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "open the dataset", name));
     layout = H5Dget_create_plist(id);
     space = H5Dget_space(id);
-    if (layout < 0 || space < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "read the shape of", name));
+    if (layout < 0 || space < 0) FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "read the shape of", name));
     H5D_layout_t kind = H5Pget_layout(layout);
     if ((kind != H5D_CONTIGUOUS && kind != H5D_COMPACT && kind != H5D_CHUNKED) || H5Pget_external_count(layout) > 0)
         FAIL(ERR_FORMAT, "%s: the data of %s lies in other files, which are not read", file->path, name);
@@ -446,10 +439,10 @@ Status h5_shape(H5File *file, const char *name, H5Type *type, int *ndim, int64_t
 {
     hid_t dataset;
     int64_t count;
-    enter();
+    h5_enter();
     Status status = open_dataset(file, name, &dataset, type, ndim, dims, &count);
     if (status == STATUS_OK) H5Dclose(dataset);
-    leave();
+    h5_leave();
     return status;
 }
 
@@ -460,7 +453,7 @@ Status h5_read(H5File *file, const char *name, H5Type type, int64_t count, void 
     H5Type stored = type;
     int ndim;
     int64_t dims[H5_MAX_DIMS], stored_count = 0;
-    enter();
+    h5_enter();
     TRY(open_dataset(file, name, &dataset, &stored, &ndim, dims, &stored_count));
     if (stored != type)
         FAIL(ERR_FORMAT, "%s: %s is %s, wanted %s", file->path, name, type_name(stored), type_name(type));
@@ -468,10 +461,10 @@ Status h5_read(H5File *file, const char *name, H5Type type, int64_t count, void 
         FAIL(ERR_FORMAT, "%s: %s has %jd elements, wanted %jd", file->path, name, (intmax_t)stored_count,
              (intmax_t)count);
     if (count > 0 && H5Dread(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
-        FAIL_WITH(library_error(file->path, ERR_FORMAT, "read", name));
+        FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "read", name));
 fail:
     if (dataset >= 0) H5Dclose(dataset);
-    leave();
+    h5_leave();
     return status;
 }
 
@@ -498,7 +491,7 @@ static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, 
         FAIL(ERR_LIMIT, "%s: too many objects, too deep, or with too long names", listing->file->path);
     memcpy(listing->path + before, name, length + 1);
     object = H5Oopen(group, name, H5P_DEFAULT);
-    if (object < 0) FAIL_WITH(library_error(listing->file->path, ERR_FORMAT, "open", listing->path));
+    if (object < 0) FAIL_WITH(h5_library_error(listing->file->path, ERR_FORMAT, "open", listing->path));
     H5I_type_t kind = H5Iget_type(object);
     if (kind == H5I_DATASET) {
         TRY(mem_grow(&listing->names, &listing->capacity, listing->count + 1, sizeof *listing->names));
@@ -511,7 +504,7 @@ static herr_t visit_link(hid_t group, const char *name, const H5L_info_t *info, 
         listing->depth++;
         if (H5Literate(object, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, visit_link, listing) < 0 &&
             listing->status == STATUS_OK)
-            FAIL_WITH(library_error(listing->file->path, ERR_FORMAT, "list", listing->path));
+            FAIL_WITH(h5_library_error(listing->file->path, ERR_FORMAT, "list", listing->path));
         listing->depth--;
         status = listing->status;
     }
@@ -533,87 +526,19 @@ Status h5_list(H5File *file, char ***names, size_t *count)
     Listing listing = {.file = file};
     *names = NULL;
     *count = 0;
-    enter();
+    h5_enter();
     TRY(mem_grow(&listing.names, &listing.capacity, 1, sizeof *listing.names));
     if (H5Literate(file->id, H5_INDEX_NAME, H5_ITER_NATIVE, NULL, visit_link, &listing) < 0) {
         TRY(listing.status);
-        FAIL_WITH(library_error(file->path, ERR_FORMAT, "list", "its datasets"));
+        FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "list", "its datasets"));
     }
     if (listing.count > 1) qsort(listing.names, listing.count, sizeof *listing.names, compare_names);
-    leave();
+    h5_leave();
     *names = listing.names;
     *count = listing.count;
     return STATUS_OK;
 fail:
-    leave();
+    h5_leave();
     file_free_list(listing.names, listing.count);
-    return status;
-}
-
-/* --- texts --- */
-
-Status h5_write_text(H5File *file, const char *attribute, const char *text, size_t size)
-{
-    Status status = STATUS_OK;
-    hid_t type = -1, space = -1, id = -1;
-    enter();
-    if (size > MAX_TEXT)
-        FAIL(ERR_LIMIT, "%s: the text %s has %zu bytes, at most %zu", file->path, attribute, size, MAX_TEXT);
-    if (H5Aexists(file->id, attribute) > 0)
-        FAIL(ERR_INTERNAL, "%s: the text %s is written twice", file->path, attribute);
-    type = H5Tcopy(H5T_C_S1);
-    H5Tset_size(type, size ? size : 1); /* there is no string type of 0 bytes: an empty text is an empty dataspace */
-    H5Tset_strpad(type, H5T_STR_NULLPAD);
-    H5Tset_cset(type, H5T_CSET_UTF8);
-    space = H5Screate(size ? H5S_SCALAR : H5S_NULL);
-    id = H5Acreate2(file->id, attribute, type, space, H5P_DEFAULT, H5P_DEFAULT);
-    if (id < 0 || (size && H5Awrite(id, type, text) < 0))
-        FAIL_WITH(library_error(file->path, ERR_IO, "write the text", attribute));
-    herr_t closed = H5Aclose(id);
-    id = -1;
-    if (closed < 0) FAIL_WITH(library_error(file->path, ERR_IO, "write the text", attribute));
-fail:
-    note_failure(file, status);
-    if (id >= 0) H5Aclose(id);
-    if (space >= 0) H5Sclose(space);
-    if (type >= 0) H5Tclose(type);
-    leave();
-    return status;
-}
-
-Status h5_read_text(H5File *file, const char *attribute, char **text, size_t *size)
-{
-    Status status = STATUS_OK;
-    hid_t type = -1, space = -1, id = -1;
-    char *data = NULL;
-    *text = NULL;
-    *size = 0;
-    enter();
-    if (H5Aexists(file->id, attribute) <= 0) FAIL(ERR_FORMAT, "%s: has no text %s", file->path, attribute);
-    id = H5Aopen(file->id, attribute, H5P_DEFAULT);
-    if (id < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "open the text", attribute));
-    type = H5Aget_type(id);
-    space = H5Aget_space(id);
-    if (type < 0 || space < 0) FAIL_WITH(library_error(file->path, ERR_FORMAT, "read the text", attribute));
-    bool empty = H5Sget_simple_extent_type(space) == H5S_NULL;
-    size_t bytes = empty ? 0 : H5Tget_size(type);
-    if (H5Tget_class(type) != H5T_STRING || H5Tis_variable_str(type) != 0 ||
-        (!empty && H5Sget_simple_extent_npoints(space) != 1))
-        FAIL(ERR_FORMAT, "%s: the attribute %s is not a text of fixed length", file->path, attribute);
-    if (bytes > MAX_TEXT)
-        FAIL(ERR_LIMIT, "%s: the text %s has %zu bytes, at most %zu", file->path, attribute, bytes, MAX_TEXT);
-    data = mem_alloc_array(bytes + 1, 1);
-    if (!data) FAIL_WITH(ERR_MEMORY);
-    if (!empty && H5Aread(id, type, data) < 0)
-        FAIL_WITH(library_error(file->path, ERR_FORMAT, "read the text", attribute));
-    *text = data;
-    *size = bytes;
-    data = NULL;
-fail:
-    free(data);
-    if (space >= 0) H5Sclose(space);
-    if (type >= 0) H5Tclose(type);
-    if (id >= 0) H5Aclose(id);
-    leave();
     return status;
 }
