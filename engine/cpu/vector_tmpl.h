@@ -1,5 +1,6 @@
 /* Included by each isa_*.c, which sets VL (floats a vector), ISA_NAME and ISA_TABLE: the vector type and its
  * arithmetic, then the kernels, then the table. Everything is static, so each instruction set has its own copy. */
+#include <immintrin.h>
 #include <math.h>
 #include <string.h>
 
@@ -26,9 +27,27 @@ INLINE Vec vec_select(VecInt mask, Vec yes, Vec no)
     return (Vec)((mask & (VecInt)yes) | (~mask & (VecInt)no));
 }
 
+/* The smaller and the larger; `b` when either is a NaN. */
+INLINE Vec vec_min(Vec a, Vec b)
+{
+#if VL == 16
+    return (Vec)_mm512_min_ps((__m512)a, (__m512)b);
+#elif VL == 8
+    return (Vec)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return (Vec)_mm_min_ps((__m128)a, (__m128)b);
+#endif
+}
+
 INLINE Vec vec_max(Vec a, Vec b)
 {
-    return vec_select(a > b, a, b);
+#if VL == 16
+    return (Vec)_mm512_max_ps((__m512)a, (__m512)b);
+#elif VL == 8
+    return (Vec)_mm256_max_ps((__m256)a, (__m256)b);
+#else
+    return (Vec)_mm_max_ps((__m128)a, (__m128)b);
+#endif
 }
 
 /* Fixed order of addition: halves, quarters, ... */
@@ -58,9 +77,15 @@ INLINE Vec widen(VecHalf half)
 /* Round to nearest even, NaN stays NaN (base/bf16.h). */
 INLINE VecHalf narrow(Vec x)
 {
-    VecBits bits = (VecBits)x, nan = (VecBits)(x != x);
-    VecBits rounded = bits + 0x7fff + ((bits >> 16) & 1);
-    return __builtin_convertvector(((rounded & ~nan) | ((bits | 0x400000) & nan)) >> 16, VecHalf);
+    VecBits bits = (VecBits)x, rounded = bits + 0x7fff + ((bits >> 16) & 1);
+#if VL == 16
+    const __mmask16 nan = _mm512_cmp_ps_mask((__m512)x, (__m512)x, _CMP_UNORD_Q);
+    rounded = (VecBits)_mm512_mask_or_epi32((__m512i)rounded, nan, (__m512i)bits, _mm512_set1_epi32(0x400000));
+#else
+    const VecBits nan = (VecBits)(x != x);
+    rounded = (rounded & ~nan) | ((bits | 0x400000) & nan);
+#endif
+    return __builtin_convertvector(rounded >> 16, VecHalf);
 }
 
 INLINE Vec load(const void *memory, int64_t at, Dtype type)
@@ -101,14 +126,12 @@ INLINE void store_part(void *memory, int64_t at, Dtype type, Vec x, int64_t coun
     }
 }
 
-/* e^x to 2 ulp by x = n ln 2 + r, 2^n and a polynomial in r in [-ln2/2, ln2/2]; below -87.3 zero, above 88.3 held. */
+/* e^x to 2 ulp by x = n ln 2 + r, 2^n and a polynomial in r in [-ln2/2, ln2/2]; zero below -87.7, held above 88.3. */
 INLINE Vec vec_exp(Vec x)
 {
     const float log2_e = 1.44269504f, ln2_high = 0.693359375f, ln2_low = -2.12194440e-4f;
     const float round_magic = 12582912.0f; /* 1.5 * 2^23: adding it rounds to an integer */
-    VecInt tiny = x < vec_set(-87.3f);
-    x = vec_select(x > vec_set(88.3f), vec_set(88.3f), x);
-    x = vec_select(tiny, vec_set(-87.3f), x);
+    x = vec_min(vec_set(88.3f), vec_max(vec_set(-88.02f), x));
     Vec shifted = x * log2_e + round_magic;
     Vec n = shifted - round_magic;
     Vec r = x - n * ln2_high;
@@ -121,15 +144,30 @@ INLINE Vec vec_exp(Vec x)
     p = p * r + 1.6666665459e-1f;
     p = p * r + 5.0000001201e-1f;
     p = p * (r * r) + r + 1.0f;
-    Vec power = (Vec)(((VecInt)shifted - (VecInt)vec_set(round_magic) + 127) << 23);
-    return (Vec)((VecInt)(p * power) & ~tiny);
+    /* 2^n, and 0 for n = -127; the magic number's own bits all fall out of the shift. */
+    return p * (Vec)(((VecInt)shifted + 127) << 23);
 }
 
-/* In this form the lower tail goes to zero exactly, however large |x|. */
+/* sigmoid(x) = e^x / (1 + e^x), and 1 - sigmoid(x) = 1 / (1 + e^x) without cancellation. In this form the lower tail
+ * goes to zero exactly, however large |x|. */
+INLINE Vec vec_sigmoid_pair(Vec x, Vec *complement)
+{
+#if VL == 16
+    /* A reciprocal to 14 bits and a Newton step: half the time of a division. e stays far from overflow. */
+    Vec e = vec_exp(vec_min(vec_set(60.0f), x)), d = 1.0f + e;
+    Vec guess = (Vec)_mm512_rcp14_ps((__m512)d);
+    *complement = guess * (2.0f - d * guess);
+#else
+    Vec e = vec_exp(x);
+    *complement = 1.0f / (1.0f + e);
+#endif
+    return e * *complement;
+}
+
 INLINE Vec vec_sigmoid(Vec x)
 {
-    Vec e = vec_exp(x);
-    return e / (1.0f + e);
+    Vec complement;
+    return vec_sigmoid_pair(x, &complement);
 }
 
 INLINE Vec vec_abs(Vec x)
@@ -157,10 +195,10 @@ INLINE Vec vec_normal_cdf(Vec x)
     return vec_select(x < (Vec){0}, tail, 1.0f - tail);
 }
 
-/* 1 + tanh(u) = 2 sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks & Gimpel 2016) */
-INLINE Vec vec_gelu_tanh_gate(Vec x)
+/* (1 + tanh(u)) / 2 = sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3) (Hendrycks & Gimpel 2016); this is 2u. */
+INLINE Vec vec_gelu_tanh_argument(Vec x)
 {
-    return vec_sigmoid(1.59576912f * (x + 0.044715f * x * x * x));
+    return 1.59576912f * (x + 0.044715f * x * x * x);
 }
 
 INLINE Vec vec_activate(Vec x, Activation act)
@@ -171,7 +209,7 @@ INLINE Vec vec_activate(Vec x, Activation act)
     case ACT_GELU:
         return x * vec_normal_cdf(x);
     case ACT_GELU_TANH:
-        return x * vec_gelu_tanh_gate(x);
+        return x * vec_sigmoid(vec_gelu_tanh_argument(x));
     default:
         return x;
     }
@@ -181,14 +219,14 @@ INLINE Vec vec_activate_slope(Vec x, Activation act)
 {
     switch (act) {
     case ACT_SILU: {
-        Vec s = vec_sigmoid(x);
-        return s * (1.0f + x * (1.0f - s));
+        Vec rest, s = vec_sigmoid_pair(x, &rest);
+        return s * (1.0f + x * rest);
     }
     case ACT_GELU:
         return vec_normal_cdf(x) + x * 0.39894228f * vec_exp(-0.5f * x * x);
     case ACT_GELU_TANH: {
-        Vec s = vec_gelu_tanh_gate(x);
-        return s + x * s * (1.0f - s) * 1.59576912f * (1.0f + 0.134145f * x * x);
+        Vec rest, s = vec_sigmoid_pair(vec_gelu_tanh_argument(x), &rest);
+        return s + x * s * rest * 1.59576912f * (1.0f + 0.134145f * x * x);
     }
     default:
         return vec_set(1.0f);
