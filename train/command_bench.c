@@ -117,7 +117,7 @@ static Status set_up(Bench *bench, const BenchArguments *arguments)
     TRY(network_plan(&bench->config, bench->backend, arguments->frozen ? NETWORK_PIXELS : NETWORK_GIVEN,
                      &bench->network));
     TRY(network_start(&bench->network, &bench->config));
-    TRY(optimizer_create(&bench->config.optim, run_config_total_steps(&bench->config), &bench->network.store,
+    TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store,
                          bench->backend->threads, &bench->optimizer));
     bench->op_seconds = mem_alloc_array((size_t)graph_op_count(bench->network.training.graph) + 1, sizeof(double));
     bench->step_seconds = mem_alloc_array((size_t)arguments->steps, sizeof(double));

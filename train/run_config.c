@@ -95,11 +95,6 @@ const char *device_word(const DeviceConfig *device)
     return DEVICE_WORDS[device->name];
 }
 
-int64_t run_config_total_steps(const RunConfig *run)
-{
-    return run->optim.total_steps > 0 ? run->optim.total_steps : run->train.steps;
-}
-
 static Status check_all(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
@@ -128,6 +123,7 @@ Status run_config_load(const char *path, const char *text, const char *const *ov
     *config = NULL;
     TRY(config_load(path, text, &RUN_CONFIG_SCHEMA, overrides, override_count, out, config));
     TRY(check_all(out, *config));
+    if (out->optim.total_steps == 0) out->optim.total_steps = out->train.steps;
     return STATUS_OK;
 fail:
     config_free(*config);

@@ -67,7 +67,8 @@ extern const ConfigSchema RUN_CONFIG_SCHEMA;
 extern const char *const SAMPLER_WORDS[];
 
 /* Loads the file (or, with `text`, that text under the name `path`), applies the overrides and checks everything that
- * does not depend on data or the number of ranks. */
+ * does not depend on data or the number of ranks. optim.total_steps 0 becomes train.steps, so that a config written out
+ * keeps its schedule when train.steps is changed later. */
 Status run_config_load(const char *path, const char *text, const char *const *overrides, size_t override_count,
                        RunConfig *out, Config **config);
 /* The same, checking no more than the UNet by itself: for commands that run only it. */
@@ -77,7 +78,5 @@ Status run_config_load_unet(const char *path, const char *const *overrides, size
 Status run_config_check_ranks(RunConfig *run, const Config *config, int world);
 /* What a command needs that reads samples: sources, tokenizers of the model's length. */
 Status run_config_check_data(const RunConfig *run, const Config *config);
-/* The steps that shape the schedule: optim.total_steps, or train.steps where that is 0. */
-int64_t run_config_total_steps(const RunConfig *run);
 
 #endif

@@ -70,8 +70,8 @@ static Status check_resumable(const Trainer *t, const CheckpointState *state)
                                "%lld differs from the checkpoint's, %lld; every random number and the order "
                                "of samples follow from it, so a run keeps its seed",
                                (long long)t->run->seed, (long long)state->seed));
-    if (t->run->optim.total_steps > 0 && t->run->optim.total_steps != state->total_steps && t->root)
-        log_warn("optim.total_steps is frozen when a run begins: it stays %lld, not %lld",
+    if (t->run->optim.total_steps != state->total_steps && t->root)
+        log_warn("optim.total_steps is frozen when a run begins: the schedule stays one of %lld steps, not %lld",
                  (long long)state->total_steps, (long long)t->run->optim.total_steps);
     if (t->run->train.steps > state->total_steps && t->root)
         log_warn(
@@ -164,6 +164,14 @@ fail:
     return status;
 }
 
+/* As it was asked for: what micro_batch 0 becomes depends on the number of ranks. */
+static Status dump_config(Trainer *t, int64_t micro_batch_asked)
+{
+    RunConfig asked = *t->run;
+    asked.train.micro_batch = micro_batch_asked;
+    return config_dump(&RUN_CONFIG_SCHEMA, &asked, &t->config_text);
+}
+
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out)
 {
     Status status = STATUS_OK;
@@ -178,7 +186,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->root = comm_rank(comm) == 0;
     t->saved_step = -1;
     t->dir.lock = t->metrics.file = -1;
-    TRY(config_dump(&RUN_CONFIG_SCHEMA, run, &t->config_text)); /* as asked for: what follows depends on the ranks */
+    const int64_t micro_batch_asked = run->train.micro_batch;
     TRY(run_config_check_ranks(run, config, comm_world(comm)));
     TRY(run_config_check_data(run, config));
     t->micro_batches = run->train.global_batch / comm_world(comm) / run->train.micro_batch;
@@ -186,11 +194,15 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(run_dir_name(run->run.dir, &t->dir));
     if (t->root) TRY(run_dir_open(&t->dir, options->resume != NULL));
     if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
-    if (resumed) TRY(check_resumable(t, &state));
-    int64_t total_steps = resumed ? state.total_steps : run_config_total_steps(run);
+    if (resumed) {
+        TRY(check_resumable(t, &state));
+        run->optim.total_steps = state.total_steps;
+    }
+    TRY(dump_config(t, micro_batch_asked));
 
     TRY(open_network(t));
-    TRY(optimizer_create(&run->optim, total_steps, &t->network.store, t->network.backend->threads, &t->optimizer));
+    TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend->threads,
+                         &t->optimizer));
     if (resumed) {
         TRY(checkpoint_load(from, &state, comm, &t->network.store, t->optimizer));
         t->step = t->saved_step = state.step;

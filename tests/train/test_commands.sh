@@ -9,6 +9,8 @@ for file in config.yaml metrics.jsonl checkpoints/latest/state.json previews/ste
     [ -s run/$file ] || fail "run/$file is missing"
 done
 expect 0 config.log "$vasily" config run/config.yaml # what was written is a config again
+"$vasily" config tiny.yaml optim.total_steps=0 train.steps=33 > full.yaml
+contains full.yaml "total_steps: 33" # a config written out keeps its schedule
 
 # The same seed and captions give the same picture, whatever the batch; another seed or the raw weights, another.
 draw() { # draw OUT options...
