@@ -21,7 +21,7 @@ Status comm_open(Comm **out);
 void comm_close(Comm *comm); /* collective; NULL is fine */
 int comm_rank(const Comm *comm);
 int comm_world(const Comm *comm);
-int comm_local_rank(const Comm *comm);  /* among the ranks of this machine */
+int comm_local_rank(const Comm *comm); /* among the ranks of this machine */
 int comm_local_world(const Comm *comm);
 
 /* Sums `count` floats over all ranks in place, the same bits on every rank. Begin returns at once; the buffer belongs

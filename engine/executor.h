@@ -24,7 +24,8 @@ void executor_bind_weights(Executor *executor, const float *weights);
 void executor_weights_changed(Executor *executor);
 
 typedef struct ExecutorRun {
-    bool add_gradients; /* parameter gradients are added to what the flat buffer holds (micro-batches after the first) */
+    bool
+        add_gradients; /* parameter gradients are added to what the flat buffer holds (micro-batches after the first) */
     void (*on_bucket)(void *context, int32_t bucket); /* called as each bucket becomes complete; may be NULL */
     void *context;
     double *op_seconds; /* per op, added to; NULL: not timed */

@@ -5,7 +5,8 @@
  * (engine/plan.h) places them, an Executor (engine/executor.h) runs them.
  *
  * Constructors return TensorIds and never fail one by one: the first failure (a wrong shape, out of memory) is kept in
- * the graph, later calls do nothing and return TENSOR_NONE, and graph_status tells. So a model reads like its formula. */
+ * the graph, later calls do nothing and return TENSOR_NONE, and graph_status tells. So a model reads like its formula.
+ */
 #ifndef ENGINE_GRAPH_H
 #define ENGINE_GRAPH_H
 
@@ -23,16 +24,16 @@ typedef enum TensorKind {
 } TensorKind;
 
 typedef struct Tensor {
-    const char *name;      /* for messages and tables; may be "" */
+    const char *name; /* for messages and tables; may be "" */
     TensorKind kind;
     Dtype dtype;
     Shape shape;
-    TensorId view_of;      /* a view shares the storage of this tensor (never itself a view); else TENSOR_NONE */
+    TensorId view_of; /* a view shares the storage of this tensor (never itself a view); else TENSOR_NONE */
     bool requires_grad;
-    bool is_output;        /* kept until the end of the run and readable after it */
-    int32_t param;         /* index in the ParamTable for PARAM and PARAM_GRAD; else -1 */
-    const void *constant;  /* CONSTANT: the data */
-    TensorId grad;         /* after graph_backward: the tensor holding its gradient, else TENSOR_NONE */
+    bool is_output;       /* kept until the end of the run and readable after it */
+    int32_t param;        /* index in the ParamTable for PARAM and PARAM_GRAD; else -1 */
+    const void *constant; /* CONSTANT: the data */
+    TensorId grad;        /* after graph_backward: the tensor holding its gradient, else TENSOR_NONE */
 } Tensor;
 
 typedef struct Graph Graph;
@@ -60,7 +61,7 @@ void graph_segment_end(Graph *graph);
 
 /* For op constructors (engine/op_*.c). */
 TensorId graph_new_value(Graph *graph, Dtype dtype, Shape shape);
-void graph_append(Graph *graph, const Op *op);                      /* sets requires_grad of the outputs */
+void graph_append(Graph *graph, const Op *op); /* sets requires_grad of the outputs */
 Status graph_fail(Graph *graph, Status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 bool graph_ok(const Graph *graph);
 

@@ -74,10 +74,10 @@ typedef struct Op {
     TensorId out[OP_MAX_OUT]; /* TENSOR_NONE where an output is not wanted (gradient ops only) */
     uint32_t accumulate;      /* bit k: out[k] is added to, not set (gradient ops only) */
     OpAttr attr;
-    int32_t segment;          /* recomputation segment of a forward op, -1 outside any */
-    int32_t forward;          /* gradient ops and recomputed copies: the index of the forward op; else -1 */
-    bool is_backward;         /* appended by graph_backward (recomputed copies included) */
-    bool is_recomputed;       /* a copy of a forward op, run again in backward instead of keeping its outputs */
+    int32_t segment;    /* recomputation segment of a forward op, -1 outside any */
+    int32_t forward;    /* gradient ops and recomputed copies: the index of the forward op; else -1 */
+    bool is_backward;   /* appended by graph_backward (recomputed copies included) */
+    bool is_recomputed; /* a copy of a forward op, run again in backward instead of keeping its outputs */
 } Op;
 
 typedef struct OpCost {

@@ -14,9 +14,9 @@
 #include "engine/tensor.h"
 
 typedef enum ParamLayout {
-    PARAM_PLAIN,   /* file shape = engine shape */
-    PARAM_CONV,    /* engine O,KH,KW,C; file O,C,KH,KW */
-    PARAM_CONV1D   /* engine O,C (a linear); file O,C,1 */
+    PARAM_PLAIN, /* file shape = engine shape */
+    PARAM_CONV,  /* engine O,KH,KW,C; file O,C,KH,KW */
+    PARAM_CONV1D /* engine O,C (a linear); file O,C,1 */
 } ParamLayout;
 
 typedef enum ParamInit {
@@ -29,14 +29,14 @@ typedef enum ParamInit {
 #define PARAM_ALIGN 16 /* elements: every parameter starts on a 64-byte boundary of its flat buffer */
 
 typedef struct Param {
-    const char *name;    /* owned by the table */
-    Shape shape;         /* engine layout */
+    const char *name; /* owned by the table */
+    Shape shape;      /* engine layout */
     ParamLayout layout;
     ParamInit init;
     float init_scale;
     bool trainable;
-    int64_t count;       /* elements */
-    int64_t offset;      /* elements into its flat buffer; valid after param_table_layout */
+    int64_t count;  /* elements */
+    int64_t offset; /* elements into its flat buffer; valid after param_table_layout */
 } Param;
 
 typedef struct ParamTable ParamTable;

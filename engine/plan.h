@@ -28,13 +28,13 @@ typedef struct Bucket {
 typedef struct Plan {
     const Graph *graph;
     Backend *backend;
-    int64_t *offset;         /* per tensor, bytes into the slab; -1 for parameters and unused tensors */
-    Prepared *prepared;      /* per op */
-    int64_t *packed_offset;  /* per op, bytes into the packed block */
-    size_t slab_bytes;       /* what training really uses: activations, inputs, constants, activation gradients */
+    int64_t *offset;        /* per tensor, bytes into the slab; -1 for parameters and unused tensors */
+    Prepared *prepared;     /* per op */
+    int64_t *packed_offset; /* per op, bytes into the packed block */
+    size_t slab_bytes;      /* what training really uses: activations, inputs, constants, activation gradients */
     size_t workspace_bytes;
     size_t packed_bytes;
-    size_t peak_live_bytes;  /* the lower bound of any placement: the largest sum of live tensors */
+    size_t peak_live_bytes; /* the lower bound of any placement: the largest sum of live tensors */
     Bucket *buckets;
     int32_t bucket_count;
     double forward_flops, backward_flops; /* of one run; recomputation counted in backward */

@@ -22,9 +22,9 @@ typedef struct Shape {
 
 size_t dtype_size(Dtype dtype); /* bytes */
 const char *dtype_name(Dtype dtype);
-int64_t shape_count(const Shape *shape);      /* elements; shapes in a graph are checked not to overflow */
-int64_t shape_rows(const Shape *shape);       /* product of all but the last dimension */
-int64_t shape_last(const Shape *shape);       /* the last dimension */
+int64_t shape_count(const Shape *shape); /* elements; shapes in a graph are checked not to overflow */
+int64_t shape_rows(const Shape *shape);  /* product of all but the last dimension */
+int64_t shape_last(const Shape *shape);  /* the last dimension */
 bool shape_equal(const Shape *a, const Shape *b);
 /* "32x16x16x128" into out. */
 void shape_format(const Shape *shape, char *out, size_t capacity);
