@@ -38,7 +38,9 @@ Status network_open_backend(const RunConfig *run, Comm *comm, Backend **out)
 {
     Status status = STATUS_OK;
     BackendOptions options = {.threads = (int32_t)run->device.threads};
-    if (!options.threads) TRY(share_of_processors(comm, &options.threads));
+    /* Alone, or told by OMP_NUM_THREADS, the backend's own choice serves. */
+    bool shared = comm && comm_world(comm) > 1 && !getenv("OMP_NUM_THREADS");
+    if (!options.threads && shared) TRY(share_of_processors(comm, &options.threads));
     TRY(backend_open(device_word(&run->device), &options, out));
 fail:
     return status;
