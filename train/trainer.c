@@ -5,6 +5,8 @@
  */
 #include "train/trainer_internal.h"
 
+#include <string.h>
+
 #include "base/file.h"
 #include "base/log.h"
 
@@ -92,55 +94,70 @@ fail:
 
 /* ---- the step ---- */
 
-static Status train_step(Trainer *t, StepMetrics *out, double wishes[WISH_COUNT])
+/* What the ranks tell each other at the end of a step: sums over all of them, and the longest waits of any. */
+typedef struct StepSums {
+    double losses[2]; /* mse, vb over the samples of the global batch */
+    double wishes[WISH_COUNT];
+} StepSums;
+typedef struct StepWaits {
+    double data, comm; /* seconds */
+} StepWaits;
+
+static StepMetrics describe_step(const Trainer *t, const StepSums *sums, const StepWaits *waits,
+                                 const OptimizerReport *report, double seconds)
+{
+    double batch = (double)t->run->train.global_batch;
+    return (StepMetrics){
+        .step = t->step,
+        .total_steps = t->run->train.steps,
+        .samples = t->samples,
+        .loss = (sums->losses[0] + sums->losses[1]) / batch,
+        .mse = sums->losses[0] / batch,
+        .vb = sums->losses[1] / batch,
+        .lr = report->lr,
+        .beta1 = report->beta1,
+        .grad_norm = report->grad_norm,
+        .ema_decay = report->ema_decay,
+        .step_seconds = seconds,
+        .images_per_second = batch / seconds,
+        .data_wait_seconds = waits->data,
+        .comm_wait_seconds = waits->comm,
+        .skipped = report->skipped,
+        .skipped_steps = optimizer_state(t->optimizer).skipped,
+    };
+}
+
+static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_COUNT])
 {
     Status status = STATUS_OK;
-    double start = clock_seconds(), data_waited = loader_seconds_waited(t->loader);
-    double comm_waited = comm_exposed_seconds(t->comm);
+    double start = clock_seconds();
     int64_t allocated = mem_thread_allocation_count();
-    double sums[2 + WISH_COUNT] = {0}, longest[2];
-    const Batch *batch;
+    StepSums sums = {0};
+    StepWaits waits = {-loader_seconds_waited(t->loader), -comm_exposed_seconds(t->comm)};
     OptimizerReport report;
+    const Batch *batch;
 
     TRY(loader_next(t->loader, &batch));
-    longest[0] = loader_seconds_waited(t->loader) - data_waited;
-    for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, batch, m, sums));
+    waits.data += loader_seconds_waited(t->loader);
+    for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, batch, m, sums.losses));
     TRY(trainer_keep_cursor(t, batch->cursor));
     loader_release(t->loader, batch);
 
     TRY(wait_for_buckets(t));
-    longest[1] = comm_exposed_seconds(t->comm) - comm_waited;
-    signals_take(sums + 2);
-    TRY(comm_all_reduce_f64(t->comm, sums, 2 + WISH_COUNT, COMM_SUM));
-    TRY(comm_all_reduce_f64(t->comm, longest, 2, COMM_MAX));
-    for (int k = 0; k < WISH_COUNT; k++) wishes[k] = sums[2 + k];
+    waits.comm += comm_exposed_seconds(t->comm);
+    signals_take(sums.wishes);
+    TRY(comm_all_reduce_f64(t->comm, (double *)&sums, sizeof sums / sizeof(double), COMM_SUM));
+    TRY(comm_all_reduce_f64(t->comm, (double *)&waits, sizeof waits / sizeof(double), COMM_MAX));
 
-    TRY(optimizer_step(t->optimizer, t->step, 1.0,
-                       &report)); /* the loss's scale, 1 / global batch, made the sum a mean */
+    /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
+    TRY(optimizer_step(t->optimizer, t->step, 1.0, &report));
     executor_weights_changed(t->network.executor);
     t->step++;
     t->samples += t->run->train.global_batch;
 
-    double seconds = clock_seconds() - start, batch_size = (double)t->run->train.global_batch;
-    *out = (StepMetrics){
-        .step = t->step,
-        .total_steps = t->run->train.steps,
-        .samples = t->samples,
-        .loss = (sums[0] + sums[1]) / batch_size,
-        .mse = sums[0] / batch_size,
-        .vb = sums[1] / batch_size,
-        .lr = report.lr,
-        .beta1 = report.beta1,
-        .grad_norm = report.grad_norm,
-        .ema_decay = report.ema_decay,
-        .step_seconds = seconds,
-        .images_per_second = batch_size / seconds,
-        .data_wait_seconds = longest[0],
-        .comm_wait_seconds = longest[1],
-        .skipped = report.skipped,
-        .skipped_steps = optimizer_state(t->optimizer).skipped,
-        .allocations = mem_thread_allocation_count() - allocated,
-    };
+    *metrics = describe_step(t, &sums, &waits, &report, clock_seconds() - start);
+    metrics->allocations = mem_thread_allocation_count() - allocated;
+    memcpy(wishes, sums.wishes, sizeof sums.wishes);
 fail:
     return status;
 }
