@@ -268,7 +268,8 @@ static Status linear_grad_w_run(const KernelCall *call)
         const int32_t parts = s->cpu->threads == 1 || s->rows < grain ? 1 : s->cpu->threads;
         for (int64_t c = 0; c < s->out; c++) {
             float sum = 0;
-            for (int32_t t = 0; t < parts; t++) sum += w.db[t * s->out + c];
+            for (int32_t t = 0; t < parts; t++)
+                sum += w.db[t * s->out + c]; /* there for this kind; NOLINT(clang-analyzer-core.NullDereference) */
             db[c] = cpu_adds(call, 1) ? db[c] + sum : sum;
         }
     }
