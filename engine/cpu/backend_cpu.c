@@ -159,6 +159,8 @@ Status backend_open_cpu(const BackendOptions *options, Backend **out)
     cpu->threads = options && options->threads > 0 ? options->threads : default_threads();
     cpu->bf16 = dnn_has_bf16();
     cpu->vector = vector_kernels();
+    const char *winograd = getenv("VASILY_WINOGRAD");
+    cpu->winograd = !winograd || strcmp(winograd, "0") != 0;
     *backend = (Backend){.name = "cpu",
                          .threads = cpu->threads,
                          .context = cpu,

@@ -1,16 +1,18 @@
 /* Convolutions through oneDNN: activations plain NHWC, weights in the library's own layout, made again from the fp32
- * OHWI parameters each time those change. */
+ * OHWI parameters each time those change. In fp32, 3x3 convolutions of stride 1 take Winograd's form where it pays. */
 #include <stdlib.h>
 
 #include "base/arena.h"
 #include "base/log.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/onednn.h"
+#include "engine/cpu/winograd.h"
 
 typedef struct ConvState {
     const Cpu *cpu;
     DnnPrimitive *primitive;
-    bool widen; /* bf16 operands, fp32 primitive */
+    Winograd *winograd; /* instead of the primitive */
+    bool widen;         /* bf16 operands, fp32 primitive */
     int64_t x_count, y_count, w_count, channels_out;
 } ConvState;
 
@@ -26,6 +28,11 @@ typedef struct ConvWorkspace {
 static ConvWorkspace carve_workspace(const ConvState *s, OpKind kind, Carver *carver)
 {
     ConvWorkspace w = {0};
+    if (s->winograd) {
+        w.scratchpad = carve(carver, (int64_t)winograd_workspace_bytes(s->winograd), 1);
+        if (kind == OP_CONV2D_GRAD_W) w.db = carve_floats(carver, s->cpu->threads * s->channels_out);
+        return w;
+    }
     w.scratchpad = carve(carver, (int64_t)dnn_scratchpad_bytes(s->primitive), 1);
     if (s->widen) {
         w.x = carve_floats(carver, s->x_count);
@@ -43,7 +50,9 @@ static ConvWorkspace carve_workspace(const ConvState *s, OpKind kind, Carver *ca
 static void conv_release(void *state)
 {
     ConvState *s = state;
-    if (s) dnn_free(s->primitive);
+    if (!s) return;
+    dnn_free(s->primitive);
+    winograd_free(s->winograd);
     free(s);
 }
 
@@ -57,6 +66,20 @@ static DnnTensor weights(const Tensor *t, DnnType type)
 {
     const int64_t o = t->shape.dim[0], kh = t->shape.dim[1], kw = t->shape.dim[2], c = t->shape.dim[3];
     return (DnnTensor){type, 4, {o, c, kh, kw}, {kh * kw * c, 1, kw * c, c}};
+}
+
+static WinogradKind winograd_kind(DnnKind kind)
+{
+    return kind == DNN_CONV_FORWARD         ? WINOGRAD_FORWARD
+           : kind == DNN_CONV_BACKWARD_DATA ? WINOGRAD_INPUT_GRADIENT
+                                            : WINOGRAD_WEIGHT_GRADIENT;
+}
+
+static bool may_use_winograd(const Cpu *cpu, const ConvAttr *attr, const Tensor *x, DnnKind kind,
+                             const WinogradShape *shape)
+{
+    return cpu->winograd && x->dtype == DTYPE_F32 && attr->kh == 3 && attr->kw == 3 && attr->stride == 1 &&
+           winograd_suits(cpu, winograd_kind(kind), shape);
 }
 
 /* x, w, y: the op's picture in, weights and picture out, or their gradients. */
@@ -87,12 +110,23 @@ static Status conv_prepare_with(const Cpu *cpu, const Op *op, DnnKind kind, cons
                     .pad_left = attr->pad_left,
                     .pad_bottom = attr->pad_bottom,
                     .pad_right = attr->pad_right};
+    const WinogradShape shape = {x->shape.dim[0], x->shape.dim[1], x->shape.dim[2], x->shape.dim[3], y->shape.dim[1],
+                                 y->shape.dim[2], y->shape.dim[3], attr->pad_top,   attr->pad_left};
+    Carver carver = {0};
+    if (may_use_winograd(cpu, attr, x, kind, &shape)) {
+        TRY(winograd_create(cpu, winograd_kind(kind), &shape, &s->winograd));
+        carve_workspace(s, op->kind, &carver);
+        out->state = s;
+        out->workspace_bytes = carver.used;
+        out->packed_bytes = winograd_packed_bytes(s->winograd);
+        out->detail = winograd_detail(s->winograd);
+        return STATUS_OK;
+    }
     cpu_use_threads(cpu);
     TRY(dnn_create(&spec, &s->primitive));
     if (dnn_is_slow(s->primitive))
         log_warn("oneDNN has only its slow %s for a convolution of %lld to %lld channels",
                  dnn_implementation(s->primitive), (long long)spec.weights.dim[1], (long long)spec.weights.dim[0]);
-    Carver carver = {0};
     carve_workspace(s, op->kind, &carver);
     out->state = s;
     out->workspace_bytes = carver.used;
@@ -107,6 +141,7 @@ fail:
 static Status pack_from(const KernelCall *call, const float *plain)
 {
     ConvState *s = call->state;
+    if (s->winograd) return winograd_pack(s->winograd, plain, call->packed, call->workspace);
     cpu_use_threads(s->cpu);
     return dnn_pack(s->primitive, plain, call->packed, call->workspace);
 }
@@ -146,6 +181,9 @@ static Status conv2d_run(const KernelCall *call)
     Carver carver = {.base = call->workspace};
     ConvWorkspace w = carve_workspace(s, call->op->kind, &carver);
     const Dtype type = cpu_in(call, 0)->dtype;
+    if (s->winograd)
+        return winograd_run(s->winograd, call->in[0], call->packed, call->in[2], call->in[3], call->out[0],
+                            w.scratchpad);
     void *y = s->widen ? w.y : call->out[0];
     /* The primitive adds to its destination, before rounding: so the residual is put there first. */
     if (call->in[3]) cpu_copy(s->cpu, call->in[3], type, y, s->widen ? DTYPE_F32 : type, s->y_count, false);
@@ -182,6 +220,9 @@ static Status conv2d_grad_x_run(const KernelCall *call)
     ConvWorkspace w = carve_workspace(s, call->op->kind, &carver);
     const Dtype type = cpu_out(call, 0)->dtype;
     const bool add = cpu_adds(call, 0), aside = add || s->widen;
+    if (s->winograd)
+        return winograd_run(s->winograd, call->in[1], call->packed, NULL, add ? call->out[0] : NULL, call->out[0],
+                            w.scratchpad);
     void *dx = s->widen ? (void *)w.x : add ? w.dx : call->out[0];
     const void *dy = widened(s, call->in[1], w.y, s->y_count);
     cpu_use_threads(s->cpu);
@@ -212,8 +253,15 @@ static Status conv2d_grad_w_run(const KernelCall *call)
     ConvState *s = call->state;
     Carver carver = {.base = call->workspace};
     ConvWorkspace w = carve_workspace(s, call->op->kind, &carver);
-    const void *x = widened(s, call->in[0], w.x, s->x_count), *dy = widened(s, call->in[1], w.y, s->y_count);
     float *dw = call->out[0], *db = call->out[1];
+    if (s->winograd) {
+        if (dw) TRY(winograd_run_weights(s->winograd, call->in[0], call->in[1], dw, cpu_adds(call, 0), w.scratchpad));
+        if (db)
+            cpu_column_sums(s->cpu, call->in[1], DTYPE_F32, s->y_count / s->channels_out, s->channels_out, db,
+                            cpu_adds(call, 1), w.db);
+        return STATUS_OK;
+    }
+    const void *x = widened(s, call->in[0], w.x, s->x_count), *dy = widened(s, call->in[1], w.y, s->y_count);
     const bool packed = dnn_packed_bytes(s->primitive) > 0, aside = packed || !dw || cpu_adds(call, 0);
     cpu_use_threads(s->cpu);
     TRY(dnn_run(s->primitive, &(DnnArgs){.src = x,

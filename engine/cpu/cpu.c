@@ -1,6 +1,7 @@
 #include "engine/cpu/cpu.h"
 
 #include <omp.h>
+#include <string.h>
 
 void cpu_use_threads(const Cpu *cpu)
 {
@@ -94,4 +95,32 @@ Status cpu_prepare_plain(Backend *backend, const Graph *graph, const Op *op, Pre
 {
     out->state = backend->context;
     return STATUS_OK;
+}
+
+typedef struct Columns {
+    const Cpu *cpu;
+    const void *x;
+    Dtype type;
+    int64_t c;
+    float *partial;
+} Columns;
+
+static Status columns_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const Columns *k = context;
+    k->cpu->vector->column_sums(cpu_at(k->x, k->type, begin * k->c), k->type, end - begin, k->c,
+                                k->partial + thread * k->c);
+    return STATUS_OK;
+}
+
+void cpu_column_sums(const Cpu *cpu, const void *x, Dtype type, int64_t rows, int64_t c, float *out, bool add,
+                     float *partial)
+{
+    memset(partial, 0, (size_t)(cpu->threads * c) * sizeof *partial);
+    cpu_parallel(cpu, rows, CPU_GRAIN / c + 2, columns_share, &(Columns){cpu, x, type, c, partial});
+    for (int64_t i = 0; i < c; i++) {
+        float sum = 0; /* of the threads, in their order */
+        for (int32_t t = 0; t < cpu->threads; t++) sum += partial[t * c + i];
+        out[i] = add ? out[i] + sum : sum;
+    }
 }

@@ -9,7 +9,8 @@
 /* Backend.context. */
 typedef struct Cpu {
     int32_t threads;
-    bool bf16; /* oneDNN computes in bf16; if not, bf16 operands are widened around fp32 primitives */
+    bool bf16;     /* oneDNN computes in bf16; if not, bf16 operands are widened around fp32 primitives */
+    bool winograd; /* fp32 convolutions may take Winograd's form; VASILY_WINOGRAD=0 in the environment says no */
     const VectorKernels *vector;
 } Cpu;
 
@@ -47,6 +48,10 @@ static inline float *carve_floats(Carver *carver, int64_t count)
 /* Whole-tensor kernels on all threads. */
 void cpu_copy(const Cpu *cpu, const void *x, Dtype x_type, void *y, Dtype y_type, int64_t count, bool add);
 void cpu_add(const Cpu *cpu, const void *a, const void *b, void *y, Dtype type, int64_t count, bool accumulate);
+
+/* out[c] = or += the sum of column c of x (rows, c). `partial`: threads * c floats of workspace. */
+void cpu_column_sums(const Cpu *cpu, const void *x, Dtype type, int64_t rows, int64_t c, float *out, bool add,
+                     float *partial);
 
 /* An operand of a call. */
 static inline const Tensor *cpu_in(const KernelCall *call, int i)

@@ -18,7 +18,7 @@ typedef struct LinearState {
 typedef struct LinearWorkspace {
     void *scratchpad;
     float *x, *y; /* widened operands */
-    float *db;    /* partial sums, one row a thread */
+    float *db;    /* for cpu_column_sums */
 } LinearWorkspace;
 
 static LinearWorkspace carve_workspace(const LinearState *s, OpKind kind, Carver *carver)
@@ -231,22 +231,6 @@ fail:
     return status;
 }
 
-typedef struct BiasShare {
-    const LinearState *s;
-    const void *dy;
-    Dtype type;
-    float *partial;
-} BiasShare;
-
-static Status bias_share(void *context, int64_t begin, int64_t end, int32_t thread)
-{
-    const BiasShare *b = context;
-    float *sum = b->partial + thread * b->s->out;
-    memset(sum, 0, (size_t)b->s->out * sizeof *sum);
-    b->s->cpu->vector->column_sums(cpu_at(b->dy, b->type, begin * b->s->out), b->type, end - begin, b->s->out, sum);
-    return STATUS_OK;
-}
-
 static Status linear_grad_w_run(const KernelCall *call)
 {
     Status status = STATUS_OK;
@@ -261,18 +245,8 @@ static Status linear_grad_w_run(const KernelCall *call)
         TRY(dnn_run(cpu_adds(call, 0) ? s->add : s->set,
                     &(DnnArgs){.src = dy, .weights = x, .dst = call->out[0], .scratchpad = w.scratchpad}));
     }
-    if (call->out[1]) {
-        float *db = call->out[1];
-        const int64_t grain = CPU_GRAIN / s->out + s->cpu->threads;
-        TRY(cpu_parallel(s->cpu, s->rows, grain, bias_share, &(BiasShare){s, call->in[1], type, w.db}));
-        const int32_t parts = s->cpu->threads == 1 || s->rows < grain ? 1 : s->cpu->threads;
-        for (int64_t c = 0; c < s->out; c++) {
-            float sum = 0;
-            for (int32_t t = 0; t < parts; t++)
-                sum += w.db[t * s->out + c]; /* there for this kind; NOLINT(clang-analyzer-core.NullDereference) */
-            db[c] = cpu_adds(call, 1) ? db[c] + sum : sum;
-        }
-    }
+    if (call->out[1])
+        cpu_column_sums(s->cpu, call->in[1], type, s->rows, s->out, call->out[1], cpu_adds(call, 1), w.db);
 fail:
     return status;
 }

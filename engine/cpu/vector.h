@@ -88,6 +88,18 @@ typedef struct VectorKernels {
     /* A row of `width` pixels of `channels`: y = or += factor times the sum of 2x2 pixels of rows top and bottom. */
     void (*pool_row)(const void *top, const void *bottom, void *y, Dtype type, int64_t width, int64_t channels,
                      float factor, bool accumulate);
+
+    /* The transforms of Winograd's F(2x2, 3x3), fp32 pixels of `channels`; the 16 results of a 4x4 transform lie
+     * `pitch` floats apart (engine/cpu/winograd.h says what they are for). */
+    void (*winograd_input)(const float *const pixel[16], int64_t channels, float *v, int64_t pitch);
+    /* Pixels that are NULL are not written; `from`, NULL or pixels like those, and bias are added. */
+    void (*winograd_output)(const float *m, int64_t pitch, int64_t channels, const float *bias,
+                            const float *const from[4], float *const pixel[4]);
+    void (*winograd_weights)(const float *const g[9], int64_t channels, float *u, int64_t pitch);
+    void (*winograd_dy)(const float *const pixel[4], int64_t channels, float *m, int64_t pitch);
+    /* u is the sum of `parts` transforms `part_pitch` floats apart; g = or += */
+    void (*winograd_dweights)(const float *u, int64_t pitch, int64_t parts, int64_t part_pitch, int64_t channels,
+                              bool accumulate, float *const g[9]);
 } VectorKernels;
 
 extern const VectorKernels vector_kernels_sse2, vector_kernels_avx2, vector_kernels_avx512;

@@ -249,6 +249,8 @@ INLINE Vec vec_activate_slope(Vec x, Activation act)
 
 #include "engine/cpu/vector_softmax_tmpl.h"
 
+#include "engine/cpu/vector_winograd_tmpl.h"
+
 const VectorKernels ISA_TABLE = {
     .name = ISA_NAME,
     .copy_rows = copy_rows,
@@ -267,4 +269,9 @@ const VectorKernels ISA_TABLE = {
     .softmax_grad_row = softmax_grad_row,
     .dot = dot,
     .pool_row = pool_row,
+    .winograd_input = winograd_input,
+    .winograd_output = winograd_output,
+    .winograd_weights = winograd_weights,
+    .winograd_dy = winograd_dy,
+    .winograd_dweights = winograd_dweights,
 };
