@@ -97,9 +97,9 @@ static void describe(const Backend *backend, char *out, size_t capacity)
     int version[3];
     processor_name(name, sizeof name);
     dnn_version(version);
-    snprintf(out, capacity, "cpu: %s, %d thread%s, %s kernels, oneDNN %d.%d.%d on %s, %s bf16", name, cpu->threads,
+    snprintf(out, capacity, "cpu: %s, %d thread%s, %s kernels, oneDNN %d.%d.%d on %s, %s bf16%s", name, cpu->threads,
              cpu->threads == 1 ? "" : "s", cpu->vector->name, version[0], version[1], version[2], dnn_isa_name(),
-             cpu->bf16 ? "native" : "no native");
+             cpu->bf16 ? "native" : "no native", cpu->winograd ? "" : ", no Winograd");
 }
 
 /* The best of repeated products of two square matrices, after one to warm up. */

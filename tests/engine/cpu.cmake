@@ -6,6 +6,7 @@ foreach(isa sse2:SSE41 avx2:AVX2 avx512:AVX512_CORE)
   string(REGEX MATCH "^[^:]+" ours ${isa})
   string(REGEX MATCH "[^:]+$" onednn ${isa})
   add_test(NAME test_ops_backends_${ours} COMMAND test_ops_backends cpu 2)
-  set_tests_properties(test_ops_backends_${ours} PROPERTIES
+  add_test(NAME test_cpu_winograd_${ours} COMMAND test_cpu_winograd)
+  set_tests_properties(test_ops_backends_${ours} test_cpu_winograd_${ours} PROPERTIES
     ENVIRONMENT "VASILY_ISA=${ours};DNNL_MAX_CPU_ISA=${onednn};ONEDNN_MAX_CPU_ISA=${onednn}")
 endforeach()
