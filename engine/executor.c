@@ -25,7 +25,7 @@ static void *address_of(const Executor *executor, TensorId id)
     const Tensor *tensor = graph_tensor(graph, graph_root(graph, id));
     if (tensor->kind == TENSOR_PARAM || tensor->kind == TENSOR_PARAM_GRAD) {
         const Param *param = param_table_get(graph_params(graph), tensor->param);
-        if (!param->trainable) return executor->store.frozen + param->offset;
+        if (!param->trainable) return param_store_weight(&executor->store, tensor->param);
         if (tensor->kind == TENSOR_PARAM) return (float *)executor->weights + param->offset;
         return executor->store.grads + param->offset;
     }

@@ -259,7 +259,8 @@ Status param_store_create(const ParamTable *table, bool with_grads, ParamStore *
     out->weights = alloc_elements(table->trainable_elements);
     out->frozen = alloc_elements(table->frozen_elements);
     if (with_grads) out->grads = alloc_elements(table->trainable_elements);
-    if (!out->weights || !out->frozen || (with_grads && !out->grads)) {
+    out->bound = mem_alloc_array(table->size + 1, sizeof *out->bound);
+    if (!out->weights || !out->frozen || !out->bound || (with_grads && !out->grads)) {
         FAIL(ERR_MEMORY, "no memory for %.0f MB of weights%s",
              4e-6 * ((double)table->trainable_elements + (double)table->frozen_elements),
              with_grads ? " and their gradients" : "");
@@ -275,13 +276,35 @@ void param_store_free(ParamStore *store)
     mem_free_aligned(store->weights);
     mem_free_aligned(store->grads);
     mem_free_aligned(store->frozen);
+    free(store->bound);
     *store = (ParamStore){0};
+}
+
+Status param_store_bind(ParamStore *store, int32_t index, const float *values)
+{
+    Status status = STATUS_OK;
+    if (index < 0 || index >= param_table_size(store->table))
+        FAIL(ERR_INTERNAL, "there is no parameter %d to bind", index);
+    const Param *param = param_table_get(store->table, index);
+    if (param->trainable) FAIL(ERR_INTERNAL, "parameter %s is trained, so its values cannot be bound", param->name);
+    if (!values || (uintptr_t)values % sizeof *values)
+        FAIL(ERR_INTERNAL, "parameter %s: its values at %p are not at a multiple of 4", param->name,
+             (const void *)values);
+    store->bound[index] = values;
+fail:
+    return status;
+}
+
+bool param_store_is_bound(const ParamStore *store, int32_t index)
+{
+    return store->bound[index] != NULL;
 }
 
 void param_store_init(ParamStore *store, uint64_t seed)
 {
     for (size_t i = 0; i < store->table->size; i++) {
         const Param *param = store->table->params[i];
+        if (store->bound[i]) continue;
         float *w = param_store_weight(store, (int32_t)i);
         const uint64_t key = hash_string64(param->name);
         if (param->init == PARAM_INIT_NORMAL) random_normal(seed, RANDOM_INIT, key, 0, w, (size_t)param->count);
@@ -307,6 +330,13 @@ void param_store_init(ParamStore *store, uint64_t seed)
 float *param_store_weight(const ParamStore *store, int32_t index)
 {
     const Param *param = param_table_get(store->table, index);
+    if (store->bound[index]) {
+        union {
+            const float *in;
+            float *out;
+        } values = {store->bound[index]};
+        return values.out;
+    }
     return (param->trainable ? store->weights : store->frozen) + param->offset;
 }
 

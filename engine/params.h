@@ -62,18 +62,27 @@ Shape param_file_shape(const Param *param);
 void param_to_file(const Param *param, const float *engine, float *file);
 void param_from_file(const Param *param, const float *file, float *engine);
 
-/* The buffers: weights and gradients of trainable parameters, weights of frozen ones. fp32, 64-byte aligned. */
+/* The buffers: weights and gradients of trainable parameters, weights of frozen ones. fp32, 64-byte aligned. Memory is
+ * taken as it is first written. A copy of the struct shares everything with the original, which alone is freed. */
 typedef struct ParamStore {
     const ParamTable *table;
-    float *weights; /* trainable_elements */
-    float *grads;   /* the same; NULL without gradients */
-    float *frozen;  /* frozen_elements */
+    float *weights;      /* trainable_elements */
+    float *grads;        /* the same; NULL without gradients */
+    float *frozen;       /* frozen_elements; what belongs to bound parameters is never touched */
+    const float **bound; /* per parameter: where its values are instead, or NULL */
 } ParamStore;
 
 Status param_store_create(const ParamTable *table, bool with_grads, ParamStore *out); /* needs the layout; zeroed */
 void param_store_free(ParamStore *store);
-/* Every parameter by its init rule, from Philox(seed, RANDOM_INIT, hash of name). */
+/* The values of a frozen parameter are somewhere else, such as in a mapped weight file, in engine layout: they are read
+ * there, and the store's own memory for them is never touched and so never resident. Any address divisible by 4 will
+ * do. The values must outlive the store and everything made over it. To be called before param_store_init and before
+ * executors are made over the store. ERR_INTERNAL for trainable parameters, wrong indices and odd addresses. */
+Status param_store_bind(ParamStore *store, int32_t index, const float *values);
+bool param_store_is_bound(const ParamStore *store, int32_t index);
+/* Every parameter that is not bound by its init rule, from Philox(seed, RANDOM_INIT, hash of name). */
 void param_store_init(ParamStore *store, uint64_t seed);
+/* Where a parameter's values are; those of a bound one may be read only. */
 float *param_store_weight(const ParamStore *store, int32_t index);
 float *param_store_grad(const ParamStore *store, int32_t index); /* NULL for frozen ones */
 

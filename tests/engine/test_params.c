@@ -9,7 +9,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "base/arena.h"
 #include "base/random.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
@@ -218,6 +220,67 @@ static void first_values_follow_their_rules(void **state)
     param_table_free(table);
 }
 
+/* Pages of [from, from + bytes) that are in memory. */
+static int64_t resident_pages(const void *from, size_t bytes)
+{
+    static unsigned char pages[4096];
+    int64_t count = 0;
+    assert_true((bytes + 4095) / 4096 <= sizeof pages);
+    union {
+        const void *in;
+        void *out;
+    } at = {from};
+    assert_int_equal(mincore(at.out, bytes, pages), 0);
+    for (size_t i = 0; i < (bytes + 4095) / 4096; i++) count += pages[i] & 1;
+    return count;
+}
+
+static void bound_parameters_are_read_where_they_are(void **state)
+{
+    enum { COUNT = 1 << 22 }; /* 16 MB */
+    ParamTable *table;
+    ParamStore store, plain;
+    float *values = mem_alloc_aligned((COUNT + 1) * sizeof *values);
+    assert_non_null(values);
+    assert_int_equal(param_table_create(&table), STATUS_OK);
+    const int32_t trained = add(table, "trained", SHAPE1(5), PARAM_PLAIN, true);
+    const int32_t free_one = add(table, "free", SHAPE1(5), PARAM_PLAIN, false);
+    int32_t large;
+    const Param p = {.name = "large", .shape = SHAPE1(COUNT), .init = PARAM_INIT_NORMAL, .init_scale = 1};
+    assert_int_equal(param_table_add(table, &p, &large), STATUS_OK);
+    assert_int_equal(param_table_layout(table, NULL, 0), STATUS_OK);
+    assert_int_equal(param_store_create(table, true, &store), STATUS_OK);
+    assert_int_equal(param_store_create(table, true, &plain), STATUS_OK);
+    const float *own = param_store_weight(&store, large);
+
+    assert_int_equal(param_store_bind(&store, trained, values), ERR_INTERNAL);
+    assert_non_null(strstr(status_message(), "trained"));
+    assert_int_equal(param_store_bind(&store, large, (const float *)(const void *)((char *)values + 2)), ERR_INTERNAL);
+    assert_int_equal(param_store_bind(&store, large, NULL), ERR_INTERNAL);
+    assert_int_equal(param_store_bind(&store, 3, values), ERR_INTERNAL);
+    assert_int_equal(param_store_bind(&store, -1, values), ERR_INTERNAL);
+    assert_false(param_store_is_bound(&store, large));
+    assert_int_equal(param_store_bind(&store, large, values + 1), STATUS_OK); /* 4 bytes past a cache line */
+    assert_true(param_store_is_bound(&store, large));
+    assert_ptr_equal(param_store_weight(&store, large), values + 1);
+    assert_ptr_equal(param_store_weight(&store, free_one), store.frozen);
+
+    param_store_init(&store, 5);
+    param_store_init(&plain, 5);
+    for (int64_t i = 0; i <= COUNT; i++) assert_true(values[i] == 0);
+    assert_memory_equal(param_store_weight(&store, trained), param_store_weight(&plain, trained), 5 * sizeof(float));
+    /* The first page holds the parameter before it, too; a huge page may come with it. */
+    const char *beyond = (const char *)own + ((size_t)2 << 20);
+    const char *page = beyond - (uintptr_t)beyond % 4096;
+    assert_int_equal(resident_pages(page, (COUNT - (1 << 20)) * sizeof(float)), 0);
+    page = (const char *)(void *)param_store_weight(&plain, large) + ((size_t)2 << 20);
+    assert_true(resident_pages(page - (uintptr_t)page % 4096, (COUNT - (1 << 20)) * sizeof(float)) > 0);
+    param_store_free(&plain);
+    param_store_free(&store);
+    param_table_free(table);
+    mem_free_aligned(values);
+}
+
 /* A net of one convolution for pictures of this side. */
 static Graph *small_net(ParamTable *table, int64_t side)
 {
@@ -249,9 +312,13 @@ static void graphs_share_a_table(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(names_are_found_again),           cmocka_unit_test(contradictions_are_refused),
-        cmocka_unit_test(layout_follows_the_order_given),  cmocka_unit_test(convolutions_change_layout_for_files),
-        cmocka_unit_test(first_values_follow_their_rules), cmocka_unit_test(graphs_share_a_table),
+        cmocka_unit_test(names_are_found_again),
+        cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(layout_follows_the_order_given),
+        cmocka_unit_test(convolutions_change_layout_for_files),
+        cmocka_unit_test(first_values_follow_their_rules),
+        cmocka_unit_test(bound_parameters_are_read_where_they_are),
+        cmocka_unit_test(graphs_share_a_table),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
