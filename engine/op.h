@@ -16,11 +16,13 @@ typedef enum OpKind {
 typedef int32_t TensorId;
 #define TENSOR_NONE ((TensorId)-1)
 
-#define OP_MAX_IN 6
+#define OP_MAX_IN 8
 #define OP_MAX_OUT 4
 
 typedef enum Activation { ACT_NONE, ACT_SILU, ACT_GELU, ACT_GELU_TANH } Activation;
 typedef enum ResampleMode { RESAMPLE_UP2_NEAREST, RESAMPLE_DOWN2_AVERAGE } ResampleMode;
+
+typedef enum RoundTo { ROUND_F16, ROUND_BF16 } RoundTo;
 
 typedef struct ConvAttr {
     int32_t kh, kw, stride, pad_top, pad_left, pad_bottom, pad_right;
@@ -40,6 +42,7 @@ typedef struct AttentionAttr {
 typedef struct ElementwiseAttr {
     Activation act;
     float scale, shift; /* AFFINE: y = scale x + shift */
+    RoundTo round;      /* ROUND */
 } ElementwiseAttr;
 typedef struct ResampleAttr {
     ResampleMode mode;
@@ -48,12 +51,17 @@ typedef struct SliceAttr {
     int32_t axis;
     int64_t begin; /* CONCAT ignores it; SLICE takes [begin, begin + output's length) of the axis */
 } SliceAttr;
+typedef struct TextAttr {
+    int32_t padding_id;   /* POSITION_IDS */
+    int32_t max_distance; /* RELATIVE_BIAS */
+} TextAttr;
 typedef struct DiffusionAttr {
     float max_period;      /* TIMESTEP_EMBEDDING */
     uint64_t seed;         /* NOISE */
     RandomPurpose purpose; /* NOISE */
     float loss_scale;      /* DIFFUSION_LOSS_GRAD: d(total)/d(per-sample loss), i.e. 1 / global batch */
     float vb_weight;       /* DIFFUSION_LOSS: num_timesteps / 1000 for RESCALED_MSE */
+    float latent_scale;    /* POSTERIOR_SAMPLE */
 } DiffusionAttr;
 
 typedef union OpAttr {
@@ -64,6 +72,7 @@ typedef union OpAttr {
     ElementwiseAttr elementwise;
     ResampleAttr resample;
     SliceAttr slice;
+    TextAttr text;
     DiffusionAttr diffusion;
 } OpAttr;
 

@@ -3,11 +3,12 @@
 
 #include "engine/op_build.h"
 
-TensorId op_attention(Graph *g, TensorId qkv, TensorId context, int32_t heads)
+TensorId op_attention(Graph *g, TensorId qkv, TensorId context, TensorId context_mask, int32_t heads)
 {
     static const char name[] = "op_attention";
     const Operand oqkv = operand_read(g, name, "qkv", qkv, OPERAND_ACTIVATION);
     const Operand ocontext = operand_read_optional(g, name, "context", context, OPERAND_ACTIVATION);
+    const Operand omask = operand_read_optional(g, name, "context_mask", context_mask, OPERAND_I32);
     operand_want_dims(g, &oqkv, 3, 3);
     operand_want_dims(g, &ocontext, 3, 3);
     if (!graph_ok(g)) return TENSOR_NONE;
@@ -20,10 +21,15 @@ TensorId op_attention(Graph *g, TensorId qkv, TensorId context, int32_t heads)
     const int32_t head_dim = (int32_t)(width / 3 / heads);
     if (ocontext.present) operand_want_shape(g, &ocontext, SHAPE3(n, ocontext.shape.dim[1], width / 3 * 2));
     operand_want_dtype_of(g, &ocontext, &oqkv);
+    if (ocontext.present) operand_want_shape(g, &omask, SHAPE2(n, ocontext.shape.dim[1]));
+    if (graph_ok(g) && omask.present && !ocontext.present) {
+        graph_fail(g, ERR_INTERNAL, "%s: context_mask '%s' without a context", name,
+                   graph_tensor(g, context_mask)->name);
+    }
     if (!graph_ok(g)) return TENSOR_NONE;
     Op op = op_make(OP_ATTENTION);
-    op.in_count = 2;
-    op.in[0] = qkv, op.in[1] = context;
+    op.in_count = 3;
+    op.in[0] = qkv, op.in[1] = context, op.in[2] = context_mask;
     op.out_count = 2;
     op.out[1] = graph_new_value(g, DTYPE_F32, SHAPE3(n, heads, t));
     op.attr.attention = (AttentionAttr){heads, head_dim, 1.0f / sqrtf((float)head_dim)};
@@ -35,9 +41,9 @@ static Status attention_gradient(Backward *b, const Op *op)
     const TensorId qkv = op->in[0], context = op->in[1];
     const TensorId dy = backward_upstream(b, op->out[0]);
     if (dy == TENSOR_NONE) return STATUS_OK;
-    const TensorId in[] = {backward_value(b, qkv), context == TENSOR_NONE ? TENSOR_NONE : backward_value(b, context),
+    const TensorId in[] = {backward_value(b, qkv),        backward_value(b, context),    backward_value(b, op->in[2]),
                            backward_value(b, op->out[0]), backward_value(b, op->out[1]), dy};
-    return backward_emit(b, OP_ATTENTION_GRAD, &op->attr, in, 5, (TensorId[]){qkv, context}, 2);
+    return backward_emit(b, OP_ATTENTION_GRAD, &op->attr, in, 6, (TensorId[]){qkv, context}, 2);
 }
 
 /* Multiply-adds of one T x keys x d matmul over all samples and heads, times two. */

@@ -44,17 +44,22 @@ static Status cross_attention_gradient(Backward *b, const Op *op)
     const TensorId q = op->in[0], k = op->in[1], v = op->in[2];
     const TensorId dy = backward_upstream(b, op->out[0]);
     if (dy == TENSOR_NONE) return STATUS_OK;
-    if (op->in[3] != TENSOR_NONE || op->in[4] != TENSOR_NONE) {
-        FAIL(ERR_UNSUPPORTED, "cross_attention with a key mask or a bias has no gradient");
+    if (op->in[4] != TENSOR_NONE) {
+        FAIL(ERR_UNSUPPORTED, "cross_attention with a bias has no gradient");
     }
     const Graph *g = backward_graph(b);
     const TensorId q_root = graph_root(g, q), k_root = graph_root(g, k), v_root = graph_root(g, v);
     if (q_root == k_root || q_root == v_root || k_root == v_root) {
         FAIL(ERR_UNSUPPORTED, "cross_attention: q, k and v must differ for a gradient");
     }
-    const TensorId in[] = {backward_value(b, q),          backward_value(b, k),          backward_value(b, v),
-                           backward_value(b, op->out[0]), backward_value(b, op->out[1]), dy};
-    TRY(backward_emit(b, OP_CROSS_ATTENTION_GRAD, &op->attr, in, 6, (TensorId[]){q, k, v}, 3));
+    const TensorId in[] = {backward_value(b, q),
+                           backward_value(b, k),
+                           backward_value(b, v),
+                           backward_value(b, op->in[3]),
+                           backward_value(b, op->out[0]),
+                           backward_value(b, op->out[1]),
+                           dy};
+    TRY(backward_emit(b, OP_CROSS_ATTENTION_GRAD, &op->attr, in, 7, (TensorId[]){q, k, v}, 3));
 fail:
     return status;
 }

@@ -33,6 +33,29 @@ TensorId op_noise(Graph *g, TensorId index, Shape shape, uint64_t seed, RandomPu
     return op_append(g, &op, DTYPE_F32, shape);
 }
 
+TensorId op_posterior_sample(Graph *g, TensorId moments, TensorId noise, float scale)
+{
+    static const char name[] = "op_posterior_sample";
+    const Operand omoments = operand_read(g, name, "moments", moments, OPERAND_F32);
+    const Operand onoise = operand_read_optional(g, name, "noise", noise, OPERAND_F32);
+    operand_want_dims(g, &omoments, 4, 4);
+    if (!graph_ok(g)) return TENSOR_NONE;
+    Shape out = omoments.shape;
+    if (out.dim[3] % 2 != 0) {
+        graph_fail(g, ERR_INTERNAL, "%s: the %" PRId64 " channels of moments '%s' are not means and log variances",
+                   name, out.dim[3], graph_tensor(g, moments)->name);
+        return TENSOR_NONE;
+    }
+    out.dim[3] /= 2;
+    operand_want_shape(g, &onoise, out);
+    if (!graph_ok(g)) return TENSOR_NONE;
+    Op op = op_make(OP_POSTERIOR_SAMPLE);
+    op.in_count = 2;
+    op.in[0] = moments, op.in[1] = noise;
+    op.attr.diffusion.latent_scale = scale;
+    return op_append(g, &op, DTYPE_F32, out);
+}
+
 TensorId op_q_sample(Graph *g, TensorId x0, TensorId noise, TensorId t, TensorId table)
 {
     static const char name[] = "op_q_sample";
@@ -98,6 +121,7 @@ fail:
 
 const OpInfo op_info_TIMESTEP_EMBEDDING = {"timestep_embedding", NULL, op_cost_elementwise};
 const OpInfo op_info_NOISE = {"noise", NULL, op_cost_elementwise};
+const OpInfo op_info_POSTERIOR_SAMPLE = {"posterior_sample", NULL, op_cost_elementwise};
 const OpInfo op_info_Q_SAMPLE = {"q_sample", NULL, op_cost_elementwise};
 const OpInfo op_info_DIFFUSION_LOSS = {"diffusion_loss", diffusion_loss_gradient, op_cost_elementwise};
 const OpInfo op_info_DIFFUSION_LOSS_GRAD = {"diffusion_loss_grad", NULL, op_cost_elementwise};

@@ -44,6 +44,45 @@ TensorId op_masked_mean(Graph *g, TensorId x, TensorId mask)
     return op_append(g, &op, ox.dtype, SHAPE2(ox.shape.dim[0], ox.shape.dim[2]));
 }
 
+TensorId op_position_ids(Graph *g, TensorId ids, int32_t padding_id)
+{
+    static const char name[] = "op_position_ids";
+    const Operand oids = operand_read(g, name, "ids", ids, OPERAND_I32);
+    operand_want_dims(g, &oids, 2, 2);
+    if (!graph_ok(g)) return TENSOR_NONE;
+    if (padding_id < 0 || oids.shape.dim[1] > INT32_MAX - padding_id) {
+        graph_fail(g, ERR_INTERNAL, "%s: padding id %d and %" PRId64 " tokens; positions must lie in [0, 2^31)", name,
+                   padding_id, oids.shape.dim[1]);
+        return TENSOR_NONE;
+    }
+    Op op = op_make(OP_POSITION_IDS);
+    op.in_count = 1;
+    op.in[0] = ids;
+    op.attr.text.padding_id = padding_id;
+    return op_append(g, &op, DTYPE_I32, oids.shape);
+}
+
+TensorId op_relative_bias(Graph *g, TensorId table, int64_t rows, int32_t max_distance)
+{
+    static const char name[] = "op_relative_bias";
+    const Operand otable = operand_read(g, name, "table", table, OPERAND_F32);
+    operand_want_dims(g, &otable, 2, 2);
+    if (!graph_ok(g)) return TENSOR_NONE;
+    const int64_t buckets = otable.shape.dim[0];
+    if (rows < 1 || rows > INT32_MAX || buckets < 4 || buckets % 4 != 0 || max_distance <= buckets / 4) {
+        graph_fail(g, ERR_INTERNAL,
+                   "%s: %" PRId64 " rows, %" PRId64 " buckets (a multiple of 4), max_distance %d (more than a quarter "
+                   "of the buckets)",
+                   name, rows, buckets, max_distance);
+        return TENSOR_NONE;
+    }
+    Op op = op_make(OP_RELATIVE_BIAS);
+    op.in_count = 1;
+    op.in[0] = table;
+    op.attr.text.max_distance = max_distance;
+    return op_append(g, &op, DTYPE_F32, SHAPE3(otable.shape.dim[1], rows, rows));
+}
+
 static OpCost embedding_cost(const Graph *g, const Op *op)
 {
     /* Only the rows that the ids name are read. */
@@ -55,3 +94,5 @@ static OpCost embedding_cost(const Graph *g, const Op *op)
 
 const OpInfo op_info_EMBEDDING = {"embedding", NULL, embedding_cost};
 const OpInfo op_info_MASKED_MEAN = {"masked_mean", NULL, op_cost_elementwise};
+const OpInfo op_info_POSITION_IDS = {"position_ids", NULL, op_cost_elementwise};
+const OpInfo op_info_RELATIVE_BIAS = {"relative_bias", NULL, op_cost_elementwise};

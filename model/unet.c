@@ -177,7 +177,7 @@ static TensorId attention_block(Unet *u, const char *name, TensorId x)
     TensorId qkv = linear1d(graph, join(name, "qkv").text, h, channels, 3 * channels, TENSOR_NONE, false);
     TensorId kv = linear1d(graph, join(name, "encoder_kv").text, u->context, u->model->context_dim, 2 * channels,
                            TENSOR_NONE, false);
-    h = op_attention(graph, qkv, kv, (int32_t)(channels / u->model->head_channels));
+    h = op_attention(graph, qkv, kv, TENSOR_NONE, (int32_t)(channels / u->model->head_channels));
     graph_name(graph, h, "%s.attention", name);
     h = linear1d(graph, join(name, "proj_out").text, h, channels, channels, rows, true);
     graph_segment_end(graph);

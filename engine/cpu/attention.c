@@ -62,6 +62,8 @@ static HeadOperands read_operands(const KernelCall *call)
     const int64_t heads = call->op->attr.attention.heads, d = call->op->attr.attention.head_dim;
     const Tensor *qkv = cpu_in(call, 0), *context = cpu_operand(call->graph, call->op->in[1]);
     HeadOperands o = {.first_keys = context ? context->shape.dim[1] : 0};
+    o.mask = call->in[2];
+    o.masked_keys = o.first_keys;
     o.q = qkv_rows(qkv, heads, d, call->in[0], 0, false);
     o.k[0] = context_rows(context, heads, d, call->in[1], 0, false);
     o.v[0] = context_rows(context, heads, d, call->in[1], 1, false);
@@ -79,15 +81,15 @@ static Status attention_run(const KernelCall *call)
     return head_forward(call->state, &o, call->workspace);
 }
 
-/* in qkv, [context], y, lse, dy; out dqkv, [dcontext] */
+/* in qkv, [context], [context_mask], y, lse, dy; out dqkv, [dcontext] */
 static Status attention_grad_run(const KernelCall *call)
 {
     const int64_t heads = call->op->attr.attention.heads, d = call->op->attr.attention.head_dim;
     const Tensor *qkv = cpu_in(call, 0), *context = cpu_operand(call->graph, call->op->in[1]);
     HeadOperands o = read_operands(call);
-    o.y = y_rows(cpu_in(call, 2), heads, d, call->in[2]);
-    o.lse = call->in[3];
-    o.dy = y_rows(cpu_in(call, 4), heads, d, call->in[4]);
+    o.y = y_rows(cpu_in(call, 3), heads, d, call->in[3]);
+    o.lse = call->in[4];
+    o.dy = y_rows(cpu_in(call, 5), heads, d, call->in[5]);
     o.dq = qkv_rows(qkv, heads, d, call->out[0], 0, cpu_adds(call, 0));
     o.dk[0] = context_rows(context, heads, d, call->out[1], 0, cpu_adds(call, 1));
     o.dv[0] = context_rows(context, heads, d, call->out[1], 1, cpu_adds(call, 1));

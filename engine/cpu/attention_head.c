@@ -250,7 +250,8 @@ static ScoreRow score_row(const Block *b, int64_t i)
                       .keys = shape->keys,
                       .scale = shape->scale,
                       .bias = b->o->bias ? b->o->bias + (b->head * shape->queries + b->first + i) * shape->keys : NULL,
-                      .mask = b->o->mask ? b->o->mask + b->sample * shape->keys : NULL,
+                      .mask = b->o->mask ? b->o->mask + b->sample * b->o->masked_keys : NULL,
+                      .masked = b->o->masked_keys,
                       .p = cpu_at(b->s.p, b->plan->type, i * shape->keys),
                       .p_type = b->plan->type};
 }

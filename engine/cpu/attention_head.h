@@ -26,8 +26,9 @@ typedef struct HeadOperands {
     /* The keys are two runs, one after the other; the first may be empty. */
     int64_t first_keys;
     HeadRows k[2], v[2];
-    const int32_t *mask; /* (samples, keys), 0 hides; NULL: none */
-    const float *bias;   /* (heads, queries, keys); NULL: none */
+    const int32_t *mask; /* (samples, masked_keys) of the first keys, 0 hides; NULL: none */
+    int64_t masked_keys;
+    const float *bias; /* (heads, queries, keys); NULL: none */
     HeadRows y;
     float *lse; /* (samples, heads, queries) */
     /* Backward: outputs with data NULL are not wanted. */

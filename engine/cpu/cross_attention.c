@@ -41,6 +41,8 @@ static void release(void *state)
 static HeadOperands read_operands(const KernelCall *call)
 {
     HeadOperands o = {.q = rows_of(cpu_in(call, 0), call->op, call->in[0], false)};
+    o.mask = call->in[3];
+    o.masked_keys = cpu_in(call, 1)->shape.dim[1];
     o.k[1] = rows_of(cpu_in(call, 1), call->op, call->in[1], false);
     o.v[1] = rows_of(cpu_in(call, 2), call->op, call->in[2], false);
     return o;
@@ -49,20 +51,19 @@ static HeadOperands read_operands(const KernelCall *call)
 static Status cross_attention_run(const KernelCall *call)
 {
     HeadOperands o = read_operands(call);
-    o.mask = call->in[3];
     o.bias = call->in[4];
     o.y = rows_of(cpu_out(call, 0), call->op, call->out[0], false);
     o.lse = call->out[1];
     return head_forward(call->state, &o, call->workspace);
 }
 
-/* in q, k, v, y, lse, dy; out dq, dk, dv */
+/* in q, k, v, [key_mask], y, lse, dy; out dq, dk, dv */
 static Status cross_attention_grad_run(const KernelCall *call)
 {
     HeadOperands o = read_operands(call);
-    o.y = rows_of(cpu_in(call, 3), call->op, call->in[3], false);
-    o.lse = call->in[4];
-    o.dy = rows_of(cpu_in(call, 5), call->op, call->in[5], false);
+    o.y = rows_of(cpu_in(call, 4), call->op, call->in[4], false);
+    o.lse = call->in[5];
+    o.dy = rows_of(cpu_in(call, 6), call->op, call->in[6], false);
     o.dq = rows_of(cpu_in(call, 0), call->op, call->out[0], cpu_adds(call, 0));
     o.dk[1] = rows_of(cpu_in(call, 1), call->op, call->out[1], cpu_adds(call, 1));
     o.dv[1] = rows_of(cpu_in(call, 2), call->op, call->out[2], cpu_adds(call, 2));

@@ -44,8 +44,9 @@ typedef struct ScoreRow {
     int64_t keys;
     float scale;
     const float *bias;   /* added to the scaled scores; NULL: none */
-    const int32_t *mask; /* 0 hides a key; NULL: none */
-    void *p;             /* out: probabilities, not yet divided by their sum (forward); may be `scores` when F32 */
+    const int32_t *mask; /* 0 hides a key, of the first `masked`; NULL: none */
+    int64_t masked;
+    void *p; /* out: probabilities, not yet divided by their sum (forward); may be `scores` when F32 */
     Dtype p_type;
 } ScoreRow;
 

@@ -1,13 +1,21 @@
 /* Part of vector_tmpl.h: rows of attention scores. */
 
+/* Hidden keys' scores become minus infinity, whatever they were. */
+static void hide_scores(const ScoreRow *a)
+{
+    for (int64_t i = 0; a->mask && i < a->masked; i++)
+        if (a->mask[i] == 0) a->scores[i] = -INFINITY;
+}
+
 /* Scores become scaled, biased, and minus infinity where hidden. */
 static void finish_scores(const ScoreRow *a)
 {
     for (int64_t i = 0; i < a->keys; i++) {
         float s = a->scores[i] * a->scale;
         if (a->bias) s += a->bias[i];
-        a->scores[i] = a->mask && a->mask[i] == 0 ? -INFINITY : s;
+        a->scores[i] = s;
     }
+    hide_scores(a);
 }
 
 /* Each row's vectors: whole ones, then one part padded with `pad`. */
@@ -50,9 +58,11 @@ INLINE void softmax_row_with(const ScoreRow *a, float scale, Dtype type, float *
 static void softmax_row(const ScoreRow *a, float *sum, float *lse)
 {
     float scale = a->scale;
-    if (a->bias || a->mask || !(scale > 0)) {
+    if (a->bias || !(scale > 0)) {
         finish_scores(a);
         scale = 1.0f;
+    } else {
+        hide_scores(a);
     }
 #define BODY(t) softmax_row_with(a, scale, t, sum, lse)
     BY_TYPE(a->p_type, BODY);
@@ -79,6 +89,7 @@ INLINE void softmax_grad_row_with(const ScoreRow *a, float lse, const float *dp,
 
 static void softmax_grad_row(const ScoreRow *a, float lse, const float *dp, float delta, void *ds)
 {
+    hide_scores(a);
 #define BODY(t) softmax_grad_row_with(a, lse, dp, delta, ds, t)
     BY_TYPE(a->p_type, BODY);
 #undef BODY

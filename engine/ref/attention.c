@@ -1,8 +1,8 @@
 #include "engine/ref/attention_head.h"
 
-/* qkv (N,T,heads,[q|k|v],d) and context (N,S,heads,[k|v],d). */
+/* qkv (N,T,heads,[q|k|v],d), context (N,S,heads,[k|v],d) and its mask (N,S). */
 typedef struct SelfOperands {
-    RefTensor qkv, context;
+    RefTensor qkv, context, mask;
     int64_t heads, texts; /* S */
 } SelfOperands;
 
@@ -35,6 +35,12 @@ static HeadRow v_row(const Head *h, int64_t s)
     return s < texts ? context_row(h, s, 1) : qkv_row(h, s - texts, 2);
 }
 
+static double context_hidden(const Head *h, int64_t t, int64_t s)
+{
+    const SelfOperands *o = h->operands;
+    return s < o->texts && ref_get_int(&o->mask, h->n * o->texts + s) == 0 ? -INFINITY : 0;
+}
+
 static int64_t text_rows(const Graph *graph, const Op *op)
 {
     return op->in[1] == TENSOR_NONE ? 0 : graph_tensor(graph, op->in[1])->shape.dim[1];
@@ -47,8 +53,8 @@ static int64_t key_rows(const Graph *graph, const Op *op)
 
 static SelfOperands operands(const KernelCall *call)
 {
-    return (SelfOperands){ref_in(call, 0), ref_in_optional(call, 1), call->op->attr.attention.heads,
-                          text_rows(call->graph, call->op)};
+    return (SelfOperands){ref_in(call, 0), ref_in_optional(call, 1), ref_in_optional(call, 2),
+                          call->op->attr.attention.heads, text_rows(call->graph, call->op)};
 }
 
 static Head head(const KernelCall *call, const SelfOperands *o, int64_t n, int64_t index)
@@ -62,7 +68,8 @@ static Head head(const KernelCall *call, const SelfOperands *o, int64_t n, int64
                   .operands = o,
                   .q = q_row,
                   .k = k_row,
-                  .v = v_row};
+                  .v = v_row,
+                  .bias = o->mask.data ? context_hidden : NULL};
 }
 
 static Status attention_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
@@ -93,7 +100,7 @@ static Status attention_grad_prepare(Backend *backend, const Graph *graph, const
 static Status attention_grad_run(const KernelCall *call)
 {
     const SelfOperands o = operands(call);
-    const RefTensor y = ref_in(call, 2), lse = ref_in(call, 3), dy = ref_in(call, 4);
+    const RefTensor y = ref_in(call, 3), lse = ref_in(call, 4), dy = ref_in(call, 5);
     const RefTensor dqkv = ref_out(call, 0), dcontext = ref_out(call, 1);
     HeadGrad grad = {.y = &y, .lse = &lse, .dy = &dy, .heads = o.heads, .dq = &dqkv, .dq_row = q_row};
     for (int64_t n = 0; n < o.qkv.shape.dim[0]; n++) {

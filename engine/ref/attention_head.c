@@ -2,12 +2,13 @@
 
 #include <string.h>
 
-/* Scaled and biased score of query t and key s. */
+/* Scaled and biased score of query t and key s; minus infinity for a hidden key, whatever it holds. */
 static double score(const Head *h, HeadRow q, int64_t t, int64_t s)
 {
     const HeadRow k = h->k(h, s);
-    const double dot = ref_dot(q.tensor, q.at, k.tensor, k.at, h->d);
-    return dot * h->scale + (h->bias ? h->bias(h, t, s) : 0);
+    const double bias = h->bias ? h->bias(h, t, s) : 0;
+    if (isinf(bias) && bias < 0) return bias;
+    return ref_dot(q.tensor, q.at, k.tensor, k.at, h->d) * h->scale + bias;
 }
 
 void ref_head_forward(const Head *h, int64_t heads, const RefTensor *y, const RefTensor *lse, double *p)

@@ -75,9 +75,12 @@ static Status cross_attention_grad_prepare(Backend *backend, const Graph *graph,
 
 static Status cross_attention_grad_run(const KernelCall *call)
 {
-    const CrossOperands o = {
-        .q = ref_in(call, 0), .k = ref_in(call, 1), .v = ref_in(call, 2), .heads = call->op->attr.attention.heads};
-    const RefTensor y = ref_in(call, 3), lse = ref_in(call, 4), dy = ref_in(call, 5);
+    const CrossOperands o = {.q = ref_in(call, 0),
+                             .k = ref_in(call, 1),
+                             .v = ref_in(call, 2),
+                             .mask = ref_in_optional(call, 3),
+                             .heads = call->op->attr.attention.heads};
+    const RefTensor y = ref_in(call, 4), lse = ref_in(call, 5), dy = ref_in(call, 6);
     const RefTensor dq = ref_out(call, 0), dk = ref_out(call, 1), dv = ref_out(call, 2);
     HeadGrad grad = {.y = &y, .lse = &lse, .dy = &dy, .heads = o.heads, .dq = &dq, .dq_row = q_row};
     for (int64_t n = 0; n < o.q.shape.dim[0]; n++) {

@@ -41,6 +41,21 @@ static Status noise_run(const KernelCall *call)
     return STATUS_OK;
 }
 
+static Status posterior_sample_run(const KernelCall *call)
+{
+    const RefTensor moments = ref_in(call, 0), noise = ref_in_optional(call, 1), y = ref_out(call, 0);
+    const int64_t c = shape_last(&y.shape), positions = shape_rows(&y.shape);
+    for (int64_t p = 0; p < positions; p++) {
+        for (int64_t i = 0; i < c; i++) {
+            const double mean = ref_get(&moments, p * 2 * c + i);
+            const double log_variance = fmin(fmax(ref_get(&moments, p * 2 * c + c + i), -30), 20);
+            const double spread = noise.data ? exp(0.5 * log_variance) * ref_get(&noise, p * c + i) : 0;
+            ref_put(&y, p * c + i, (double)call->op->attr.diffusion.latent_scale * (mean + spread));
+        }
+    }
+    return STATUS_OK;
+}
+
 /* The table's row of a timestep: the nearest, clamped. NaN reads row 0. */
 static int64_t table_row(const RefTensor *table, double t)
 {
@@ -186,6 +201,7 @@ static Status diffusion_loss_grad_run(const KernelCall *call)
 
 const Kernel ref_kernel_TIMESTEP_EMBEDDING = {.run = timestep_embedding_run};
 const Kernel ref_kernel_NOISE = {.run = noise_run};
+const Kernel ref_kernel_POSTERIOR_SAMPLE = {.run = posterior_sample_run};
 const Kernel ref_kernel_Q_SAMPLE = {.run = q_sample_run};
 const Kernel ref_kernel_DIFFUSION_LOSS = {.run = diffusion_loss_run};
 const Kernel ref_kernel_DIFFUSION_LOSS_GRAD = {.run = diffusion_loss_grad_run};

@@ -64,6 +64,14 @@ static Status add_run(const KernelCall *call)
     return STATUS_OK;
 }
 
+static Status multiply_run(const KernelCall *call)
+{
+    const RefTensor a = ref_in(call, 0), b = ref_in(call, 1), y = ref_out(call, 0);
+    const int64_t count = shape_count(&a.shape);
+    for (int64_t i = 0; i < count; i++) ref_put(&y, i, ref_get(&a, i) * ref_get(&b, i));
+    return STATUS_OK;
+}
+
 static Status affine_run(const KernelCall *call)
 {
     const RefTensor x = ref_in(call, 0), y = ref_out(call, 0);
@@ -90,9 +98,34 @@ static Status cast_run(const KernelCall *call)
     return STATUS_OK;
 }
 
+/* The nearest number of IEEE half precision: 11 significant bits, none below 2^-24, nothing above 65504. */
+static double half_nearest(float x)
+{
+    int exponent;
+    if (!isfinite(x)) return (double)x;
+    frexp((double)x, &exponent);
+    const double quantum = ldexp(1, exponent - 11 > -24 ? exponent - 11 : -24);
+    const double nearest = rint((double)x / quantum) * quantum;
+    return fabs(nearest) > 65504 ? copysign(INFINITY, (double)x) : nearest;
+}
+
+static Status round_run(const KernelCall *call)
+{
+    const RefTensor x = ref_in(call, 0), y = ref_out(call, 0);
+    const int64_t count = shape_count(&x.shape);
+    for (int64_t i = 0; i < count; i++) {
+        const float value = (float)ref_get(&x, i);
+        const bool half = call->op->attr.elementwise.round == ROUND_F16;
+        ref_put(&y, i, half ? half_nearest(value) : (double)bf16_to_f32(bf16_from_f32(value)));
+    }
+    return STATUS_OK;
+}
+
 const Kernel ref_kernel_ACTIVATION = {.run = activation_run};
 const Kernel ref_kernel_ACTIVATION_GRAD = {.run = activation_grad_run};
 const Kernel ref_kernel_ADD = {.run = add_run};
+const Kernel ref_kernel_MULTIPLY = {.run = multiply_run};
 const Kernel ref_kernel_AFFINE = {.run = affine_run};
 const Kernel ref_kernel_AFFINE_GRAD = {.run = affine_grad_run};
 const Kernel ref_kernel_CAST = {.run = cast_run};
+const Kernel ref_kernel_ROUND = {.run = round_run};

@@ -57,5 +57,20 @@ static Status layer_norm_grad_run(const KernelCall *call)
     return STATUS_OK;
 }
 
+static Status rms_norm_run(const KernelCall *call)
+{
+    const RefTensor x = ref_in(call, 0), gamma = ref_in(call, 1), y = ref_out(call, 0);
+    const int64_t rows = shape_rows(&x.shape), channels = shape_last(&x.shape);
+    for (int64_t r = 0; r < rows; r++) {
+        const double mean_square = ref_dot(&x, r * channels, &x, r * channels, channels) / (double)channels;
+        const double scale = 1 / sqrt(mean_square + (double)call->op->attr.norm.eps);
+        for (int64_t c = 0; c < channels; c++) {
+            ref_put(&y, r * channels + c, ref_get(&x, r * channels + c) * scale * ref_get(&gamma, c));
+        }
+    }
+    return STATUS_OK;
+}
+
 const Kernel ref_kernel_LAYER_NORM = {.run = layer_norm_run};
 const Kernel ref_kernel_LAYER_NORM_GRAD = {.run = layer_norm_grad_run};
+const Kernel ref_kernel_RMS_NORM = {.run = rms_norm_run};

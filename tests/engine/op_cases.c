@@ -144,14 +144,34 @@ static TensorId build_layer_norm(CaseGraph *c, const int64_t *a)
                          param(c, "beta", SHAPE1(channels), 0.5), 1e-5f);
 }
 
+/* The same without beta: an affine of small values before it, so that eps counts. */
+static TensorId build_rms_norm(CaseGraph *c, const int64_t *a)
+{
+    Shape shape = {(int32_t)a[0], {a[1], a[2], a[3], a[4]}};
+    const TensorId x = op_affine(c->graph, input(c, "x", shape), 0.01f, 0);
+    return op_rms_norm(c->graph, x, param(c, "gamma", SHAPE1(shape_last(&shape)), 1), 1e-4f);
+}
+
 /* ---- attention ---- */
 
-/* n t heads d s */
+/* Which of S keys each sample sees: a pattern, all of them, and none in the last sample when there are several. */
+static TensorId key_mask(CaseGraph *c, int64_t n, int64_t s)
+{
+    int32_t values[512] = {0};
+    for (int64_t i = 0; i < n * s && i < 512; i++) {
+        const int64_t sample = i / s;
+        values[i] = (n == 1 || sample < n - 1) && (sample % 2 == 1 || i % 3 != 1) ? 1 + (int32_t)(i % 2) : 0;
+    }
+    return graph_constant(c->graph, "mask", DTYPE_I32, SHAPE2(n, s), values);
+}
+
+/* n t heads d s masked */
 static TensorId build_attention(CaseGraph *c, const int64_t *a)
 {
     const int64_t width = a[2] * a[3];
     const TensorId context = a[4] > 0 ? input(c, "context", SHAPE3(a[0], a[4], 2 * width)) : TENSOR_NONE;
-    return op_attention(c->graph, input(c, "qkv", SHAPE3(a[0], a[1], 3 * width)), context, (int32_t)a[2]);
+    const TensorId mask = a[5] ? key_mask(c, a[0], a[4]) : TENSOR_NONE;
+    return op_attention(c->graph, input(c, "qkv", SHAPE3(a[0], a[1], 3 * width)), context, mask, (int32_t)a[2]);
 }
 
 enum { WITH_MASK = 1, WITH_KEY_BIAS = 2, UNSCALED = 4, ONE_TENSOR = 8 };
@@ -161,11 +181,7 @@ static TensorId build_cross_attention(CaseGraph *c, const int64_t *a)
 {
     const int64_t n = a[0], t = a[1], s = a[2], width = a[3] * a[4];
     TensorId mask = TENSOR_NONE, bias = TENSOR_NONE;
-    if (a[5] & WITH_MASK) {
-        int32_t values[256] = {0}; /* the last sample has no key at all when there are several */
-        for (int64_t i = 0; i < n * s && i < 256; i++) values[i] = (n == 1 || i < (n - 1) * s) && i % 3 != 1;
-        mask = graph_constant(c->graph, "mask", DTYPE_I32, SHAPE2(n, s), values);
-    }
+    if (a[5] & WITH_MASK) mask = key_mask(c, n, s);
     if (a[5] & WITH_KEY_BIAS) bias = normals(c, "bias", SHAPE3(a[3], t, s), 1);
     const TensorId q = input(c, "q", SHAPE3(n, t, width));
     const TensorId k = a[5] & ONE_TENSOR ? q : input(c, "k", SHAPE3(n, s, width));
@@ -190,6 +206,13 @@ static TensorId build_add(CaseGraph *c, const int64_t *a)
     return op_add(c->graph, op_activation(c->graph, x, ACT_SILU), op_add(c->graph, sum, x));
 }
 
+/* Products of two, and of one with itself: three writers of x's gradient. */
+static TensorId build_multiply(CaseGraph *c, const int64_t *a)
+{
+    const TensorId x = input(c, "x", SHAPE3(a[0], a[1], a[2])), y = input(c, "y", SHAPE3(a[0], a[1], a[2]));
+    return op_multiply(c->graph, op_multiply(c->graph, x, x), op_activation(c->graph, y, ACT_GELU));
+}
+
 static TensorId build_affine(CaseGraph *c, const int64_t *a)
 {
     const TensorId x = input(c, "x", SHAPE3(a[0], a[1], a[2]));
@@ -202,6 +225,13 @@ static TensorId build_cast(CaseGraph *c, const int64_t *a)
     const TensorId x = input(c, "x", SHAPE3(a[0], a[1], a[2]));
     const TensorId wide = op_activation(c->graph, op_cast(c->graph, x, DTYPE_F32), ACT_SILU);
     return op_add(c->graph, op_cast(c->graph, wide, c->dtype), op_activation(c->graph, x, ACT_GELU));
+}
+
+/* d0 d1 d2 to power: values up to about 4 times two to this power */
+static TensorId build_round(CaseGraph *c, const int64_t *a)
+{
+    const TensorId x = input_f32(c, "x", SHAPE3(a[0], a[1], a[2]));
+    return op_round(c->graph, op_affine(c->graph, x, (float)ldexp(1, (int)a[4]), 0), (RoundTo)a[3]);
 }
 
 /* ---- resample, concat, slice ---- */
@@ -256,6 +286,26 @@ static TensorId build_masked_mean(CaseGraph *c, const int64_t *a)
     for (int64_t i = 0; i < a[0] * a[1] && i < 256; i++) mask[i] = (a[0] == 1 || i < (a[0] - 1) * a[1]) && i % 4 != 2;
     return op_masked_mean(c->graph, input(c, "x", SHAPE3(a[0], a[1], a[2])),
                           graph_constant(c->graph, "mask", DTYPE_I32, SHAPE2(a[0], a[1]), mask));
+}
+
+/* n t padding_id: the ids of the last sample are all padding when there are several */
+static TensorId build_position_ids(CaseGraph *c, const int64_t *a)
+{
+    int32_t values[256];
+    const int32_t padding = (int32_t)a[2];
+    for (int64_t i = 0; i < a[0] * a[1] && i < 256; i++) {
+        const bool pads = (a[0] > 1 && i >= (a[0] - 1) * a[1]) || i % 5 == 3;
+        values[i] = pads ? padding : padding + 1 + (int32_t)i * 3;
+    }
+    const TensorId ids = graph_constant(c->graph, "ids", DTYPE_I32, SHAPE2(a[0], a[1]), values);
+    return op_embedding(c->graph, op_position_ids(c->graph, ids, padding),
+                        frozen(c, "table", SHAPE2(a[1] + padding + 1, 8), 1), TENSOR_NONE, c->dtype);
+}
+
+/* rows buckets heads max_distance */
+static TensorId build_relative_bias(CaseGraph *c, const int64_t *a)
+{
+    return op_relative_bias(c->graph, frozen(c, "table", SHAPE2(a[1], a[2]), 1), a[0], (int32_t)a[3]);
 }
 
 /* ---- diffusion ---- */
@@ -328,6 +378,15 @@ static TensorId pictures(CaseGraph *c, Shape shape)
 
 enum { VARIANCE_ONLY = 1 };
 
+/* n h w c with_noise: log variances around both clamps */
+static TensorId build_posterior_sample(CaseGraph *c, const int64_t *a)
+{
+    const Shape shape = SHAPE4(a[0], a[1], a[2], a[3]);
+    const TensorId spread = op_affine(c->graph, input_f32(c, "spread", shape), 15, -5);
+    const TensorId moments = op_concat(c->graph, (TensorId[]){input_f32(c, "mean", shape), spread}, 2, 3);
+    return op_posterior_sample(c->graph, moments, a[4] ? input_f32(c, "noise", shape) : TENSOR_NONE, 0.0512f);
+}
+
 /* n h w c | flags, vb_weight in thousandths */
 static TensorId build_loss(CaseGraph *c, const int64_t *a)
 {
@@ -384,16 +443,28 @@ const OpCase op_cases[] = {
     {"layer_norm one row", CASE_GRADIENT, build_layer_norm, {2, 1, 33}},
     {"layer_norm 4 dimensions", CASE_GRADIENT, build_layer_norm, {4, 2, 2, 3, 7}},
     {"layer_norm tokens", CASE_GRADIENT, build_layer_norm, {3, 2, 77, 80}},
+    {"rms_norm", CASE_FORWARD, build_rms_norm, {3, 3, 5, 20}},
+    {"rms_norm one row", CASE_FORWARD, build_rms_norm, {2, 1, 33}},
+    {"rms_norm of one channel", CASE_FORWARD, build_rms_norm, {2, 4, 1}},
+    {"rms_norm tokens", CASE_FORWARD, build_rms_norm, {3, 2, 77, 512}},
     {"attention", CASE_GRADIENT, build_attention, {2, 9, 3, 8, 5}},
     {"attention without context", CASE_GRADIENT, build_attention, {1, 16, 2, 64, 0}},
     {"attention head of 80", CASE_GRADIENT, build_attention, {2, 7, 1, 80, 3}},
     {"attention much text", CASE_GRADIENT, build_attention, {1, 33, 4, 16, 77}},
     {"attention head of 24", CASE_GRADIENT, build_attention, {1, 64, 1, 24, 1}},
     {"attention of many rows", CASE_GRADIENT, build_attention, {1, 130, 1, 40, 20}},
+    {"attention masked", CASE_GRADIENT, build_attention, {3, 9, 3, 8, 5, 1}},
+    {"attention masked, one row", CASE_GRADIENT, build_attention, {2, 1, 2, 16, 1, 1}},
+    {"attention masked, many rows", CASE_GRADIENT, build_attention, {2, 130, 1, 40, 77, 1}},
+    {"attention masked, head of 64", CASE_GRADIENT, build_attention, {1, 16, 2, 64, 20, 1}},
     {"cross_attention one query", CASE_GRADIENT, build_cross_attention, {2, 1, 7, 8, 64, 0}},
     {"cross_attention", CASE_GRADIENT, build_cross_attention, {2, 5, 3, 2, 40, 0}},
     {"cross_attention unscaled", CASE_GRADIENT, build_cross_attention, {1, 6, 9, 3, 8, UNSCALED}},
-    {"cross_attention mask", CASE_FORWARD, build_cross_attention, {3, 7, 7, 2, 16, WITH_MASK}},
+    {"cross_attention mask", CASE_GRADIENT, build_cross_attention, {3, 7, 7, 2, 16, WITH_MASK}},
+    {"cross_attention one query, mask", CASE_GRADIENT, build_cross_attention, {3, 1, 77, 2, 24, WITH_MASK}},
+    {"cross_attention few keys, mask", CASE_GRADIENT, build_cross_attention, {2, 6, 3, 1, 40, WITH_MASK | UNSCALED}},
+    {"cross_attention wide head", CASE_GRADIENT, build_cross_attention, {1, 37, 37, 1, 320, 0}},
+    {"cross_attention of many rows", CASE_FORWARD, build_cross_attention, {1, 270, 70, 1, 264, 0}},
     {"cross_attention one tensor", CASE_FORWARD, build_cross_attention, {2, 9, 9, 4, 10, WITH_MASK | ONE_TENSOR}},
     {"cross_attention bias", CASE_FORWARD, build_cross_attention, {2, 5, 5, 3, 64, WITH_KEY_BIAS | UNSCALED}},
     {"cross_attention mask and bias",
@@ -405,10 +476,16 @@ const OpCase op_cases[] = {
     {"activation gelu tanh", CASE_GRADIENT, build_activation, {2, 1, 64, ACT_GELU_TANH}},
     {"add", CASE_GRADIENT, build_add, {3, 5, 7}},
     {"add one element", CASE_GRADIENT, build_add, {1, 1, 1}},
+    {"multiply", CASE_GRADIENT, build_multiply, {3, 5, 7}},
+    {"multiply one element", CASE_GRADIENT, build_multiply, {1, 1, 1}},
+    {"multiply long", CASE_GRADIENT, build_multiply, {1, 1, 1000}},
     {"affine", CASE_GRADIENT, build_affine, {2, 3, 11}},
     {"affine long", CASE_GRADIENT, build_affine, {1, 1, 1000}},
     {"cast", CASE_GRADIENT, build_cast, {2, 3, 37}},
     {"cast long", CASE_GRADIENT, build_cast, {1, 32, 32}},
+    {"round to f16", CASE_FORWARD, build_round, {3, 5, 67, ROUND_F16, 0}},
+    {"round to f16, subnormal", CASE_FORWARD, build_round, {1, 1, 1000, ROUND_F16, -16}},
+    {"round to bf16", CASE_FORWARD, build_round, {2, 3, 11, ROUND_BF16, 3}},
     {"resample up", CASE_GRADIENT, build_resample, {2, 3, 5, 7, RESAMPLE_UP2_NEAREST}},
     {"resample up wide", CASE_GRADIENT, build_resample, {1, 4, 4, 96, RESAMPLE_UP2_NEAREST}},
     {"resample down", CASE_GRADIENT, build_resample, {2, 6, 10, 7, RESAMPLE_DOWN2_AVERAGE}},
@@ -426,10 +503,19 @@ const OpCase op_cases[] = {
     {"embedding without positions", CASE_FORWARD, build_embedding, {1, 5, 64, 11, 0}},
     {"masked_mean", CASE_FORWARD, build_masked_mean, {3, 7, 20}},
     {"masked_mean one sample", CASE_FORWARD, build_masked_mean, {1, 77, 64}},
+    {"position_ids", CASE_FORWARD, build_position_ids, {3, 7, 1}},
+    {"position_ids of 77", CASE_FORWARD, build_position_ids, {1, 77, 0}},
+    {"position_ids, one row", CASE_FORWARD, build_position_ids, {2, 1, 4}},
+    {"relative_bias", CASE_FORWARD, build_relative_bias, {77, 32, 6, 128}},
+    {"relative_bias, one row", CASE_FORWARD, build_relative_bias, {1, 32, 2, 128}},
+    {"relative_bias, few buckets", CASE_FORWARD, build_relative_bias, {21, 4, 3, 9}},
     {"timestep_embedding", CASE_FORWARD, build_timestep_embedding, {4, 64}},
     {"timestep_embedding of 6", CASE_FORWARD, build_timestep_embedding, {1, 6}},
     {"noise", CASE_FORWARD, build_noise, {4, 3, 5, 3}},
     {"noise of one", CASE_FORWARD, build_noise, {1, 8, 8, 4}},
+    {"posterior_sample", CASE_FORWARD, build_posterior_sample, {3, 3, 5, 4, 1}},
+    {"posterior_sample, one", CASE_FORWARD, build_posterior_sample, {1, 1, 1, 1, 1}},
+    {"posterior_sample without noise", CASE_FORWARD, build_posterior_sample, {2, 4, 4, 3, 0}},
     {"q_sample", CASE_FORWARD, build_q_sample, {4, 3, 5, 3}},
     {"q_sample of one", CASE_FORWARD, build_q_sample, {1, 8, 8, 4}},
     {"loss", CASE_LOSS_FROZEN, build_loss, {5, 3, 5, 4, 0, 1000}},
@@ -474,14 +560,14 @@ void case_close(CaseGraph *c)
 
 enum { GUARD = 64, GUARD_BYTE = 0xa5 };
 
-static bool guarded_open(size_t size, Guarded *out)
+static bool guarded_open(size_t size, size_t shift, Guarded *out)
 {
     *out = (Guarded){.size = size};
     if (size == 0) return true;
-    out->block = mem_alloc_aligned(size + 2 * GUARD);
+    out->block = mem_alloc_aligned(size + shift + 2 * GUARD);
     if (!out->block) return false;
-    memset(out->block, GUARD_BYTE, size + 2 * GUARD);
-    out->data = out->block + GUARD;
+    memset(out->block, GUARD_BYTE, size + shift + 2 * GUARD);
+    out->data = out->block + GUARD + shift;
     return true;
 }
 
@@ -522,6 +608,7 @@ size_t case_bytes(const CaseRun *run, TensorId id)
 double case_get(const CaseRun *run, TensorId id, int64_t i)
 {
     const void *data = case_run_data(run, id);
+    if (tensor(run, id)->dtype == DTYPE_I32) return ((const int32_t *)data)[i];
     return tensor(run, id)->dtype == DTYPE_BF16 ? bf16_to_f32(((const Bf16 *)data)[i]) : ((const float *)data)[i];
 }
 
@@ -530,6 +617,8 @@ void case_set(CaseRun *run, TensorId id, int64_t i, double value)
     void *data = case_run_data(run, id);
     if (tensor(run, id)->dtype == DTYPE_BF16) {
         ((Bf16 *)data)[i] = bf16_from_f32((float)value);
+    } else if (tensor(run, id)->dtype == DTYPE_I32) {
+        ((int32_t *)data)[i] = (int32_t)value;
     } else {
         ((float *)data)[i] = (float)value;
     }
@@ -579,7 +668,8 @@ Status case_run_open(const CaseGraph *c, Backend *backend, uint64_t seed, bool r
     if (!out->memory) FAIL(ERR_MEMORY, "no memory for a case");
     for (TensorId id = 0; id < tensors; id++) {
         if (graph_tensor(c->graph, id)->view_of != TENSOR_NONE) continue;
-        if (!guarded_open(case_bytes(out, id), &out->memory[id])) FAIL(ERR_MEMORY, "no memory for a case");
+        const size_t shift = graph_tensor(c->graph, id)->kind == TENSOR_PARAM ? sizeof(float) : 0;
+        if (!guarded_open(case_bytes(out, id), shift, &out->memory[id])) FAIL(ERR_MEMORY, "no memory for a case");
     }
     TRY(fill(out, seed, rounded));
     return STATUS_OK;
@@ -617,7 +707,7 @@ Status case_run_op(CaseRun *run, int32_t index, uint32_t accumulate, bool *guard
     Guarded workspace = {0}, packed = {0};
     if (!kernel) FAIL(ERR_UNSUPPORTED, "backend %s has no %s", run->backend->name, op_info(op.kind)->name);
     if (kernel->prepare) TRY(kernel->prepare(run->backend, run->c->graph, &op, &prepared));
-    if (!guarded_open(prepared.workspace_bytes, &workspace) || !guarded_open(prepared.packed_bytes, &packed)) {
+    if (!guarded_open(prepared.workspace_bytes, 0, &workspace) || !guarded_open(prepared.packed_bytes, 0, &packed)) {
         FAIL(ERR_MEMORY, "no memory for a workspace");
     }
     if (workspace.data) memset(workspace.data, 0xff, workspace.size); /* NaN */

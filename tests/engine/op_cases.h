@@ -42,7 +42,8 @@ extern const int32_t op_case_count;
 Status case_open(const OpCase *op_case, Dtype dtype, CaseGraph *out);
 void case_close(CaseGraph *c);
 
-/* A block of exactly `size` bytes, 64-byte aligned, between guards. */
+/* A block of exactly `size` bytes between guards: 64-byte aligned, but for parameters, which may be anywhere
+ * (ParamStore's bound ones) and so are at odd multiples of 4 here. */
 typedef struct Guarded {
     uint8_t *data; /* NULL when size was 0 */
     uint8_t *block;
@@ -68,7 +69,7 @@ bool case_run_guards_hold(const CaseRun *run);
 
 int64_t case_count(const CaseRun *run, TensorId tensor);
 size_t case_bytes(const CaseRun *run, TensorId tensor);
-double case_get(const CaseRun *run, TensorId tensor, int64_t i); /* of F32 and BF16 tensors */
+double case_get(const CaseRun *run, TensorId tensor, int64_t i);
 void case_set(CaseRun *run, TensorId tensor, int64_t i, double value);
 
 #endif

@@ -390,21 +390,28 @@ static void check_softmax(void)
     for (EACH(t, TYPES)) {
         for (EACH(w, WIDTHS)) {
             const int64_t n = WIDTHS[w];
-            for (int mode = 0; mode < 5; mode++) { /* bits: bias, mask; 4: everything hidden */
+            for (int mode = 0; mode < 5; mode++) { /* bits: bias, mask of the first part; 4: everything hidden */
                 const bool hidden = mode == 4;
+                const int64_t masked = hidden ? n : n - n / 3;
                 random_normal(5, RANDOM_TEST, 1, 0, bias, (size_t)n);
                 for (int64_t i = 0; i < n; i++) mask[i] = !hidden && i % 3 != 1;
                 fill(&a, DTYPE_F32, n, 1, 4, 0);
                 before = a;
                 fill(&c, TYPES[t], n, 3, 1, 0);
-                ScoreRow row = {a.at.f32, n,       scale, mode & 1 ? bias : NULL, mode & 2 || hidden ? mask : NULL,
-                                c.at.f32, TYPES[t]};
+                const ScoreRow row = {.scores = a.at.f32,
+                                      .keys = n,
+                                      .scale = scale,
+                                      .bias = mode & 1 ? bias : NULL,
+                                      .mask = mode & 2 || hidden ? mask : NULL,
+                                      .masked = masked,
+                                      .p = c.at.f32,
+                                      .p_type = TYPES[t]};
                 float sum, lse;
                 kernels->softmax_row(&row, &sum, &lse);
                 double most = -INFINITY, total = 0;
                 for (int64_t i = 0; i < n; i++) {
                     const double s = get(&before, i) * (double)scale + (mode & 1 ? (double)bias[i] : 0);
-                    set(&before, i, row.mask && !mask[i] ? -INFINITY : s);
+                    set(&before, i, row.mask && i < masked && !mask[i] ? -INFINITY : s);
                     most = fmax(most, get(&before, i));
                 }
                 for (int64_t i = 0; i < n; i++) total += hidden ? 0 : exp(get(&before, i) - most);
@@ -414,19 +421,30 @@ static void check_softmax(void)
                 assert_true(fabs((double)lse - (hidden ? 0 : most + log(total))) < 1e-5);
                 check_guard(&c);
             }
-            fill(&a, DTYPE_F32, n, 1, 4, 0);
-            fill(&b, DTYPE_F32, n, 2, 1, 0);
-            fill(&c, TYPES[t], n, 3, 1, 0);
-            fill(&d, TYPES[t], n, 4, 1, 0);
-            const ScoreRow row = {a.at.f32, n, scale, NULL, NULL, c.at.f32, TYPES[t]};
-            kernels->softmax_grad_row(&row, 5.0f, b.at.f32, 0.5f, d.at.f32);
-            for (int64_t i = 0; i < n; i++) {
-                const double p = exp(get(&a, i) * (double)scale - 5);
-                check("softmax_grad_row p", &c, i, p, 3e-6, 1e-3);
-                check("softmax_grad_row ds", &d, i, p * (get(&b, i) - 0.5) * (double)scale, 3e-6, 1e-3);
+            for (int mode = 0; mode < 2; mode++) { /* without a mask, and with */
+                fill(&a, DTYPE_F32, n, 1, 4, 0);
+                fill(&b, DTYPE_F32, n, 2, 1, 0);
+                fill(&c, TYPES[t], n, 3, 1, 0);
+                fill(&d, TYPES[t], n, 4, 1, 0);
+                before = a;
+                const ScoreRow row = {.scores = a.at.f32,
+                                      .keys = n,
+                                      .scale = scale,
+                                      .mask = mode ? mask : NULL,
+                                      .masked = n - n / 3,
+                                      .p = c.at.f32,
+                                      .p_type = TYPES[t]};
+                for (int64_t i = 0; i < n; i++) mask[i] = i % 3 != 1;
+                kernels->softmax_grad_row(&row, 5.0f, b.at.f32, 0.5f, d.at.f32);
+                for (int64_t i = 0; i < n; i++) {
+                    const bool hidden = row.mask && i < row.masked && !mask[i];
+                    const double p = hidden ? 0 : exp(get(&before, i) * (double)scale - 5);
+                    check("softmax_grad_row p", &c, i, p, 3e-6, 1e-3);
+                    check("softmax_grad_row ds", &d, i, p * (get(&b, i) - 0.5) * (double)scale, 3e-6, 1e-3);
+                }
+                check_guard(&c);
+                check_guard(&d);
             }
-            check_guard(&c);
-            check_guard(&d);
             fill(&e, TYPES[t], n, 6, 1, 0);
             double dot = 0;
             for (int64_t i = 0; i < n; i++) dot += get(&d, i) * get(&e, i);

@@ -48,7 +48,7 @@ static TensorId build_layer_norm(CaseGraph *c, const int64_t *a)
 static TensorId build_attention(CaseGraph *c, const int64_t *a)
 {
     const TensorId qkv = input(c, SHAPE3(2, 3, 24));
-    return op_attention(c->graph, qkv, input(c, SHAPE3(2, 2, 16)), 2);
+    return op_attention(c->graph, qkv, input(c, SHAPE3(2, 2, 16)), TENSOR_NONE, 2);
 }
 
 static TensorId build_cross_attention(CaseGraph *c, const int64_t *a)

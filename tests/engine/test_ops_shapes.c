@@ -51,7 +51,8 @@ static void shapes(void **state)
     assert_shape(op_conv2d_transposed(g, in("dy", SHAPE4(2, 4, 3, 8)), w, 9, 7, (ConvAttr){3, 3, 2, 0, 0, 1, 1}),
                  SHAPE4(2, 9, 7, 6));
     assert_shape(op_linear(g, x, weight("l", SHAPE2(5, 6)), TENSOR_NONE, TENSOR_NONE, ACT_NONE), SHAPE4(2, 9, 7, 5));
-    assert_shape(op_attention(g, in("qkv", SHAPE3(2, 10, 48)), in("context", SHAPE3(2, 3, 32)), 4), SHAPE3(2, 10, 16));
+    assert_shape(op_attention(g, in("qkv", SHAPE3(2, 10, 48)), in("context", SHAPE3(2, 3, 32)), TENSOR_NONE, 4),
+                 SHAPE3(2, 10, 16));
     assert_shape(op_resample(g, x, RESAMPLE_UP2_NEAREST), SHAPE4(2, 18, 14, 6));
     assert_shape(op_resample(g, in("even", SHAPE4(2, 8, 6, 3)), RESAMPLE_DOWN2_AVERAGE), SHAPE4(2, 4, 3, 3));
     assert_shape(op_concat(g, (TensorId[]){x, x, x}, 3, 3), SHAPE4(2, 9, 7, 18));
@@ -121,12 +122,12 @@ static TensorId wrong_groups(void)
 
 static TensorId wrong_heads(void)
 {
-    return op_attention(g, in("qkv", SHAPE3(1, 4, 40)), TENSOR_NONE, 3);
+    return op_attention(g, in("qkv", SHAPE3(1, 4, 40)), TENSOR_NONE, TENSOR_NONE, 3);
 }
 
 static TensorId wrong_context(void)
 {
-    return op_attention(g, in("qkv", SHAPE3(1, 4, 48)), in("text", SHAPE3(1, 4, 48)), 2);
+    return op_attention(g, in("qkv", SHAPE3(1, 4, 48)), in("text", SHAPE3(1, 4, 48)), TENSOR_NONE, 2);
 }
 
 static TensorId wrong_mask(void)
@@ -227,7 +228,7 @@ static void costs(void **state)
     const double y_bytes = 4.0 * (2 * 6 * 5 * 24), w_bytes = 4.0 * (24 * 9 * 7);
     y = graph_view(g, y, SHAPE3(2, 30, 24));
     const TensorId context = graph_input(g, "context", DTYPE_F32, SHAPE3(2, 4, 16), true);
-    y = op_attention(g, y, context, 2);
+    y = op_attention(g, y, context, TENSOR_NONE, 2);
     const double attention = 2.0 * 2 * 2 * 30 * 34 * 4; /* one of the matmuls */
     y = op_linear(g, y, weight("l", SHAPE2(5, 8)), TENSOR_NONE, TENSOR_NONE, ACT_NONE);
     const double linear = 2.0 * (2 * 30) * 5 * 8;
@@ -272,11 +273,11 @@ static void linear_splits_where_it_is_trained(void **state)
 static void unsupported_gradients_are_errors(void **state)
 {
     const TensorId q = graph_input(g, "q", DTYPE_F32, SHAPE3(1, 2, 4), true), k = in("k", SHAPE3(1, 3, 4));
-    const TensorId v = in("v", SHAPE3(1, 3, 4)), mask = graph_input(g, "mask", DTYPE_I32, SHAPE2(1, 3), false);
-    const TensorId y = op_cross_attention(g, q, k, v, mask, TENSOR_NONE, 1, 0);
+    const TensorId v = in("v", SHAPE3(1, 3, 4)), bias = in("bias", SHAPE3(1, 2, 3));
+    const TensorId y = op_cross_attention(g, q, k, v, TENSOR_NONE, bias, 1, 0);
     const TensorId seed = in("seed", SHAPE3(1, 2, 4));
     assert_int_equal(graph_backward(g, y, seed, false), ERR_UNSUPPORTED);
-    assert_non_null(strstr(status_message(), "mask"));
+    assert_non_null(strstr(status_message(), "bias"));
 }
 
 static void names_differ(void **state)
