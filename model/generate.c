@@ -91,7 +91,8 @@ Status generator_create(ParamTable *params, const ParamStore *store, Backend *ba
                              .tokens2 = m->max_tokens,
                              .compute = options->compute};
     TRY(unet_graph_create(params, &unet, &g->unet));
-    TRY(decode_graph_create(params, m, options->batch, options->resolution, options->compute, &g->decode));
+    TRY(decode_graph_create(params, m, options->batch, options->resolution, options->resolution, options->compute,
+                            &g->decode));
     TRY(stage_create(g->text.graph, store, backend, &g->text_stage));
     TRY(stage_create(g->unet.graph, store, backend, &g->unet_stage));
     TRY(stage_create(g->decode.graph, store, backend, &g->decode_stage));

@@ -5,53 +5,12 @@
 
 #include "model/autoencoder.h"
 
-static const char *const AUTOENCODER_WORDS[] = {"patch", "none", NULL};
 static const char *const TEXT_ENCODER_WORDS[] = {"seeded", NULL};
 static const char *const PRECISION_WORDS[] = {"auto", "f32", "bf16", NULL};
 static const char *const SCHEDULE_WORDS[] = {"linear", "cosine", NULL};
 
+#define DEFAULT_FACTOR 8 /* of model.autoencoder.factor: not asked for */
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-
-static const ConfigField AUTOENCODER_FIELDS[] = {
-    {.key = "kind",
-     .type = CONFIG_ENUM,
-     .offset = offsetof(AutoencoderConfig, kind),
-     .default_text = "patch",
-     .words = AUTOENCODER_WORDS,
-     .help = "patch: orthonormal DCT of patches, analytic; none: the network sees pixels"},
-    {.key = "factor",
-     .type = CONFIG_INT,
-     .offset = offsetof(AutoencoderConfig, factor),
-     .default_text = "8",
-     .min = 1,
-     .max = 64,
-     .help = "pixels per latent position along a side"},
-    {.key = "latent_channels",
-     .type = CONFIG_INT,
-     .offset = offsetof(AutoencoderConfig, latent_channels),
-     .default_text = "0",
-     .min = 0,
-     .max = 12288,
-     .help = "channels of the latent; 0: half of model.out_channels"},
-    {.key = "scale",
-     .type = CONFIG_FLOAT,
-     .offset = offsetof(AutoencoderConfig, scale),
-     .default_text = "1.0",
-     .min = 1e-6,
-     .max = 1e6,
-     .help = "latents are multiplied by it"},
-    {.key = "whiten",
-     .type = CONFIG_FLOAT,
-     .offset = offsetof(AutoencoderConfig, whiten),
-     .default_text = "0.0",
-     .min = 0,
-     .max = 4,
-     .help = "patch: coefficient (u,v) is multiplied by (1 + u^2 + v^2)^(whiten/2)"},
-};
-static const ConfigSchema AUTOENCODER_SCHEMA = {.name = "autoencoder",
-                                                .fields = AUTOENCODER_FIELDS,
-                                                .field_count = COUNT(AUTOENCODER_FIELDS),
-                                                .struct_size = sizeof(AutoencoderConfig)};
 
 static const ConfigField TEXT_ENCODER_FIELDS[] = {
     {.key = "kind",
@@ -121,7 +80,7 @@ static const ConfigField MODEL_FIELDS[] = {
     {.key = "autoencoder",
      .type = CONFIG_SECTION,
      .offset = offsetof(ModelConfig, autoencoder),
-     .schema = &AUTOENCODER_SCHEMA,
+     .schema = &AUTOENCODER_CONFIG_SCHEMA,
      .help = "between pixels and latents"},
     {.key = "text_encoder1",
      .type = CONFIG_SECTION,
@@ -189,9 +148,26 @@ int64_t model_latent_channels(const ModelConfig *model)
     return model->out_channels / 2;
 }
 
-int64_t model_latent_size(const ModelConfig *model, int64_t resolution)
+int64_t model_moment_channels(const ModelConfig *model)
 {
-    return model->autoencoder.kind == AUTOENCODER_NONE ? resolution : resolution / model->autoencoder.factor;
+    return model_latent_channels(model) * (model->autoencoder.kind == AUTOENCODER_KL ? 2 : 1);
+}
+
+int64_t model_latent_factor(const ModelConfig *model)
+{
+    switch (model->autoencoder.kind) {
+    case AUTOENCODER_NONE:
+        return 1;
+    case AUTOENCODER_KL:
+        return (int64_t)1 << (model->autoencoder.channel_mult.count - 1);
+    default:
+        return model->autoencoder.factor;
+    }
+}
+
+int64_t model_latent_size(const ModelConfig *model, int64_t pixels)
+{
+    return pixels / model_latent_factor(model);
 }
 
 bool model_has_attention(const ModelConfig *model, int64_t downsampling)
@@ -264,6 +240,28 @@ fail:
     return status;
 }
 
+/* Kandinsky 2.0's autoencoder: levels, groups. */
+static Status check_kl(const ModelConfig *model, const Config *config)
+{
+    const AutoencoderConfig *kl = &model->autoencoder;
+    if (kl->channel_mult.count < 1 || kl->channel_mult.count > 7)
+        return refuse(config, "model.autoencoder.channel_mult", "has %zu levels; 1 to 7 are possible",
+                      kl->channel_mult.count);
+    for (size_t level = 0; level < kl->channel_mult.count; level++) {
+        int64_t width = kl->channels * kl->channel_mult.items[level];
+        if (width % MODEL_NORM_GROUPS == 0 && kl->channels % MODEL_NORM_GROUPS == 0) continue;
+        return refuse(config, "model.autoencoder.channels",
+                      "%lld: level %zu has %lld channels; channels must be a multiple of the %d groups of group norm",
+                      (long long)kl->channels, level, (long long)width, MODEL_NORM_GROUPS);
+    }
+    int64_t factor = model_latent_factor(model);
+    if (kl->factor != factor && kl->factor != DEFAULT_FACTOR)
+        return refuse(config, "model.autoencoder.factor",
+                      "%lld, but the %zu levels of channel_mult make it %lld; leave it out", (long long)kl->factor,
+                      kl->channel_mult.count, (long long)factor);
+    return STATUS_OK;
+}
+
 Status model_config_check(const ModelConfig *model, const Config *config)
 {
     Status status = STATUS_OK;
@@ -287,6 +285,7 @@ Status model_config_check(const ModelConfig *model, const Config *config)
                       "%lld, but a patch of %lld x %lld pixels has only %lld coefficients", (long long)latent,
                       (long long)autoencoder->factor, (long long)autoencoder->factor,
                       3 * (long long)autoencoder->factor * autoencoder->factor);
+    if (autoencoder->kind == AUTOENCODER_KL) TRY(check_kl(model, config));
     if (model->text1_dim % model->text_encoder1.heads != 0)
         return refuse(config, "model.text_encoder1.heads", "%lld does not divide model.text1_dim %lld",
                       (long long)model->text_encoder1.heads, (long long)model->text1_dim);
@@ -300,7 +299,7 @@ fail:
 Status model_config_check_resolution(const ModelConfig *model, const Config *config, const char *key,
                                      int64_t resolution)
 {
-    int64_t factor = model->autoencoder.kind == AUTOENCODER_NONE ? 1 : model->autoencoder.factor;
+    int64_t factor = model_latent_factor(model);
     int64_t levels = (int64_t)model->channel_mult.count;
     int64_t unit = factor << (levels - 1);
     if (resolution >= unit && resolution % unit == 0) return STATUS_OK;

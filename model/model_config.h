@@ -7,19 +7,7 @@
 
 #include "base/config.h"
 #include "engine/backend.h"
-
-typedef enum AutoencoderKind {
-    AUTOENCODER_PATCH, /* orthonormal DCT of f x f patches, analytic (model/autoencoder.h) */
-    AUTOENCODER_NONE   /* the network sees scaled pixels: 3 latent channels, factor 1 */
-} AutoencoderKind;
-
-typedef struct AutoencoderConfig {
-    int32_t kind;            /* AutoencoderKind */
-    int64_t factor;          /* pixels per latent position along a side */
-    int64_t latent_channels; /* 0: half of model.out_channels */
-    double scale;            /* latents are multiplied by it */
-    double whiten;           /* patch: coefficient (u,v) is multiplied by (1 + u^2 + v^2)^(whiten/2) */
-} AutoencoderConfig;
+#include "model/autoencoder_config.h"
 
 typedef enum TextEncoderKind { TEXT_ENCODER_SEEDED } TextEncoderKind;
 
@@ -71,8 +59,12 @@ Status model_config_check_resolution(const ModelConfig *model, const Config *con
 Status diffusion_config_check(const DiffusionConfig *diffusion, const Config *config);
 
 int64_t model_latent_channels(const ModelConfig *model); /* out_channels / 2 */
-/* Latent positions along a side of a picture of `resolution` pixels. */
-int64_t model_latent_size(const ModelConfig *model, int64_t resolution);
+/* What autoencoder_moments gives per position: the posterior's mean and log variance for kl (2C), else the latent. */
+int64_t model_moment_channels(const ModelConfig *model);
+/* Pixels per latent position along a side: 1 without an autoencoder. */
+int64_t model_latent_factor(const ModelConfig *model);
+/* Latent positions along a side of `pixels` pixels, height or width. */
+int64_t model_latent_size(const ModelConfig *model, int64_t pixels);
 bool model_has_attention(const ModelConfig *model, int64_t downsampling);
 /* auto: bf16 where the backend computes it natively, else f32. */
 Dtype model_compute_dtype(const ModelConfig *model, const Backend *backend);

@@ -79,15 +79,28 @@ void unet_graph_free(UnetGraph *graph)
     graph->graph = NULL;
 }
 
-Status decode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
+/* Sizes that the autoencoder can take. */
+static Status check_size(const ModelConfig *model, int64_t batch, int64_t height, int64_t width)
+{
+    Status status = STATUS_OK;
+    int64_t factor = model_latent_factor(model);
+    if (batch < 1 || height < 1 || width < 1 || height % factor != 0 || width % factor != 0)
+        FAIL(ERR_USAGE, "%lld pictures of %lld x %lld pixels: the autoencoder takes multiples of %lld pixels",
+             (long long)batch, (long long)width, (long long)height, (long long)factor);
+fail:
+    return status;
+}
+
+Status decode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t height, int64_t width,
                            Dtype compute, PictureGraph *out)
 {
     Status status = STATUS_OK;
-    PictureGraph p = {0};
-    int64_t side = model_latent_size(model, resolution);
+    PictureGraph p = {.moments = TENSOR_NONE, .noise = TENSOR_NONE};
+    TRY(check_size(model, batch, height, width));
     TRY(graph_create(params, compute, &p.graph));
-    p.latent =
-        graph_input(p.graph, "latent", DTYPE_F32, SHAPE4(batch, side, side, model_latent_channels(model)), false);
+    Shape shape =
+        SHAPE4(batch, model_latent_size(model, height), model_latent_size(model, width), model_latent_channels(model));
+    p.latent = graph_input(p.graph, "latent", DTYPE_F32, shape, false);
     p.pixels = output_f32(p.graph, autoencoder_decode(p.graph, model, p.latent), "pixels");
     TRY(graph_status(p.graph));
     *out = p;
@@ -97,14 +110,20 @@ fail:
     return status;
 }
 
-Status encode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
-                           Dtype compute, PictureGraph *out)
+Status encode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t height, int64_t width,
+                           bool with_noise, Dtype compute, PictureGraph *out)
 {
     Status status = STATUS_OK;
-    PictureGraph p = {0};
+    PictureGraph p = {.noise = TENSOR_NONE};
+    TRY(check_size(model, batch, height, width));
     TRY(graph_create(params, compute, &p.graph));
-    p.pixels = graph_input(p.graph, "pixels", DTYPE_F32, SHAPE4(batch, resolution, resolution, 3), false);
-    p.latent = output_f32(p.graph, autoencoder_encode(p.graph, model, p.pixels), "latent");
+    Shape shape =
+        SHAPE4(batch, model_latent_size(model, height), model_latent_size(model, width), model_latent_channels(model));
+    p.pixels = graph_input(p.graph, "pixels", DTYPE_F32, SHAPE4(batch, height, width, 3), false);
+    if (with_noise && model->autoencoder.kind == AUTOENCODER_KL)
+        p.noise = graph_input(p.graph, "noise", DTYPE_F32, shape, false);
+    p.moments = output_f32(p.graph, autoencoder_moments(p.graph, model, p.pixels), "moments");
+    p.latent = output_f32(p.graph, autoencoder_latent(p.graph, model, p.moments, p.noise), "latent");
     TRY(graph_status(p.graph));
     *out = p;
     return STATUS_OK;

@@ -34,14 +34,20 @@ void unet_graph_free(UnetGraph *graph);
 
 typedef struct PictureGraph {
     Graph *graph;
-    TensorId pixels; /* F32 (N,R,R,3) */
-    TensorId latent; /* F32 (N,h,w,C) */
+    TensorId pixels;  /* F32 (N,H,W,3) */
+    TensorId moments; /* encoding: an output, F32 (N,h,w,M); decoding: TENSOR_NONE */
+    TensorId noise;   /* encoding with noise, kl only: an input, F32 (N,h,w,C), standard normals; else TENSOR_NONE */
+    TensorId latent;  /* F32 (N,h,w,C), scaled */
 } PictureGraph;
-/* Decoding: latent is the input, pixels the output. Encoding: the other way round. */
-Status decode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
+/* Sizes are of the picture in pixels, multiples of model_latent_factor(model). The table gets the parameters of this
+ * direction only.
+ * Decoding: latent is the input, pixels the output. */
+Status decode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t height, int64_t width,
                            Dtype compute, PictureGraph *out);
-Status encode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t resolution,
-                           Dtype compute, PictureGraph *out);
+/* Encoding: pixels is the input, moments and latent are outputs (one tensor where the autoencoder draws nothing).
+ * Without noise the latent is the posterior's mean. */
+Status encode_graph_create(ParamTable *params, const ModelConfig *model, int64_t batch, int64_t height, int64_t width,
+                           bool with_noise, Dtype compute, PictureGraph *out);
 void picture_graph_free(PictureGraph *graph);
 
 #endif

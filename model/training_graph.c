@@ -7,18 +7,32 @@
 #include "model/text_encoder.h"
 #include "model/unet.h"
 
-/* The clean latent: given, or the encoded pixels. */
+/* x F32 or BF16 -> F32, rounded to what files keep. */
+static TensorId rounded(Graph *graph, TensorId x, FrozenDtype to)
+{
+    if (to == FROZEN_F32 || !graph_ok(graph)) return x;
+    if (graph_tensor(graph, x)->dtype != DTYPE_F32) x = op_cast(graph, x, DTYPE_F32);
+    return op_round(graph, x, to == FROZEN_F16 ? ROUND_F16 : ROUND_BF16);
+}
+
+/* The clean latent, drawn from moments that are given or computed from the pixels. */
 static void add_latent(TrainingGraph *t, const TrainingGraphOptions *o)
 {
-    int64_t n = o->batch, side = model_latent_size(o->model, o->resolution);
-    t->pixels = t->latents = TENSOR_NONE;
-    if (o->latents_given) {
-        Shape shape = SHAPE4(n, side, side, model_latent_channels(o->model));
-        t->x0 = t->latents = graph_input(t->graph, "latents", DTYPE_F32, shape, false);
+    Graph *g = t->graph;
+    const ModelConfig *m = o->model;
+    int64_t n = o->batch, side = model_latent_size(m, o->resolution);
+    TensorId noise = TENSOR_NONE;
+    t->pixels = TENSOR_NONE;
+    if (o->moments_given) {
+        t->moments = graph_input(g, "moments", DTYPE_F32, SHAPE4(n, side, side, model_moment_channels(m)), false);
     } else {
-        t->pixels = graph_input(t->graph, "pixels", DTYPE_F32, SHAPE4(n, o->resolution, o->resolution, 3), false);
-        t->x0 = autoencoder_encode(t->graph, o->model, t->pixels);
+        t->pixels = graph_input(g, "pixels", DTYPE_F32, SHAPE4(n, o->resolution, o->resolution, 3), false);
+        t->moments = rounded(g, autoencoder_moments(g, m, t->pixels), o->round_to);
     }
+    if (m->autoencoder.kind == AUTOENCODER_KL)
+        noise =
+            op_noise(g, t->sample_index, SHAPE4(n, side, side, model_latent_channels(m)), o->seed, RANDOM_POSTERIOR);
+    t->x0 = autoencoder_latent(g, m, t->moments, noise);
 }
 
 /* Text states: given, or the encoded tokens. */
@@ -39,9 +53,9 @@ static void add_text(TrainingGraph *t, const TrainingGraphOptions *o)
     t->tokens2 = graph_input(g, "tokens2", DTYPE_I32, SHAPE2(n, rows), false);
     t->mask2 = graph_input(g, "mask2", DTYPE_I32, SHAPE2(n, rows), false);
     TextStates states = text_encoders_forward(g, m, t->tokens1, t->mask1, t->tokens2, t->mask2);
-    t->full_emb1 = states.full_emb1;
-    t->pooled_emb1 = states.pooled_emb1;
-    t->full_emb2 = states.full_emb2;
+    t->full_emb1 = rounded(g, states.full_emb1, o->round_to);
+    t->pooled_emb1 = rounded(g, states.pooled_emb1, o->round_to);
+    t->full_emb2 = rounded(g, states.full_emb2, o->round_to);
 }
 
 static Status schedule_constant(Graph *graph, const Diffusion *diffusion, TensorId *out)
@@ -69,9 +83,9 @@ Status training_graph_create(ParamTable *params, const TrainingGraphOptions *opt
     TRY(graph_create(params, options->compute, &t.graph));
     Graph *g = t.graph;
 
-    add_latent(&t, options);
     t.timesteps = graph_input(g, "timesteps", DTYPE_F32, SHAPE1(options->batch), false);
     t.sample_index = graph_input(g, "sample_index", DTYPE_I32, SHAPE2(options->batch, 2), false);
+    add_latent(&t, options);
     TRY(graph_status(g));
     TRY(schedule_constant(g, diffusion, &table));
     t.noise = op_noise(g, t.sample_index, graph_tensor(g, t.x0)->shape, options->seed, RANDOM_NOISE);
@@ -122,6 +136,7 @@ Status model_declare_params(ParamTable *params, const ModelConfig *model)
         .full_emb2 = states.full_emb2,
     };
     unet_forward(g, model, &inputs);
+    autoencoder_declare_params(g, model);
     TRY(graph_status(g));
 fail:
     graph_free(g);

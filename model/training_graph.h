@@ -1,7 +1,7 @@
 /* The one training graph: pictures and tokens in, per-sample loss terms out, gradients of everything trainable.
  *
- *   pixels -> [autoencoder] -> x0 -> q_sample(noise) -> x_t -> UNet <- [text encoders] <- tokens
- *                                                        out -> hybrid loss (mse + vb)
+ *   pixels -> [autoencoder] -> moments -> x0 -> q_sample(noise) -> x_t -> UNet <- [text encoders] <- tokens
+ *                                 posterior noise                         out -> hybrid loss (mse + vb)
  */
 #ifndef MODEL_TRAINING_GRAPH_H
 #define MODEL_TRAINING_GRAPH_H
@@ -10,15 +10,19 @@
 #include "model/diffusion.h"
 #include "model/model_config.h"
 
+/* How the outputs of the frozen networks are kept: what precomputed files hold them in (config key `frozen.dtype`). */
+typedef enum FrozenDtype { FROZEN_F32, FROZEN_F16, FROZEN_BF16 } FrozenDtype;
+
 typedef struct TrainingGraphOptions {
     const ModelConfig *model;
     const Diffusion *diffusion; /* not respaced */
     int64_t resolution;         /* pixels a side */
     int64_t batch;              /* samples of one run: the micro-batch */
-    uint64_t seed;              /* of the noise */
+    uint64_t seed;              /* of the noise and the posterior */
     float loss_scale;           /* 1 / global batch */
-    bool latents_given;         /* input `latents` instead of pixels: no autoencoder in the graph */
+    bool moments_given;         /* input `moments` instead of pixels: no autoencoder in the graph */
     bool text_given;            /* inputs full_emb1, pooled_emb1, full_emb2 instead of tokens */
+    FrozenDtype round_to;       /* computed moments and text states are rounded as files hold them; not given ones */
     bool backward;              /* append the gradients */
     bool recompute;             /* recompute segments in backward instead of keeping them */
     Dtype compute;
@@ -28,7 +32,7 @@ typedef struct TrainingGraph {
     Graph *graph;
     /* inputs; TENSOR_NONE where the options leave them out */
     TensorId pixels;                            /* F32 (N,R,R,3) in [-1,1] */
-    TensorId latents;                           /* F32 (N,h,w,C), scaled */
+    TensorId moments;                           /* F32 (N,h,w,M); an input only with moments_given, else computed */
     TensorId tokens1, mask1, tokens2, mask2;    /* I32 (N,max_tokens); mask 1 = real token */
     TensorId full_emb1, pooled_emb1, full_emb2; /* F32; inputs only with text_given, else the encoders' outputs */
     TensorId timesteps;                         /* F32 (N), integers in [0, diffusion steps) */

@@ -63,7 +63,7 @@ Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs
                                   .batch = run->train.micro_batch,
                                   .seed = (uint64_t)run->seed,
                                   .loss_scale = (float)(1.0 / (double)run->train.global_batch),
-                                  .latents_given = inputs == NETWORK_GIVEN,
+                                  .moments_given = inputs == NETWORK_GIVEN,
                                   .text_given = inputs == NETWORK_GIVEN,
                                   .backward = true,
                                   .recompute = run->train.recompute,

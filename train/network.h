@@ -22,7 +22,7 @@ typedef struct Network {
 
 typedef enum NetworkInputs {
     NETWORK_PIXELS, /* pictures and tokens: autoencoder and text encoders are part of the graph */
-    NETWORK_GIVEN   /* latents and text states: the UNet and its loss alone */
+    NETWORK_GIVEN   /* moments and text states: the UNet and its loss alone */
 } NetworkInputs;
 
 /* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks). Allocates nothing that

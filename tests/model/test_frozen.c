@@ -57,14 +57,14 @@ static void run_picture(PictureGraph *graph, TensorId in, const float *values, T
 static void encode(const ModelConfig *model, int64_t resolution, const float *pixels, float *latent)
 {
     PictureGraph graph;
-    OK(encode_graph_create(params, model, 1, resolution, DTYPE_F32, &graph));
+    OK(encode_graph_create(params, model, 1, resolution, resolution, false, DTYPE_F32, &graph));
     run_picture(&graph, graph.pixels, pixels, graph.latent, latent);
 }
 
 static void decode(const ModelConfig *model, int64_t resolution, const float *latent, float *pixels)
 {
     PictureGraph graph;
-    OK(decode_graph_create(params, model, 1, resolution, DTYPE_F32, &graph));
+    OK(decode_graph_create(params, model, 1, resolution, resolution, DTYPE_F32, &graph));
     run_picture(&graph, graph.latent, latent, graph.pixels, pixels);
 }
 
@@ -73,7 +73,8 @@ static ModelConfig patch_model(int64_t factor, int64_t channels, double scale, d
     ModelConfig model = tiny_model();
     model.in_channels = channels;
     model.out_channels = 2 * channels;
-    model.autoencoder = (AutoencoderConfig){AUTOENCODER_PATCH, factor, channels, scale, whiten};
+    model.autoencoder = (AutoencoderConfig){
+        .kind = AUTOENCODER_PATCH, .factor = factor, .latent_channels = channels, .scale = scale, .whiten = whiten};
     return model;
 }
 

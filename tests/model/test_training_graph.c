@@ -176,7 +176,7 @@ static void test_given_inputs_equal_inline(void **state)
     (void)state;
     Samples s = samples();
     TrainingGraphOptions o = options(BATCH);
-    o.latents_given = o.text_given = true;
+    o.moments_given = o.text_given = true;
     Trainer inline_ = trainer_open(options(BATCH)), given = trainer_open(o);
     static float latents[BATCH * LATENT], full1[BATCH * TINY_TOKENS * 32], pooled1[BATCH * 20],
         full2[BATCH * TINY_TOKENS * 16];
@@ -186,12 +186,12 @@ static void test_given_inputs_equal_inline(void **state)
     Plan *plan = NULL;
     Executor *executor = NULL;
 
-    OK(encode_graph_create(inline_.params, &model, BATCH, TINY_RESOLUTION, DTYPE_F32, &encode));
+    OK(encode_graph_create(inline_.params, &model, BATCH, TINY_RESOLUTION, TINY_RESOLUTION, false, DTYPE_F32, &encode));
     OK(plan_create(encode.graph, backend, &(PlanOptions){.reuse = true}, &plan));
     OK(executor_create(plan, &inline_.store, &executor));
     OK(executor_write(executor, encode.pixels, s.pixels, sizeof s.pixels));
     OK(executor_run(executor, NULL));
-    OK(executor_read(executor, encode.latent, latents, sizeof latents));
+    OK(executor_read(executor, encode.moments, latents, sizeof latents));
     executor_free(executor);
     plan_free(plan);
     picture_graph_free(&encode);
@@ -214,7 +214,7 @@ static void test_given_inputs_equal_inline(void **state)
     write_samples(&inline_, &s, 0);
     run(&inline_, false, terms[0]);
     write_common(&given, &s, 0);
-    OK(executor_write(given.executor, given.graph.latents, latents, sizeof latents));
+    OK(executor_write(given.executor, given.graph.moments, latents, sizeof latents));
     OK(executor_write(given.executor, given.graph.full_emb1, full1, sizeof full1));
     OK(executor_write(given.executor, given.graph.pooled_emb1, pooled1, sizeof pooled1));
     OK(executor_write(given.executor, given.graph.full_emb2, full2, sizeof full2));
