@@ -50,7 +50,9 @@ struct Backend {
     const char *name;
     const Kernel *kernel[OP_COUNT]; /* NULL: this backend has none, an error when planned */
     int32_t threads;
-    void *context;                            /* the backend's own */
+    size_t param_alignment; /* of the addresses of parameters that kernels read, bytes; bound ones (param_store_bind)
+                               that are not there are copied */
+    void *context;          /* the backend's own */
     bool (*has_bf16)(const Backend *backend); /* native matrix arithmetic in bf16 */
     /* Memory the kernels can reach, zeroed, 64-byte aligned; and copies to and from the host. */
     void *(*alloc)(Backend *backend, size_t bytes);

@@ -33,6 +33,16 @@ static void *address_of(const Executor *executor, TensorId id)
     return offset < 0 ? NULL : executor->slab + offset;
 }
 
+/* Bound parameters that this backend's kernels cannot read where they are. */
+static void align_params(const Executor *executor)
+{
+    const Graph *graph = executor->plan->graph;
+    const size_t alignment = executor->plan->backend->param_alignment;
+    for (TensorId t = 0; t < graph_tensor_count(graph); t++)
+        if (graph_tensor(graph, t)->kind == TENSOR_PARAM)
+            param_store_align(&executor->store, graph_tensor(graph, t)->param, alignment);
+}
+
 static void resolve_calls(Executor *executor)
 {
     const Plan *plan = executor->plan;
@@ -113,6 +123,7 @@ Status executor_create(const Plan *plan, const ParamStore *store, Executor **out
     TRY(allocate(backend, plan->workspace_bytes, "workspace", &executor->workspace));
     TRY(allocate(backend, plan->packed_bytes, "packed weights", &executor->packed));
     TRY(upload_constants(executor));
+    align_params(executor);
     resolve_calls(executor);
     order_buckets(executor);
     *out = executor;

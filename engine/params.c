@@ -300,6 +300,15 @@ bool param_store_is_bound(const ParamStore *store, int32_t index)
     return store->bound[index] != NULL;
 }
 
+void param_store_align(const ParamStore *store, int32_t index, size_t alignment)
+{
+    const Param *param = param_table_get(store->table, index);
+    const float *values = store->bound[index];
+    if (!values || (uintptr_t)values % alignment == 0) return;
+    store->bound[index] = NULL;
+    memcpy(param_store_weight(store, index), values, (size_t)param->count * sizeof *values);
+}
+
 void param_store_init(ParamStore *store, uint64_t seed)
 {
     for (size_t i = 0; i < store->table->size; i++) {

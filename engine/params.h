@@ -80,6 +80,9 @@ void param_store_free(ParamStore *store);
  * executors are made over the store. ERR_INTERNAL for trainable parameters, wrong indices and odd addresses. */
 Status param_store_bind(ParamStore *store, int32_t index, const float *values);
 bool param_store_is_bound(const ParamStore *store, int32_t index);
+/* The same values at an address divisible by `alignment` bytes (at most 64): where those bound are not, they are copied
+ * into the store's own memory, and the parameter is bound no longer. */
+void param_store_align(const ParamStore *store, int32_t index, size_t alignment);
 /* Every parameter that is not bound by its init rule, from Philox(seed, RANDOM_INIT, hash of name). */
 void param_store_init(ParamStore *store, uint64_t seed);
 /* Where a parameter's values are; those of a bound one may be read only. */

@@ -163,6 +163,7 @@ Status backend_open_cpu(const BackendOptions *options, Backend **out)
     cpu->winograd = !winograd || strcmp(winograd, "0") != 0;
     *backend = (Backend){.name = "cpu",
                          .threads = cpu->threads,
+                         .param_alignment = dnn_alignment(),
                          .context = cpu,
                          .has_bf16 = has_bf16,
                          .alloc = host_alloc,

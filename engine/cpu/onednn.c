@@ -287,6 +287,12 @@ Status dnn_unpack(DnnPrimitive *p, const void *packed, float *plain, bool add, v
     return call_execute(add ? &p->unpack_add : &p->unpack_set, (const void *const[]){packed, plain, scratchpad});
 }
 
+size_t dnn_alignment(void)
+{
+    /* Instructions before AVX insist on the alignment of their operands in memory, and the library uses them freely. */
+    return (dnnl_get_effective_cpu_isa() & dnnl_cpu_isa_avx) == dnnl_cpu_isa_avx ? sizeof(float) : 16;
+}
+
 bool dnn_has_bf16(void)
 {
     /* The names are bit sets: each holds the bits of what it builds on. */

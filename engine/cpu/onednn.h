@@ -68,6 +68,7 @@ Status dnn_pack(DnnPrimitive *primitive, const float *plain, void *packed, void 
 /* Gradients of weights back into the plain fp32 layout; `add`: to what is there. */
 Status dnn_unpack(DnnPrimitive *primitive, const void *packed, float *plain, bool add, void *scratchpad);
 
+size_t dnn_alignment(void);       /* that the library needs of the caller's weights and biases, bytes */
 bool dnn_has_bf16(void);          /* native arithmetic in bf16 */
 const char *dnn_isa_name(void);   /* the instruction set the library uses */
 void dnn_version(int version[3]); /* of the library that is loaded: major, minor, patch */

@@ -49,6 +49,7 @@ Status backend_open_ref(const BackendOptions *options, Backend **out)
     backend->name = "ref";
     memcpy(backend->kernel, table, sizeof table);
     backend->threads = 1;
+    backend->param_alignment = sizeof(float);
     backend->has_bf16 = ref_has_bf16;
     backend->alloc = ref_alloc;
     backend->free = ref_free;

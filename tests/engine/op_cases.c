@@ -668,7 +668,7 @@ Status case_run_open(const CaseGraph *c, Backend *backend, uint64_t seed, bool r
     if (!out->memory) FAIL(ERR_MEMORY, "no memory for a case");
     for (TensorId id = 0; id < tensors; id++) {
         if (graph_tensor(c->graph, id)->view_of != TENSOR_NONE) continue;
-        const size_t shift = graph_tensor(c->graph, id)->kind == TENSOR_PARAM ? sizeof(float) : 0;
+        const size_t shift = graph_tensor(c->graph, id)->kind == TENSOR_PARAM ? backend->param_alignment : 0;
         if (!guarded_open(case_bytes(out, id), shift, &out->memory[id])) FAIL(ERR_MEMORY, "no memory for a case");
     }
     TRY(fill(out, seed, rounded));

@@ -43,7 +43,7 @@ Status case_open(const OpCase *op_case, Dtype dtype, CaseGraph *out);
 void case_close(CaseGraph *c);
 
 /* A block of exactly `size` bytes between guards: 64-byte aligned, but for parameters, which may be anywhere
- * (ParamStore's bound ones) and so are at odd multiples of 4 here. */
+ * (ParamStore's bound ones) and so are at odd multiples of what the backend asks for here. */
 typedef struct Guarded {
     uint8_t *data; /* NULL when size was 0 */
     uint8_t *block;
