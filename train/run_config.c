@@ -5,9 +5,11 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "data/precomputed.h"
 #include "data/tokenizer.h"
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
+static const char *const FROM_WORDS[] = {"inline", "precomputed", NULL};
 const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", NULL};
 
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
@@ -73,6 +75,17 @@ static const ConfigField PREVIEW_FIELDS[] = {
 static const ConfigSchema PREVIEW_SCHEMA = {"preview", PREVIEW_FIELDS, FIELD_COUNT(PREVIEW_FIELDS),
                                             sizeof(PreviewConfig)};
 
+static const ConfigField FROZEN_FIELDS[] = {
+    {"latents", CONFIG_ENUM, AT(FrozenConfig, latents), "inline", 0, 0, FROM_WORDS, NULL,
+     "the autoencoder's outputs: computed in every step, or read from what `vasily precompute` wrote"},
+    {"text", CONFIG_ENUM, AT(FrozenConfig, text), "inline", 0, 0, FROM_WORDS, NULL, "the same of the text encoders"},
+    {"dtype", CONFIG_ENUM, AT(FrozenConfig, dtype), "f32", 0, 0, PRECOMPUTED_TYPE_WORDS, NULL,
+     "what their outputs are rounded to, in the files and inline alike"},
+    {"path", CONFIG_STRING, AT(FrozenConfig, path), "\"\"", 0, 0, NULL, NULL,
+     "folder of the precomputed files; empty: beside each shard"},
+};
+static const ConfigSchema FROZEN_SCHEMA = {"frozen", FROZEN_FIELDS, FIELD_COUNT(FROZEN_FIELDS), sizeof(FrozenConfig)};
+
 static const ConfigField FIELDS[] = {
     {"seed", CONFIG_INT, AT(RunConfig, seed), "0", 0, 9e15, NULL, NULL, "of every random number of the run"},
     {"run", CONFIG_SECTION, AT(RunConfig, run), NULL, 0, 0, NULL, &RUN_SCHEMA, "where the run lives"},
@@ -87,6 +100,8 @@ static const ConfigField FIELDS[] = {
     {"diffusion", CONFIG_SECTION, AT(RunConfig, diffusion), NULL, 0, 0, NULL, &DIFFUSION_CONFIG_SCHEMA,
      "the noise process"},
     {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
+    {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_SCHEMA,
+     "autoencoder and text encoders: inline or precomputed, each on its own"},
 };
 const ConfigSchema RUN_CONFIG_SCHEMA = {"vasily", FIELDS, FIELD_COUNT(FIELDS), sizeof(RunConfig)};
 
@@ -212,13 +227,13 @@ static Status check_tokenizer(const RunConfig *run, const Config *config, const 
             config_error(config, key, "%s does not exist; it is the path of a SentencePiece model", tokenizer->model));
     }
     TRY(tokenizer_open(tokenizer->model, (TokenizerStyle)tokenizer->style, (int)tokenizer->max_tokens, &opened));
-    const TextEncoderConfig *encoder = which == 1 ? &run->model.text_encoder1 : &run->model.text_encoder2;
+    int64_t rows = model_text_vocab(&run->model, which);
     int vocabulary = tokenizer_vocabulary(opened);
-    if (vocabulary > encoder->vocab) {
+    if (vocabulary > rows) {
         snprintf(key, sizeof key, "model.text_encoder%d.vocab", which);
         FAIL_WITH(config_error(config, key,
                                "%lld rows are too few for %s, whose ids go up to %d; it must be at least %d",
-                               (long long)encoder->vocab, tokenizer->model, vocabulary - 1, vocabulary));
+                               (long long)rows, tokenizer->model, vocabulary - 1, vocabulary));
     }
     if (tokenizer->max_tokens != run->model.max_tokens) {
         snprintf(key, sizeof key, "data.tokenizer%d.max_tokens", which);

@@ -50,6 +50,17 @@ typedef struct PreviewConfig {
     int64_t batch; /* pictures at once */
 } PreviewConfig;
 
+typedef enum FrozenFrom {
+    FROZEN_INLINE,     /* the networks run in every step */
+    FROZEN_PRECOMPUTED /* `vasily precompute` has run them; see data/precomputed.h */
+} FrozenFrom;
+/* Where the outputs of the frozen networks come from, each on its own. */
+typedef struct FrozenConfig {
+    int32_t latents, text; /* FrozenFrom */
+    int32_t dtype;         /* PrecomputedType of data/precomputed.h: what both are rounded to, inline too */
+    char *path;            /* folder of the precomputed files; "": beside each shard */
+} FrozenConfig;
+
 typedef struct RunConfig {
     int64_t seed;
     RunSection run;
@@ -61,6 +72,7 @@ typedef struct RunConfig {
     ModelConfig model;
     DiffusionConfig diffusion;
     DataConfig data;
+    FrozenConfig frozen;
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;
