@@ -69,9 +69,9 @@ TensorId op_relative_bias(Graph *g, TensorId table, int64_t rows, int32_t max_di
     operand_want_dims(g, &otable, 2, 2);
     if (!graph_ok(g)) return TENSOR_NONE;
     const int64_t buckets = otable.shape.dim[0];
-    if (rows < 1 || rows > INT32_MAX || buckets < 4 || buckets % 4 != 0 || max_distance <= buckets / 4) {
+    if (rows < 1 || rows > INT32_MAX || buckets < 4 || max_distance <= buckets / 2 / 2) {
         graph_fail(g, ERR_INTERNAL,
-                   "%s: %" PRId64 " rows, %" PRId64 " buckets (a multiple of 4), max_distance %d (more than a quarter "
+                   "%s: %" PRId64 " rows, %" PRId64 " buckets (4 or more), max_distance %d (more than a quarter "
                    "of the buckets)",
                    name, rows, buckets, max_distance);
         return TENSOR_NONE;

@@ -81,7 +81,7 @@ TensorId op_masked_mean(Graph *g, TensorId x, TensorId mask);
 /* POSITION_IDS: ids I32 (N,T) -> I32 (N,T), RoBERTa's positions: padding_id where the id is padding_id, elsewhere
  * padding_id + the count of other ids up to and including t. */
 TensorId op_position_ids(Graph *g, TensorId ids, int32_t padding_id);
-/* RELATIVE_BIAS: table (buckets,heads), buckets a multiple of 4 -> F32 (heads,rows,rows), T5's bidirectional distances:
+/* RELATIVE_BIAS: table (buckets,heads), 4 buckets or more -> F32 (heads,rows,rows), T5's bidirectional distances:
  * bias[h][i][j] = table[bucket(j - i)][h]. The first half of the buckets is for j <= i. In each half the first half are
  * the exact distances and the rest grow with the logarithm up to max_distance, beyond which all share the last (Raffel
  * et al. 2020, section 2.1). */

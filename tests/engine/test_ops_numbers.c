@@ -45,6 +45,12 @@ static TensorId build_layer_norm(CaseGraph *c, const int64_t *a)
     return op_layer_norm(c->graph, x, gamma, param(c, "beta", SHAPE1(5)), 1e-5f);
 }
 
+static TensorId build_rms_norm(CaseGraph *c, const int64_t *a)
+{
+    const TensorId x = op_affine(c->graph, input(c, SHAPE2(3, 5)), 0.01f, 0);
+    return op_rms_norm(c->graph, x, param(c, "gamma", SHAPE1(5)), 1e-4f);
+}
+
 static TensorId build_attention(CaseGraph *c, const int64_t *a)
 {
     const TensorId qkv = input(c, SHAPE3(2, 3, 24));
@@ -55,6 +61,21 @@ static TensorId build_cross_attention(CaseGraph *c, const int64_t *a)
 {
     const TensorId q = input(c, SHAPE3(2, 3, 8)), k = input(c, SHAPE3(2, 5, 8)), v = input(c, SHAPE3(2, 5, 8));
     return op_cross_attention(c->graph, q, k, v, TENSOR_NONE, TENSOR_NONE, 2, 0.6f);
+}
+
+static TensorId build_attention_masked(CaseGraph *c, const int64_t *a)
+{
+    static const int32_t mask[8] = {1, 0, 7, 0, 0, 0, 0, 0}; /* anything but 0 shows */
+    const TensorId qkv = input(c, SHAPE3(2, 3, 24)), context = input(c, SHAPE3(2, 4, 16));
+    return op_attention(c->graph, qkv, context, graph_constant(c->graph, "mask", DTYPE_I32, SHAPE2(2, 4), mask), 2);
+}
+
+static TensorId build_cross_attention_masked(CaseGraph *c, const int64_t *a)
+{
+    static const int32_t mask[10] = {1, 0, 1, 1, 0, 0, 0, 0, 0, 0};
+    const TensorId q = input(c, SHAPE3(2, 3, 8)), k = input(c, SHAPE3(2, 5, 8)), v = input(c, SHAPE3(2, 5, 8));
+    return op_cross_attention(c->graph, q, k, v, graph_constant(c->graph, "mask", DTYPE_I32, SHAPE2(2, 5), mask),
+                              TENSOR_NONE, 2, 0);
 }
 
 static TensorId build_masked_attention(CaseGraph *c, const int64_t *a)
@@ -74,6 +95,44 @@ static TensorId build_activation(CaseGraph *c, const int64_t *a)
 static float wave(int k, int64_t i)
 {
     return (float)(1.3 * sin(0.9 * (double)i * (1 + 0.13 * k) + k));
+}
+
+static TensorId build_multiply(CaseGraph *c, const int64_t *a)
+{
+    const TensorId x = input(c, SHAPE2(2, 8)), y = input(c, SHAPE2(2, 8));
+    return op_multiply(c->graph, op_multiply(c->graph, x, y), x);
+}
+
+static TensorId build_round(CaseGraph *c, const int64_t *a)
+{
+    float values[200];
+    for (int i = 0; i < 200; i++) values[i] = ldexpf(wave(0, i), i % 50 - 28);
+    return op_round(c->graph, graph_constant(c->graph, "x", DTYPE_F32, SHAPE1(200), values), (RoundTo)a[0]);
+}
+
+static TensorId build_position_ids(CaseGraph *c, const int64_t *a)
+{
+    static const int32_t ids[21] = {5, 1, 7, 7, 1, 1, 9, 1, 1, 1, 1, 1, 1, 1, 0, 2, 3, 4, 5, 6, 1};
+    return op_position_ids(c->graph, graph_constant(c->graph, "ids", DTYPE_I32, SHAPE2(3, 7), ids), 1);
+}
+
+/* rows buckets max_distance: the table holds each bucket's own number, and 1000 more for the second head */
+static TensorId build_relative_bias(CaseGraph *c, const int64_t *a)
+{
+    float table[64];
+    for (int64_t i = 0; i < 2 * a[1]; i++) table[i] = (float)(i / 2 + 1000 * (i % 2));
+    const TensorId id = graph_constant(c->graph, "table", DTYPE_F32, SHAPE2(a[1], 2), table);
+    return op_relative_bias(c->graph, id, a[0], (int32_t)a[2]);
+}
+
+static TensorId build_posterior_sample(CaseGraph *c, const int64_t *a)
+{
+    float values[96];
+    for (int i = 0; i < 96; i++) values[i] = i % 8 < 4 ? wave(0, i) : wave(0, i) * 30 - 5;
+    const TensorId moments = graph_constant(c->graph, "moments", DTYPE_F32, SHAPE4(2, 2, 3, 8), values);
+    for (int i = 0; i < 48; i++) values[i] = wave(1, i);
+    const TensorId noise = graph_constant(c->graph, "noise", DTYPE_F32, SHAPE4(2, 2, 3, 4), values);
+    return op_posterior_sample(c->graph, moments, a[0] ? noise : TENSOR_NONE, 0.0512f);
 }
 
 static TensorId schedule(CaseGraph *c)
@@ -200,6 +259,13 @@ static void layer_norm(void **state)
     END;
 }
 
+static void rms_norm(void **state)
+{
+    BEGIN(build_rms_norm, CASE_FORWARD, 0);
+    COMPARE(c.output, rms_norm_y);
+    END;
+}
+
 static void attention(void **state)
 {
     BEGIN(build_attention, CASE_GRADIENT, 0);
@@ -217,6 +283,25 @@ static void cross_attention(void **state)
     COMPARE(leaf_gradient(&c, 0), cross_attention_grad0);
     COMPARE(leaf_gradient(&c, 1), cross_attention_grad1);
     COMPARE(leaf_gradient(&c, 2), cross_attention_grad2);
+    END;
+}
+
+static void attention_masked(void **state)
+{
+    BEGIN(build_attention_masked, CASE_GRADIENT, 0);
+    COMPARE(c.output, attention_masked_y);
+    COMPARE(leaf_gradient(&c, 0), attention_masked_grad0);
+    COMPARE(leaf_gradient(&c, 1), attention_masked_grad1);
+    END;
+}
+
+static void cross_attention_masked(void **state)
+{
+    BEGIN(build_cross_attention_masked, CASE_GRADIENT, 0);
+    COMPARE(c.output, cross_attention_masked_y);
+    COMPARE(leaf_gradient(&c, 0), cross_attention_masked_grad0);
+    COMPARE(leaf_gradient(&c, 1), cross_attention_masked_grad1);
+    COMPARE(leaf_gradient(&c, 2), cross_attention_masked_grad2);
     END;
 }
 
@@ -251,6 +336,74 @@ static void gelu_tanh(void **state)
     END;
 }
 
+static void multiply(void **state)
+{
+    BEGIN(build_multiply, CASE_GRADIENT, 0);
+    COMPARE(c.output, multiply_y);
+    COMPARE(leaf_gradient(&c, 0), multiply_grad0);
+    COMPARE(leaf_gradient(&c, 1), multiply_grad1);
+    END;
+}
+
+/* Exactly; the numbers have 1e30 where an infinity belongs. */
+static void check_rounding(RoundTo to, const double expected[200])
+{
+    BEGIN(build_round, CASE_FORWARD, to);
+    for (int64_t i = 0; i < 200; i++) {
+        const double got = case_get(&run, c.output, i);
+        const double wanted = fabs(expected[i]) < 1e29 ? expected[i] : copysign(INFINITY, expected[i]);
+        if (got != wanted && fabs(got - wanted) > 1e-9 * fabs(wanted))
+            fail_msg("%lld: %.9g, expected %.9g", (long long)i, got, wanted);
+    }
+    END;
+}
+
+static void rounding(void **state)
+{
+    check_rounding(ROUND_F16, round_f16);
+    check_rounding(ROUND_BF16, round_bf16);
+}
+
+static void position_ids(void **state)
+{
+    BEGIN(build_position_ids, CASE_FORWARD, 0);
+    for (int64_t i = 0; i < 21; i++) assert_true(case_get(&run, c.output, i) == position_ids_y[i]);
+    END;
+}
+
+static void check_relative_bias(int64_t rows, int64_t buckets, int64_t max_distance, const double *expected)
+{
+    BEGIN(build_relative_bias, CASE_FORWARD, rows, buckets, max_distance);
+    for (int64_t i = 0; i < 2 * rows * rows; i++) {
+        const int64_t head = i / rows / rows, distance = i % rows - i / rows % rows;
+        const double wanted = expected[distance + rows - 1] + 1000 * (double)head;
+        if (case_get(&run, c.output, i) != wanted)
+            fail_msg("%lld buckets, distance %lld: %g, expected %g", (long long)buckets, (long long)distance,
+                     case_get(&run, c.output, i), wanted);
+    }
+    END;
+}
+
+static void relative_bias(void **state)
+{
+    check_relative_bias(150, 32, 128, relative_buckets_32);
+    check_relative_bias(30, 6, 20, relative_buckets_6);
+}
+
+static void posterior_sample(void **state)
+{
+    BEGIN(build_posterior_sample, CASE_FORWARD, 1);
+    COMPARE(c.output, posterior_sample_y);
+    END;
+}
+
+static void posterior_mean(void **state)
+{
+    BEGIN(build_posterior_sample, CASE_FORWARD, 0);
+    COMPARE(c.output, posterior_mean_y);
+    END;
+}
+
 static void diffusion_loss(void **state)
 {
     BEGIN(build_diffusion_loss, CASE_LOSS_FROZEN, 0);
@@ -272,12 +425,21 @@ int main(void)
         cmocka_unit_test(conv),
         cmocka_unit_test(group_norm),
         cmocka_unit_test(layer_norm),
+        cmocka_unit_test(rms_norm),
         cmocka_unit_test(attention),
+        cmocka_unit_test(attention_masked),
+        cmocka_unit_test(cross_attention_masked),
         cmocka_unit_test(cross_attention),
         cmocka_unit_test(masked_attention),
         cmocka_unit_test(silu),
         cmocka_unit_test(gelu),
         cmocka_unit_test(gelu_tanh),
+        cmocka_unit_test(multiply),
+        cmocka_unit_test(rounding),
+        cmocka_unit_test(position_ids),
+        cmocka_unit_test(relative_bias),
+        cmocka_unit_test(posterior_sample),
+        cmocka_unit_test(posterior_mean),
         cmocka_unit_test(diffusion_loss),
         cmocka_unit_test(timestep_embedding),
     };

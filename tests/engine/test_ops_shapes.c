@@ -63,6 +63,14 @@ static void shapes(void **state)
     assert_shape(normed, SHAPE4(2, 9, 7, 6));
     const Op *op = graph_op(g, graph_op_count(g) - 1);
     assert_shape(op->out[1], SHAPE3(2, 3, 2));
+    assert_shape(op_rms_norm(g, x, weight("gamma", SHAPE1(6)), 1e-6f), SHAPE4(2, 9, 7, 6));
+    assert_shape(op_multiply(g, x, x), SHAPE4(2, 9, 7, 6));
+    assert_shape(op_round(g, x, ROUND_F16), SHAPE4(2, 9, 7, 6));
+    assert_shape(op_posterior_sample(g, x, TENSOR_NONE, 1), SHAPE4(2, 9, 7, 3));
+    assert_shape(op_relative_bias(g, weight("table", SHAPE2(8, 6)), 5, 20), SHAPE3(6, 5, 5));
+    const TensorId positions = op_position_ids(g, graph_input(g, "ids", DTYPE_I32, SHAPE2(2, 7), false), 1);
+    assert_shape(positions, SHAPE2(2, 7));
+    assert_int_equal(graph_tensor(g, positions)->dtype, DTYPE_I32);
     assert_int_equal(graph_tensor(g, op->out[1])->dtype, DTYPE_F32);
 }
 
@@ -136,6 +144,53 @@ static TensorId wrong_mask(void)
     return op_cross_attention(g, x, x, x, in("mask", SHAPE2(1, 4)), TENSOR_NONE, 2, 0);
 }
 
+static TensorId wrong_context_mask(void)
+{
+    return op_attention(g, in("qkv", SHAPE3(1, 4, 48)), in("text", SHAPE3(1, 4, 32)),
+                        graph_input(g, "shown", DTYPE_I32, SHAPE2(1, 5), false), 2);
+}
+
+static TensorId mask_without_context(void)
+{
+    return op_attention(g, in("qkv", SHAPE3(1, 4, 48)), TENSOR_NONE,
+                        graph_input(g, "shown", DTYPE_I32, SHAPE2(1, 4), false), 2);
+}
+
+static TensorId wrong_gamma(void)
+{
+    return op_rms_norm(g, in("x", SHAPE2(4, 6)), weight("norm.weight", SHAPE1(5)), 1e-6f);
+}
+
+static TensorId wrong_factor(void)
+{
+    return op_multiply(g, in("x", SHAPE2(4, 6)), in("gate", SHAPE2(6, 4)));
+}
+
+static TensorId wrong_rounding(void)
+{
+    return op_round(g, graph_input(g, "states", DTYPE_BF16, SHAPE2(4, 6), false), ROUND_F16);
+}
+
+static TensorId wrong_moments(void)
+{
+    return op_posterior_sample(g, in("moments", SHAPE4(1, 4, 4, 7)), TENSOR_NONE, 1);
+}
+
+static TensorId wrong_noise(void)
+{
+    return op_posterior_sample(g, in("moments", SHAPE4(1, 4, 4, 8)), in("noise", SHAPE4(1, 4, 4, 8)), 1);
+}
+
+static TensorId wrong_padding(void)
+{
+    return op_position_ids(g, graph_input(g, "ids", DTYPE_I32, SHAPE2(2, 7), false), -1);
+}
+
+static TensorId wrong_buckets(void)
+{
+    return op_relative_bias(g, weight("bias.weight", SHAPE2(32, 6)), 77, 8);
+}
+
 static TensorId wrong_half(void)
 {
     return op_resample(g, in("odd", SHAPE4(1, 3, 4, 2)), RESAMPLE_DOWN2_AVERAGE);
@@ -187,6 +242,15 @@ static void refusals(void **state)
         {wrong_heads, {"'qkv'", "3 heads"}},
         {wrong_context, {"'text' has shape 1x4x48", "expected 1x4x32"}},
         {wrong_mask, {"'mask' is f32", "i32"}},
+        {wrong_context_mask, {"'shown' has shape 1x5", "expected 1x4"}},
+        {mask_without_context, {"'shown'", "without a context"}},
+        {wrong_gamma, {"'norm.weight' has shape 5", "expected 6"}},
+        {wrong_factor, {"'gate' has shape 6x4", "expected 4x6"}},
+        {wrong_rounding, {"'states' is bf16", "f32"}},
+        {wrong_moments, {"7 channels", "'moments'"}},
+        {wrong_noise, {"'noise' has shape 1x4x4x8", "expected 1x4x4x4"}},
+        {wrong_padding, {"padding id -1", "7 tokens"}},
+        {wrong_buckets, {"32 buckets", "max_distance 8"}},
         {wrong_half, {"'odd' is 3x4", "even"}},
         {wrong_concat, {"'b' has shape 1x5x8", "expected 1x4x8"}},
         {wrong_slice, {"'a' of shape 1x4x8", "axis 2"}},

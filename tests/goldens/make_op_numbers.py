@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes tests/engine/op_numbers.h: what PyTorch computes in float64 for the ops whose formulas are easiest to get
-wrong. Inputs are waves that the C test makes again, so only results are stored.
+wrong. Inputs are waves that the C test makes again, so only results are stored. Needs transformers too.
 
     python3 tests/goldens/make_op_numbers.py > tests/engine/op_numbers.h
 """
@@ -58,6 +58,11 @@ def layer_norm():
     gradients("layer_norm", y, seed, [x, gamma, beta])
 
 
+def rms_norm():
+    x, gamma = wave(0, 3, 5), wave(1, 5)
+    emit("rms_norm_y", F.rms_norm(x * 0.01, (5,), gamma, eps=1e-4))
+
+
 def attention():
     n, t, s, heads, d = 2, 3, 2, 2, 4
     qkv, context, seed = wave(0, n, t, 3 * heads * d), wave(1, n, s, 2 * heads * d), wave(2, n, t, heads * d)
@@ -69,6 +74,31 @@ def attention():
     emit("attention_y", y)
     emit("attention_lse", scores.logsumexp(-1))
     gradients("attention", y, seed, [qkv, context])
+
+
+def attention_masked():
+    n, t, s, heads, d = 2, 3, 4, 2, 4
+    qkv, context, seed = wave(0, n, t, 3 * heads * d), wave(1, n, s, 2 * heads * d), wave(2, n, t, heads * d)
+    mask = torch.tensor([[1, 0, 1, 0], [0, 0, 0, 0]], dtype=torch.bool)
+    mask = torch.cat([mask, torch.ones(n, t, dtype=torch.bool)], 1)[:, None, None]
+    q, k, v = qkv.reshape(n, t, heads, 3, d).permute(3, 0, 2, 1, 4)
+    context_k, context_v = context.reshape(n, s, heads, 2, d).permute(3, 0, 2, 1, 4)
+    y = F.scaled_dot_product_attention(q, torch.cat([context_k, k], 2), torch.cat([context_v, v], 2), mask)
+    y = y.transpose(1, 2).reshape(n, t, heads * d)
+    emit("attention_masked_y", y)
+    gradients("attention_masked", y, seed, [qkv, context])
+
+
+def cross_attention_masked():
+    """The second sample sees no key: its rows are zeros and have no gradient."""
+    n, t, s, heads, d = 2, 3, 5, 2, 4
+    q, k, v, seed = wave(0, n, t, heads * d), wave(1, n, s, heads * d), wave(2, n, s, heads * d), wave(3, n, t, heads * d)
+    keep = torch.tensor([0, 2, 3])
+    qh, kh, vh = (a.reshape(n, -1, heads, d).transpose(1, 2) for a in (q, k, v))
+    y = F.scaled_dot_product_attention(qh[:1], kh[:1, :, keep], vh[:1, :, keep])
+    y = torch.cat([y, torch.zeros_like(y)]).transpose(1, 2).reshape(n, t, heads * d)
+    emit("cross_attention_masked_y", y)
+    gradients("cross_attention_masked", y, seed, [q, k, v])
 
 
 def cross_attention():
@@ -90,6 +120,43 @@ def masked_attention():
     scores = scores.masked_fill(~mask[:, None, None, :], -math.inf)
     y = torch.nan_to_num(scores.softmax(-1), nan=0.0) @ vh  # no key to look at: zeros
     emit("masked_attention_y", y.transpose(1, 2).reshape(n, t, heads * d))
+
+
+def multiply():
+    a, b, seed = wave(0, 2, 8), wave(1, 2, 8), wave(2, 2, 8)
+    y = a * b * a
+    emit("multiply_y", y)
+    gradients("multiply", y, seed, [a, b])
+
+
+def round_values():
+    """Waves times powers of two from below the smallest subnormal of half precision to above the largest finite."""
+    scale = 2.0 ** (torch.arange(200) % 50 - 28)
+    x = wave(0, 200).detach() * scale
+    emit("round_f16", x.float().half().double().nan_to_num(posinf=1e30, neginf=-1e30))
+    emit("round_bf16", x.float().bfloat16().double())
+
+
+def position_ids():
+    ids = torch.tensor([[5, 1, 7, 7, 1, 1, 9], [1, 1, 1, 1, 1, 1, 1], [0, 2, 3, 4, 5, 6, 1]])
+    real = ids.ne(1).int()
+    emit("position_ids_y", (real.cumsum(1) * real + 1).double())
+
+
+def relative_buckets():
+    """The bucket of each distance -149..149 (32 buckets up to 128), and -29..29 (6 up to 20)."""
+    from transformers.models.mt5.modeling_mt5 import MT5Attention
+    for rows, buckets, distance in ((150, 32, 128), (30, 6, 20)):
+        found = MT5Attention._relative_position_bucket(torch.arange(1 - rows, rows), True, buckets, distance)
+        emit(f"relative_buckets_{buckets}", found.double())
+
+
+def posterior_sample():
+    moments, noise = wave(0, 2, 2, 3, 8), wave(1, 2, 2, 3, 4)
+    mean, log_variance = moments[..., :4], moments[..., 4:] * 30 - 5
+    y = 0.0512 * (mean + (0.5 * log_variance.clamp(-30, 20)).exp() * noise)
+    emit("posterior_sample_y", y)
+    emit("posterior_mean_y", 0.0512 * mean)
 
 
 def activations():
@@ -151,6 +218,7 @@ def timestep_embedding():
 
 print("/* Made by tests/goldens/make_op_numbers.py with PyTorch " + torch.__version__.split("+")[0] + " in float64. */")
 print("/* clang-format off */")
-for make in (conv, group_norm, layer_norm, attention, cross_attention, masked_attention, activations, diffusion_loss,
-             timestep_embedding):
+for make in (conv, group_norm, layer_norm, rms_norm, attention, attention_masked, cross_attention,
+             cross_attention_masked, masked_attention, activations, multiply, round_values, position_ids,
+             relative_buckets, posterior_sample, diffusion_loss, timestep_embedding):
     make()
