@@ -110,7 +110,7 @@ static hid_t stored_type(H5Type type)
     return -1;
 }
 
-static hid_t memory_type(H5Type type)
+hid_t h5_memory_type(H5Type type)
 {
     switch (type) {
     case H5_F32:
@@ -136,7 +136,7 @@ static const char *type_name(H5Type type)
     return (size_t)type < sizeof NAMES / sizeof NAMES[0] ? NAMES[type] : "unknown";
 }
 
-static size_t type_size(H5Type type)
+size_t h5_type_size(H5Type type)
 {
     static const uint8_t SIZES[] = {4, 8, 4, 8, 1, 2, 2};
     return (size_t)type < sizeof SIZES ? SIZES[type] : 0;
@@ -288,7 +288,7 @@ static Status count_elements(const H5File *file, const char *name, H5Type type, 
             FAIL(ERR_LIMIT, "%s: the shape of %s is impossible (dimension %d is %jd)", file->path, name, d,
                  (intmax_t)dims[d]);
     }
-    if (__builtin_mul_overflow(total, (int64_t)type_size(type), &bytes))
+    if (__builtin_mul_overflow(total, (int64_t)h5_type_size(type), &bytes))
         FAIL(ERR_LIMIT, "%s: %s is larger than any file", file->path, name);
     *count = total;
 fail:
@@ -343,15 +343,15 @@ fail:
     return status;
 }
 
-Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims, const void *data)
+Status h5_make_dataset(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims, int64_t *count,
+                       hid_t *out)
 {
     Status status = STATUS_OK;
     hid_t space = -1, layout = -1, dataset = -1;
     hsize_t extent[H5_MAX_DIMS];
-    int64_t count;
-    h5_enter();
+    *out = -1;
     TRY(check_name(file, name));
-    TRY(count_elements(file, name, type, ndim, dims, &count));
+    TRY(count_elements(file, name, type, ndim, dims, count));
     for (int d = 0; d < ndim; d++) extent[d] = (hsize_t)dims[d];
     space = ndim == 0 ? H5Screate(H5S_SCALAR) : H5Screate_simple(ndim, extent, NULL);
     layout = H5Pcreate(H5P_DATASET_CREATE);
@@ -363,7 +363,23 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
     dataset = H5Dcreate2(file->id, name, stored_type(type), space, H5P_DEFAULT, layout, H5P_DEFAULT);
     if (dataset < 0) FAIL_WITH(h5_library_error(file->path, ERR_IO, "write", name));
     if (type == H5_BF16_BITS || type == H5_F16_BITS) TRY(write_dtype_attribute(file, dataset, name, type));
-    if (count > 0 && H5Dwrite(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
+    *out = dataset;
+    dataset = -1;
+fail:
+    if (dataset >= 0) H5Dclose(dataset);
+    if (layout >= 0) H5Pclose(layout);
+    if (space >= 0) H5Sclose(space);
+    return status;
+}
+
+Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims, const void *data)
+{
+    Status status = STATUS_OK;
+    hid_t dataset = -1;
+    int64_t count;
+    h5_enter();
+    TRY(h5_make_dataset(file, name, type, ndim, dims, &count, &dataset));
+    if (count > 0 && H5Dwrite(dataset, h5_memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
         FAIL_WITH(h5_library_error(file->path, ERR_IO, "write", name));
     herr_t closed = H5Dclose(dataset);
     dataset = -1;
@@ -371,8 +387,6 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
 fail:
     h5_note_failure(file, status);
     if (dataset >= 0) H5Dclose(dataset);
-    if (layout >= 0) H5Pclose(layout);
-    if (space >= 0) H5Sclose(space);
     h5_leave();
     return status;
 }
@@ -396,9 +410,8 @@ fail:
     return status;
 }
 
-/* Opens a dataset and tells its type and shape; *dataset is open on success only. */
-static Status open_dataset(const H5File *file, const char *name, hid_t *dataset, H5Type *type, int *ndim,
-                           int64_t dims[H5_MAX_DIMS], int64_t *count)
+Status h5_open_dataset(const H5File *file, const char *name, hid_t *dataset, H5Type *type, int *ndim,
+                       int64_t dims[H5_MAX_DIMS], int64_t *count)
 {
     Status status = STATUS_OK;
     hid_t id = -1, space = -1, layout = -1;
@@ -440,7 +453,7 @@ Status h5_shape(H5File *file, const char *name, H5Type *type, int *ndim, int64_t
     hid_t dataset;
     int64_t count;
     h5_enter();
-    Status status = open_dataset(file, name, &dataset, type, ndim, dims, &count);
+    Status status = h5_open_dataset(file, name, &dataset, type, ndim, dims, &count);
     if (status == STATUS_OK) H5Dclose(dataset);
     h5_leave();
     return status;
@@ -454,13 +467,13 @@ Status h5_read(H5File *file, const char *name, H5Type type, int64_t count, void 
     int ndim;
     int64_t dims[H5_MAX_DIMS], stored_count = 0;
     h5_enter();
-    TRY(open_dataset(file, name, &dataset, &stored, &ndim, dims, &stored_count));
+    TRY(h5_open_dataset(file, name, &dataset, &stored, &ndim, dims, &stored_count));
     if (stored != type)
         FAIL(ERR_FORMAT, "%s: %s is %s, wanted %s", file->path, name, type_name(stored), type_name(type));
     if (stored_count != count)
         FAIL(ERR_FORMAT, "%s: %s has %jd elements, wanted %jd", file->path, name, (intmax_t)stored_count,
              (intmax_t)count);
-    if (count > 0 && H5Dread(dataset, memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
+    if (count > 0 && H5Dread(dataset, h5_memory_type(type), H5S_ALL, H5S_ALL, H5P_DEFAULT, out) < 0)
         FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "read", name));
 fail:
     if (dataset >= 0) H5Dclose(dataset);

@@ -24,6 +24,16 @@ Status h5_write(H5File *file, const char *name, H5Type type, int ndim, const int
 Status h5_shape(H5File *file, const char *name, H5Type *type, int *ndim, int64_t dims[H5_MAX_DIMS]);
 /* Reads a dataset whose element count and type must be as given. */
 Status h5_read(H5File *file, const char *name, H5Type type, int64_t count, void *out);
+
+/* A dataset in pieces: declared with its whole shape, then written by rows of its first dimension; all of them must be.
+ */
+Status h5_declare(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims);
+Status h5_write_rows(H5File *file, const char *name, int64_t first, int64_t rows, const void *data);
+/* Where the elements of a contiguous dataset lie in the file, little-endian, one after another, for reading without the
+ * library. Type and shape must be as given: ERR_FORMAT names the difference. A dimension of -1 may have any size, which
+ * is put there. */
+Status h5_locate(H5File *file, const char *name, H5Type type, int ndim, int64_t *dims, int64_t *offset);
+
 /* Names of all datasets, sorted; free with file_free_list. */
 Status h5_list(H5File *file, char ***names, size_t *count);
 

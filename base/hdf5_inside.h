@@ -22,6 +22,15 @@ void h5_leave(void);
  * succeeds clears its record. `code` stands where the operating system was not the cause. */
 Status h5_library_error(const char *path, Status code, const char *action, const char *what);
 
+hid_t h5_memory_type(H5Type type);
+size_t h5_type_size(H5Type type);
+/* A new contiguous dataset, not yet written; *count: its elements. *dataset is open on success only. */
+Status h5_make_dataset(H5File *file, const char *name, H5Type type, int ndim, const int64_t *dims, int64_t *count,
+                       hid_t *dataset);
+/* Opens a dataset and tells its type and shape; *dataset is open on success only. */
+Status h5_open_dataset(const H5File *file, const char *name, hid_t *dataset, H5Type *type, int *ndim,
+                       int64_t dims[H5_MAX_DIMS], int64_t *count);
+
 /* Keeps the first failure of a file that is written. */
 void h5_note_failure(H5File *file, Status status);
 

@@ -76,6 +76,63 @@ static void test_round_trip(void **state)
     assert_ok(h5_close(NULL));
 }
 
+/* Datasets written in pieces are found in the file where h5_locate says, byte for byte. */
+static void test_rows(void **state)
+{
+    const char *path = temp_path("rows.h5");
+    uint16_t data[7][3], back[7][3];
+    for (int i = 0; i < 21; i++) data[i / 3][i % 3] = (uint16_t)(i * 1000 + 1);
+    H5File *file;
+    assert_ok(h5_create(path, &file));
+    assert_ok(h5_declare(file, "a/halves", H5_F16_BITS, 2, (int64_t[]){7, 3}));
+    assert_ok(h5_declare(file, "none", H5_I64, 2, (int64_t[]){0, 3}));
+    assert_ok(h5_write_rows(file, "a/halves", 4, 3, data[4]));
+    assert_ok(h5_write_rows(file, "a/halves", 0, 4, data[0]));
+    assert_ok(h5_write_rows(file, "none", 0, 0, NULL));
+    assert_ok(h5_declare(file, "forgotten", H5_F32, 1, (int64_t[]){5}));
+    assert_ok(h5_close(file));
+
+    int64_t dims[2] = {-1, 3}, offset;
+    assert_ok(h5_open(path, &file));
+    assert_ok(h5_read(file, "a/halves", H5_F16_BITS, 21, back));
+    assert_memory_equal(back, data, sizeof data);
+    assert_ok(h5_locate(file, "a/halves", H5_F16_BITS, 2, dims, &offset));
+    assert_int_equal(dims[0], 7);
+    int fd = open(path, O_RDONLY);
+    memset(back, 0, sizeof back);
+    assert_int_equal(pread(fd, back, sizeof back, offset), sizeof back);
+    close(fd);
+    assert_memory_equal(back, data, sizeof data);
+    dims[0] = -1;
+    assert_ok(h5_locate(file, "none", H5_I64, 2, dims, &offset));
+    assert_int_equal(dims[0], 0);
+    dims[0] = 8;
+    assert_fails(h5_locate(file, "a/halves", H5_F16_BITS, 2, dims, &offset), ERR_FORMAT, "is 7, wanted 8");
+    assert_fails(h5_locate(file, "a/halves", H5_BF16_BITS, 2, dims, &offset), ERR_FORMAT, "another type");
+    dims[0] = 5;
+    assert_fails(h5_locate(file, "forgotten", H5_F32, 1, dims, &offset), ERR_FORMAT, "was not written");
+    assert_ok(h5_close(file));
+
+    /* Of another maker: in chunks, or in the other byte order. */
+    hid_t id = H5Fcreate(temp_path("other.h5"), H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t space = H5Screate_simple(1, (hsize_t[]){4}, NULL), list = H5Pcreate(H5P_DATASET_CREATE);
+    hid_t big = H5Dcreate2(id, "big", H5T_STD_I32BE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    H5Pset_chunk(list, 1, (hsize_t[]){2});
+    hid_t chunks = H5Dcreate2(id, "chunks", H5T_STD_I32LE, space, H5P_DEFAULT, list, H5P_DEFAULT);
+    H5Dwrite(big, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, (int32_t[]){1, 2, 3, 4});
+    H5Dwrite(chunks, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, (int32_t[]){1, 2, 3, 4});
+    H5Dclose(big);
+    H5Dclose(chunks);
+    H5Pclose(list);
+    H5Sclose(space);
+    H5Fclose(id);
+    dims[0] = 4;
+    assert_ok(h5_open(temp_path("other.h5"), &file));
+    assert_fails(h5_locate(file, "big", H5_I32, 1, dims, &offset), ERR_FORMAT, "not little-endian");
+    assert_fails(h5_locate(file, "chunks", H5_I32, 1, dims, &offset), ERR_FORMAT, "not contiguous");
+    assert_ok(h5_close(file));
+}
+
 /* The same arrays make the same bytes whenever they are written: a hash of the file says whether they differ. */
 static void test_same_bytes(void **state)
 {
@@ -294,8 +351,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_disk), /* first: its processes then begin with an untouched library */
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_same_bytes),    cmocka_unit_test(test_refuses_shapes),
-        cmocka_unit_test(test_texts),      cmocka_unit_test(test_refuses_files), cmocka_unit_test(test_foreign),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_rows),  cmocka_unit_test(test_same_bytes),
+        cmocka_unit_test(test_refuses_shapes), cmocka_unit_test(test_texts), cmocka_unit_test(test_refuses_files),
+        cmocka_unit_test(test_foreign),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
 }
