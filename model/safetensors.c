@@ -7,7 +7,7 @@
 #include "base/bf16.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "model/half.h"
+#include "base/half.h"
 
 #define NAME_MAX_BYTES 1024
 

@@ -9,7 +9,7 @@
 #include "base/bf16.h"
 #include "base/file.h"
 #include "base/json.h"
-#include "model/half.h"
+#include "base/half.h"
 #include "model/safetensors.h"
 
 #define CHUNK 65536 /* elements converted at a time */

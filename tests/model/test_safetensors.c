@@ -4,7 +4,7 @@
 
 #include "base/bf16.h"
 #include "base/file.h"
-#include "model/half.h"
+#include "base/half.h"
 #include "model/weights.h"
 #include "temp_dir.h"
 

@@ -1,4 +1,4 @@
-#include "model/half.h"
+#include "base/half.h"
 
 #include <string.h>
 
