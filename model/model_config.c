@@ -5,39 +5,12 @@
 
 #include "model/autoencoder.h"
 
-static const char *const TEXT_ENCODER_WORDS[] = {"seeded", NULL};
 static const char *const PRECISION_WORDS[] = {"auto", "f32", "bf16", NULL};
 static const char *const SCHEDULE_WORDS[] = {"linear", "cosine", NULL};
 
-#define DEFAULT_FACTOR 8 /* of model.autoencoder.factor: not asked for */
+#define DEFAULT_FACTOR 8      /* of model.autoencoder.factor: not asked for */
+#define XLMR_FIRST_POSITION 2 /* one after the padding id, 1 (model/xlmr_clip.h) */
 #define COUNT(array) (sizeof(array) / sizeof *(array))
-
-static const ConfigField TEXT_ENCODER_FIELDS[] = {
-    {.key = "kind",
-     .type = CONFIG_ENUM,
-     .offset = offsetof(TextEncoderConfig, kind),
-     .default_text = "seeded",
-     .words = TEXT_ENCODER_WORDS,
-     .help = "seeded: a frozen random network drawn from the run's seed"},
-    {.key = "vocab",
-     .type = CONFIG_INT,
-     .offset = offsetof(TextEncoderConfig, vocab),
-     .default_text = "8000",
-     .min = 4,
-     .max = 4194304,
-     .help = "rows of the token table, at least the tokenizer's size"},
-    {.key = "heads",
-     .type = CONFIG_INT,
-     .offset = offsetof(TextEncoderConfig, heads),
-     .default_text = "1",
-     .min = 1,
-     .max = 1024,
-     .help = "heads of the mixing layer; divides the encoder's width"},
-};
-static const ConfigSchema TEXT_ENCODER_SCHEMA = {.name = "text_encoder",
-                                                 .fields = TEXT_ENCODER_FIELDS,
-                                                 .field_count = COUNT(TEXT_ENCODER_FIELDS),
-                                                 .struct_size = sizeof(TextEncoderConfig)};
 
 #define INT_FIELD(field, default_value, low, high, text)                                                          \
     {                                                                                                             \
@@ -85,13 +58,13 @@ static const ConfigField MODEL_FIELDS[] = {
     {.key = "text_encoder1",
      .type = CONFIG_SECTION,
      .offset = offsetof(ModelConfig, text_encoder1),
-     .schema = &TEXT_ENCODER_SCHEMA,
-     .help = "token states and the pooled embedding"},
+     .schema = &XLMR_CONFIG_SCHEMA,
+     .help = "XLM-R-CLIP: token states and the pooled embedding"},
     {.key = "text_encoder2",
      .type = CONFIG_SECTION,
      .offset = offsetof(ModelConfig, text_encoder2),
-     .schema = &TEXT_ENCODER_SCHEMA,
-     .help = "token states"},
+     .schema = &MT5_CONFIG_SCHEMA,
+     .help = "the encoder of mT5: token states"},
 };
 const ConfigSchema MODEL_CONFIG_SCHEMA = {
     .name = "model", .fields = MODEL_FIELDS, .field_count = COUNT(MODEL_FIELDS), .struct_size = sizeof(ModelConfig)};
@@ -168,6 +141,11 @@ int64_t model_latent_factor(const ModelConfig *model)
 int64_t model_latent_size(const ModelConfig *model, int64_t pixels)
 {
     return pixels / model_latent_factor(model);
+}
+
+int64_t model_text_vocab(const ModelConfig *model, int which)
+{
+    return which == 1 ? model->text_encoder1.vocab : model->text_encoder2.vocab;
 }
 
 bool model_has_attention(const ModelConfig *model, int64_t downsampling)
@@ -262,6 +240,30 @@ static Status check_kl(const ModelConfig *model, const Config *config)
     return STATUS_OK;
 }
 
+static Status check_text_encoders(const ModelConfig *model, const Config *config)
+{
+    const XlmrConfig *xlmr = &model->text_encoder1;
+    const Mt5Config *mt5 = &model->text_encoder2;
+    if (model->text1_dim % xlmr->heads != 0)
+        return refuse(config, "model.text_encoder1.heads", "%lld does not divide model.text1_dim %lld",
+                      (long long)xlmr->heads, (long long)model->text1_dim);
+    if (xlmr->positions < model->max_tokens + XLMR_FIRST_POSITION)
+        return refuse(config, "model.text_encoder1.positions",
+                      "%lld rows are too few for model.max_tokens %lld, the first of which is at row %d; at least %lld "
+                      "are needed",
+                      (long long)xlmr->positions, (long long)model->max_tokens, XLMR_FIRST_POSITION,
+                      (long long)model->max_tokens + XLMR_FIRST_POSITION);
+    if (mt5->buckets % 4 != 0)
+        return refuse(config, "model.text_encoder2.buckets",
+                      "%lld is not a multiple of 4: half of them for each direction, and half of those for near ones",
+                      (long long)mt5->buckets);
+    if (mt5->max_distance <= mt5->buckets / 4)
+        return refuse(config, "model.text_encoder2.max_distance",
+                      "%lld must be more than a quarter of the %lld buckets, which hold one distance each",
+                      (long long)mt5->max_distance, (long long)mt5->buckets);
+    return STATUS_OK;
+}
+
 Status model_config_check(const ModelConfig *model, const Config *config)
 {
     Status status = STATUS_OK;
@@ -286,12 +288,7 @@ Status model_config_check(const ModelConfig *model, const Config *config)
                       (long long)autoencoder->factor, (long long)autoencoder->factor,
                       3 * (long long)autoencoder->factor * autoencoder->factor);
     if (autoencoder->kind == AUTOENCODER_KL) TRY(check_kl(model, config));
-    if (model->text1_dim % model->text_encoder1.heads != 0)
-        return refuse(config, "model.text_encoder1.heads", "%lld does not divide model.text1_dim %lld",
-                      (long long)model->text_encoder1.heads, (long long)model->text1_dim);
-    if (model->text2_dim % model->text_encoder2.heads != 0)
-        return refuse(config, "model.text_encoder2.heads", "%lld does not divide model.text2_dim %lld",
-                      (long long)model->text_encoder2.heads, (long long)model->text2_dim);
+    TRY(check_text_encoders(model, config));
 fail:
     return status;
 }

@@ -8,14 +8,7 @@
 #include "base/config.h"
 #include "engine/backend.h"
 #include "model/autoencoder_config.h"
-
-typedef enum TextEncoderKind { TEXT_ENCODER_SEEDED } TextEncoderKind;
-
-typedef struct TextEncoderConfig {
-    int32_t kind;  /* TextEncoderKind */
-    int64_t vocab; /* rows of the token table: at least the tokenizer's size */
-    int64_t heads; /* of its mixing layer; divides the width */
-} TextEncoderConfig;
+#include "model/text_encoder_config.h"
 
 typedef enum PrecisionChoice { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 } PrecisionChoice;
 
@@ -33,7 +26,8 @@ typedef struct ModelConfig {
     int64_t max_tokens;  /* rows of each text encoder */
     int32_t precision;   /* PrecisionChoice */
     AutoencoderConfig autoencoder;
-    TextEncoderConfig text_encoder1, text_encoder2;
+    XlmrConfig text_encoder1; /* XLM-R-CLIP */
+    Mt5Config text_encoder2;  /* mT5's encoder */
 } ModelConfig;
 
 typedef enum NoiseSchedule { SCHEDULE_LINEAR, SCHEDULE_COSINE } NoiseSchedule;
@@ -65,6 +59,8 @@ int64_t model_moment_channels(const ModelConfig *model);
 int64_t model_latent_factor(const ModelConfig *model);
 /* Latent positions along a side of `pixels` pixels, height or width. */
 int64_t model_latent_size(const ModelConfig *model, int64_t pixels);
+/* Rows of the token table of text encoder `which`, 1 or 2. */
+int64_t model_text_vocab(const ModelConfig *model, int which);
 bool model_has_attention(const ModelConfig *model, int64_t downsampling);
 /* auto: bf16 where the backend computes it natively, else f32. */
 Dtype model_compute_dtype(const ModelConfig *model, const Backend *backend);

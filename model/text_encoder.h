@@ -1,12 +1,4 @@
-/* Frozen text encoders on the graph.
- *
- * `seeded`: no pre-trained weights, a fixed random network drawn from the run's seed, whose states are features that
- * a UNet can learn from:
- *     h = layer_norm(token[id] + position[t])
- *     m = mixing attention over the caption's real tokens, near uniform: about their mean, for every row
- *     state = layer_norm(h + m)
- * so each row, padding rows included, says both its own token and what the caption holds. Encoder 1 also pools:
- * a random linear map of the mean state over real tokens, text1_dim -> pooled_dim. */
+/* The two frozen text encoders on the graph: XLM-R-CLIP (model/xlmr_clip.h) and mT5's encoder (model/mt5.h). */
 #ifndef MODEL_TEXT_ENCODER_H
 #define MODEL_TEXT_ENCODER_H
 
@@ -14,12 +6,13 @@
 #include "model/model_config.h"
 
 typedef struct TextStates {
-    TensorId full_emb1;   /* (N,T,text1_dim), compute dtype */
-    TensorId pooled_emb1; /* (N,pooled_dim), compute dtype */
-    TensorId full_emb2;   /* (N,T,text2_dim), compute dtype */
+    TensorId full_emb1;   /* F32 (N,T,text1_dim) */
+    TensorId pooled_emb1; /* F32 (N,pooled_dim) */
+    TensorId full_emb2;   /* F32 (N,T,text2_dim) */
 } TextStates;
 
-/* tokens and masks I32 (N,T); mask 1 = real token (special tokens included), 0 = padding. */
+/* tokens and masks I32 (N,T); mask 1 = real token (special tokens included), 0 = padding. States are F32 whatever the
+ * precision of compute, so that states from a file and states computed here are the same. */
 TextStates text_encoders_forward(Graph *graph, const ModelConfig *model, TensorId tokens1, TensorId mask1,
                                  TensorId tokens2, TensorId mask2);
 

@@ -31,7 +31,9 @@ SamplingOptions sampling_options(const RunConfig *run)
         .batch = preview->batch,
         .steps = (int32_t)preview->steps,
         .scale = preview->scale,
-        .sampler = {.kind = (SamplerKind)preview->sampler, .eta = preview->eta, .threshold = preview->threshold},
+        .sampler = {.kind = (SamplerKind)preview->sampler,
+                    .eta = preview->sampler == SAMPLER_DDIM ? preview->eta : 0,
+                    .threshold = preview->threshold},
         .seed = (uint64_t)preview->seed,
         .tokenizer1 = run->data.tokenizer1.model,
         .tokenizer2 = run->data.tokenizer2.model,
@@ -67,14 +69,14 @@ static Status open_tokenizers(Sampling *sampling, const RunConfig *run, const Sa
     Status status = STATUS_OK;
     const char *paths[2] = {options->tokenizer1, options->tokenizer2};
     const TokenizerConfig *configs[2] = {&run->data.tokenizer1, &run->data.tokenizer2};
-    const TextEncoderConfig *encoders[2] = {&run->model.text_encoder1, &run->model.text_encoder2};
     for (int k = 0; k < 2; k++) {
         TRY(tokenizer_open(paths[k], (TokenizerStyle)configs[k]->style, (int)run->model.max_tokens,
                            &sampling->tokenizer[k]));
         int vocabulary = tokenizer_vocabulary(sampling->tokenizer[k]);
-        if (vocabulary > encoders[k]->vocab)
+        int64_t rows = model_text_vocab(&run->model, k + 1);
+        if (vocabulary > rows)
             FAIL(ERR_CONFIG, "%s has ids up to %d, model.text_encoder%d.vocab is %lld; it must be at least %d",
-                 paths[k], vocabulary - 1, k + 1, (long long)encoders[k]->vocab, vocabulary);
+                 paths[k], vocabulary - 1, k + 1, (long long)rows, vocabulary);
     }
 fail:
     return status;
@@ -87,7 +89,8 @@ Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *param
     GeneratorOptions generator = {
         .model = &run->model,
         .diffusion = diffusion,
-        .resolution = run->train.resolution,
+        .height = run->train.resolution,
+        .width = run->train.resolution,
         .batch = options->batch,
         .steps = options->steps,
         .scale = (float)options->scale,

@@ -25,8 +25,14 @@ static inline ModelConfig tiny_model(void)
         .text2_heads = 2,
         .max_tokens = TINY_TOKENS,
         .autoencoder = {.kind = AUTOENCODER_PATCH, .factor = 2, .scale = 0.5},
-        .text_encoder1 = {.kind = TEXT_ENCODER_SEEDED, .vocab = 50, .heads = 2},
-        .text_encoder2 = {.kind = TEXT_ENCODER_SEEDED, .vocab = 40, .heads = 1},
+        .text_encoder1 = {.vocab = 50, .layers = 2, .heads = 2, .feed_forward = 40, .positions = TINY_TOKENS + 2},
+        .text_encoder2 = {.vocab = 40,
+                          .layers = 2,
+                          .heads = 3,
+                          .head_channels = 8,
+                          .feed_forward = 24,
+                          .buckets = 8,
+                          .max_distance = 4},
     };
 }
 

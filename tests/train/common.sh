@@ -80,8 +80,8 @@ model:
   max_tokens: 8
   precision: f32
   autoencoder: {kind: patch, factor: 2}
-  text_encoder1: {vocab: 200}
-  text_encoder2: {vocab: 200}
+  text_encoder1: {vocab: 200, layers: 1, heads: 2, feed_forward: 32, positions: 10}
+  text_encoder2: {vocab: 200, layers: 1, heads: 2, head_channels: 8, feed_forward: 32}
 device:
   threads: 1
 data:
