@@ -62,13 +62,80 @@ uint64_t random_below(uint64_t seed, RandomPurpose purpose, uint64_t index, uint
     return (uint64_t)(((unsigned __int128)x * n) >> 64);
 }
 
-/* --- normals ---
+/* --- many at once ---
  *
- * A group of blocks at a time in loops over arrays, which compilers turn into vector code. The elementary functions
- * are polynomials of our own: the same bits with every libm, and no double precision. Every element is computed by
- * the same operations wherever the call began, so results do not depend on `first`. */
+ * A group of blocks at a time in loops over arrays, which compilers turn into vector code. */
 
 #define GROUP 16 /* blocks */
+
+/* Words 0 to 3 of blocks `block` to `block` + GROUP - 1. */
+static inline void philox_group(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t block,
+                                uint32_t *restrict c0, uint32_t *restrict c1, uint32_t *restrict c2,
+                                uint32_t *restrict c3)
+{
+    for (int i = 0; i < GROUP; i++) {
+        uint64_t b = block + (uint64_t)i;
+        c0[i] = (uint32_t)b;
+        c1[i] = ((uint32_t)(b >> 32) & 0xffffffu) | (uint32_t)purpose << 24;
+        c2[i] = (uint32_t)index;
+        c3[i] = (uint32_t)(index >> 32);
+    }
+    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
+    for (int round = 0; round < PHILOX_ROUNDS; round++) {
+        for (int i = 0; i < GROUP; i++) {
+            uint64_t p0 = (uint64_t)PHILOX_M0 * c0[i];
+            uint64_t p1 = (uint64_t)PHILOX_M1 * c2[i];
+            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
+            c1[i] = (uint32_t)p1;
+            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
+            c3[i] = (uint32_t)p0;
+        }
+        k0 += PHILOX_W0;
+        k1 += PHILOX_W1;
+    }
+}
+
+static void uniform_group(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t block, float out[4 * GROUP])
+{
+    uint32_t c0[GROUP], c1[GROUP], c2[GROUP], c3[GROUP];
+    philox_group(seed, purpose, index, block, c0, c1, c2, c3);
+    for (int i = 0; i < GROUP; i++) {
+        out[4 * i] = (float)(int32_t)(c0[i] >> 8) * 0x1p-24f;
+        out[4 * i + 1] = (float)(int32_t)(c1[i] >> 8) * 0x1p-24f;
+        out[4 * i + 2] = (float)(int32_t)(c2[i] >> 8) * 0x1p-24f;
+        out[4 * i + 3] = (float)(int32_t)(c3[i] >> 8) * 0x1p-24f;
+    }
+}
+
+typedef void (*GroupFn)(uint64_t, RandomPurpose, uint64_t, uint64_t, float[4 * GROUP]);
+
+static void fill_by_groups(GroupFn fill_group, uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t first,
+                           float *out, size_t count)
+{
+    float group[4 * GROUP];
+    uint64_t block = first / 4;
+    size_t skip = (size_t)(first % 4);
+    while (count > 0) {
+        size_t usable = 4 * GROUP - skip;
+        size_t take = count < usable ? count : usable;
+        fill_group(seed, purpose, index, block, group);
+        memcpy(out, group + skip, take * sizeof *out);
+        out += take;
+        count -= take;
+        block += GROUP;
+        skip = 0;
+    }
+}
+
+void random_uniforms(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t first, float *out, size_t count)
+{
+    fill_by_groups(uniform_group, seed, purpose, index, first, out, count);
+}
+
+/* --- normals ---
+ *
+ * The elementary functions are polynomials of our own: the same bits with every libm, and no double precision. Every
+ * element is computed by the same operations wherever the call began, so results do not depend on `first`. */
 
 /* ln x for x in (0, 1]: x = 2^e m with m in [sqrt(1/2), sqrt(2)), ln m = 2 artanh s, s = (m - 1) / (m + 1), and the
  * artanh series; |s| < 0.172, so the first dropped term is below 5e-9 of the result. */
@@ -90,26 +157,7 @@ static inline float log_unit(float x)
 static void normal_group(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t block, float out[4 * GROUP])
 {
     uint32_t c0[GROUP], c1[GROUP], c2[GROUP], c3[GROUP];
-    for (int i = 0; i < GROUP; i++) {
-        uint64_t b = block + (uint64_t)i;
-        c0[i] = (uint32_t)b;
-        c1[i] = ((uint32_t)(b >> 32) & 0xffffffu) | (uint32_t)purpose << 24;
-        c2[i] = (uint32_t)index;
-        c3[i] = (uint32_t)(index >> 32);
-    }
-    uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
-    for (int round = 0; round < PHILOX_ROUNDS; round++) {
-        for (int i = 0; i < GROUP; i++) {
-            uint64_t p0 = (uint64_t)PHILOX_M0 * c0[i];
-            uint64_t p1 = (uint64_t)PHILOX_M1 * c2[i];
-            c0[i] = (uint32_t)(p1 >> 32) ^ c1[i] ^ k0;
-            c1[i] = (uint32_t)p1;
-            c2[i] = (uint32_t)(p0 >> 32) ^ c3[i] ^ k1;
-            c3[i] = (uint32_t)p0;
-        }
-        k0 += PHILOX_W0;
-        k1 += PHILOX_W1;
-    }
+    philox_group(seed, purpose, index, block, c0, c1, c2, c3);
 
     /* Box-Muller, pairs (c0, c1) and (c2, c3): radius sqrt(-2 ln u), angle 2 pi w / 2^32. */
     float pairs[2][2][GROUP]; /* pair, cosine or sine, block */
@@ -142,19 +190,7 @@ static void normal_group(uint64_t seed, RandomPurpose purpose, uint64_t index, u
 
 void random_normal(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t first, float *out, size_t count)
 {
-    float group[4 * GROUP];
-    uint64_t block = first / 4;
-    size_t skip = (size_t)(first % 4);
-    while (count > 0) {
-        size_t usable = 4 * GROUP - skip;
-        size_t take = count < usable ? count : usable;
-        normal_group(seed, purpose, index, block, group);
-        memcpy(out, group + skip, take * sizeof *out);
-        out += take;
-        count -= take;
-        block += GROUP;
-        skip = 0;
-    }
+    fill_by_groups(normal_group, seed, purpose, index, first, out, count);
 }
 
 /* --- permutations --- */

@@ -34,6 +34,8 @@ void philox4x32(const uint32_t key[2], const uint32_t counter[4], uint32_t out[4
 uint32_t random_u32(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t element);
 /* Uniform on [0, 1) with 24 bits. */
 float random_uniform(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t element);
+/* The same of many elements: out[k] is element first + k. */
+void random_uniforms(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t first, float *out, size_t count);
 /* Uniform integer in [0, n), n >= 1, without modulo bias worth measuring (64-bit multiply-shift). */
 uint64_t random_below(uint64_t seed, RandomPurpose purpose, uint64_t index, uint64_t element, uint64_t n);
 /* Standard normals, Box-Muller on word pairs (0,1) and (2,3): out[k] is element first+k. */

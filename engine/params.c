@@ -5,7 +5,6 @@
 
 #include "base/arena.h"
 #include "base/hash.h"
-#include "base/random.h"
 
 struct ParamTable {
     Arena *arena;   /* names and Params: their addresses stay */
@@ -307,33 +306,6 @@ void param_store_align(const ParamStore *store, int32_t index, size_t alignment)
     if (!values || (uintptr_t)values % alignment == 0) return;
     store->bound[index] = NULL;
     memcpy(param_store_weight(store, index), values, (size_t)param->count * sizeof *values);
-}
-
-void param_store_init(ParamStore *store, uint64_t seed)
-{
-    for (size_t i = 0; i < store->table->size; i++) {
-        const Param *param = store->table->params[i];
-        if (store->bound[i]) continue;
-        float *w = param_store_weight(store, (int32_t)i);
-        const uint64_t key = hash_string64(param->name);
-        if (param->init == PARAM_INIT_NORMAL) random_normal(seed, RANDOM_INIT, key, 0, w, (size_t)param->count);
-        for (int64_t e = 0; e < param->count; e++) {
-            switch (param->init) {
-            case PARAM_INIT_ZERO:
-                w[e] = 0;
-                break;
-            case PARAM_INIT_ONE:
-                w[e] = 1;
-                break;
-            case PARAM_INIT_UNIFORM:
-                w[e] = (2 * random_uniform(seed, RANDOM_INIT, key, (uint64_t)e) - 1) * param->init_scale;
-                break;
-            case PARAM_INIT_NORMAL:
-                w[e] *= param->init_scale;
-                break;
-            }
-        }
-    }
 }
 
 float *param_store_weight(const ParamStore *store, int32_t index)

@@ -46,6 +46,20 @@ static void test_uniform(void **state)
     assert_true(fabs(sum / 100000 - 0.5) < 0.005);
 }
 
+static void test_many_uniforms(void **state)
+{
+    float out[203];
+    const uint64_t firsts[] = {0, 1, 2, 3, 61, 1000003, UINT64_C(0x3ffffffff) - 20};
+    for (size_t k = 0; k < sizeof firsts / sizeof *firsts; k++)
+        for (size_t count = 0; count <= 203; count += 29) {
+            for (size_t i = 0; i < 203; i++) out[i] = 2;
+            random_uniforms(9, RANDOM_TEST, UINT64_C(1) << 40, firsts[k], out, count);
+            for (size_t i = 0; i < 203; i++)
+                assert_true(out[i] ==
+                            (i < count ? random_uniform(9, RANDOM_TEST, UINT64_C(1) << 40, firsts[k] + i) : 2));
+        }
+}
+
 static void test_below(void **state)
 {
     int counts[7] = {0};
@@ -185,11 +199,17 @@ static void test_independence(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_known_answers), cmocka_unit_test(test_counter_layout),
-        cmocka_unit_test(test_uniform),       cmocka_unit_test(test_below),
-        cmocka_unit_test(test_normal_values), cmocka_unit_test(test_normal_alignment),
-        cmocka_unit_test(test_permute_small), cmocka_unit_test(test_permute_large),
-        cmocka_unit_test(test_permute_fair),  cmocka_unit_test(test_independence),
+        cmocka_unit_test(test_known_answers),
+        cmocka_unit_test(test_counter_layout),
+        cmocka_unit_test(test_uniform),
+        cmocka_unit_test(test_many_uniforms),
+        cmocka_unit_test(test_below),
+        cmocka_unit_test(test_normal_values),
+        cmocka_unit_test(test_normal_alignment),
+        cmocka_unit_test(test_permute_small),
+        cmocka_unit_test(test_permute_large),
+        cmocka_unit_test(test_permute_fair),
+        cmocka_unit_test(test_independence),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -12,6 +12,7 @@
 #include <sys/mman.h>
 
 #include "base/arena.h"
+#include "base/hash.h"
 #include "base/random.h"
 #include "engine/graph.h"
 #include "engine/ops.h"
@@ -220,6 +221,47 @@ static void first_values_follow_their_rules(void **state)
     param_table_free(table);
 }
 
+/* Whoever draws an element, it is the one that its place in the parameter says: several pieces and threads here. */
+static void first_values_depend_on_their_place_alone(void **state)
+{
+    enum { COUNT = 1500007 };
+    ParamTable *table;
+    ParamStore store;
+    const char *const threads[] = {"1", "3", "7"};
+    const uint64_t uniform_key = hash_string64("uniform"), normal_key = hash_string64("normal");
+    int32_t uniform, normal;
+    assert_int_equal(param_table_create(&table), STATUS_OK);
+    Param p = {.name = "uniform", .shape = SHAPE1(COUNT), .init = PARAM_INIT_UNIFORM, .init_scale = 0.3f};
+    assert_int_equal(param_table_add(table, &p, &uniform), STATUS_OK);
+    p = (Param){
+        .name = "normal", .shape = SHAPE1(COUNT), .init = PARAM_INIT_NORMAL, .init_scale = 0.3f, .trainable = true};
+    assert_int_equal(param_table_add(table, &p, &normal), STATUS_OK);
+    assert_int_equal(param_table_layout(table, NULL, 0), STATUS_OK);
+    const char *told = getenv("OMP_NUM_THREADS");
+    char *before = told ? strdup(told) : NULL;
+    for (size_t k = 0; k < sizeof threads / sizeof *threads; k++) {
+        assert_int_equal(setenv("OMP_NUM_THREADS", threads[k], 1), 0);
+        assert_int_equal(param_store_create(table, true, &store), STATUS_OK);
+        param_store_init(&store, 12);
+        const float *u = param_store_weight(&store, uniform), *w = param_store_weight(&store, normal);
+        for (int64_t e = 0; e < COUNT; e++) {
+            float drawn = random_uniform(12, RANDOM_INIT, uniform_key, (uint64_t)e);
+            assert_true(u[e] == (2 * drawn - 1) * 0.3f);
+            if (e % 101 != 0 && e < COUNT - 5) continue; /* one by one is slow */
+            random_normal(12, RANDOM_INIT, normal_key, (uint64_t)e, &drawn, 1);
+            assert_true(w[e] == drawn * 0.3f);
+        }
+        param_store_free(&store);
+    }
+    if (before) {
+        assert_int_equal(setenv("OMP_NUM_THREADS", before, 1), 0);
+    } else {
+        assert_int_equal(unsetenv("OMP_NUM_THREADS"), 0);
+    }
+    free(before);
+    param_table_free(table);
+}
+
 /* Pages of [from, from + bytes) that are in memory. */
 static int64_t resident_pages(const void *from, size_t bytes)
 {
@@ -317,6 +359,7 @@ int main(void)
         cmocka_unit_test(layout_follows_the_order_given),
         cmocka_unit_test(convolutions_change_layout_for_files),
         cmocka_unit_test(first_values_follow_their_rules),
+        cmocka_unit_test(first_values_depend_on_their_place_alone),
         cmocka_unit_test(bound_parameters_are_read_where_they_are),
         cmocka_unit_test(graphs_share_a_table),
     };
