@@ -107,4 +107,8 @@ typedef struct OpInfo {
 
 const OpInfo *op_info(OpKind kind);
 
+/* RELATIVE_BIAS: the bucket of a key `distance` rows after its query; shared by the backends so that they agree on the
+ * distances that lie on a boundary. */
+int64_t op_relative_bucket(int64_t distance, int64_t buckets, int32_t max_distance);
+
 #endif

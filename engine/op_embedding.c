@@ -1,4 +1,5 @@
 #include <inttypes.h>
+#include <math.h>
 
 #include "engine/op_build.h"
 
@@ -81,6 +82,18 @@ TensorId op_relative_bias(Graph *g, TensorId table, int64_t rows, int32_t max_di
     op.in[0] = table;
     op.attr.text.max_distance = max_distance;
     return op_append(g, &op, DTYPE_F32, SHAPE3(otable.shape.dim[1], rows, rows));
+}
+
+/* The logarithm is taken in fp32, as those who trained T5 took it: in fp64 a distance that lies on a boundary could
+ * fall into another bucket. */
+int64_t op_relative_bucket(int64_t distance, int64_t buckets, int32_t max_distance)
+{
+    const int64_t half = buckets / 2, exact = half / 2, first = distance > 0 ? half : 0;
+    const int64_t away = distance < 0 ? -distance : distance;
+    if (away < exact) return first + away;
+    const float octaves = logf((float)away / (float)exact) / (float)log((double)max_distance / (double)exact);
+    const int64_t far = exact + (int64_t)(octaves * (float)(half - exact));
+    return first + (far < half - 1 ? far : half - 1);
 }
 
 static OpCost embedding_cost(const Graph *g, const Op *op)

@@ -9,7 +9,7 @@
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/onednn.h"
 
-/* TIMESTEP_EMBEDDING, a few thousand cosines a step, stays with ref. */
+/* TIMESTEP_EMBEDDING, a few thousand cosines a step, and POSITION_IDS, a few additions, stay with ref. */
 #define KERNEL(NAME) [OP_##NAME] = &cpu_kernel_##NAME
 static const Kernel *const OVERRIDES[OP_COUNT] = {KERNEL(CONV2D),
                                                   KERNEL(CONV2D_GRAD_X),
@@ -21,6 +21,7 @@ static const Kernel *const OVERRIDES[OP_COUNT] = {KERNEL(CONV2D),
                                                   KERNEL(GROUP_NORM_GRAD),
                                                   KERNEL(LAYER_NORM),
                                                   KERNEL(LAYER_NORM_GRAD),
+                                                  KERNEL(RMS_NORM),
                                                   KERNEL(ATTENTION),
                                                   KERNEL(ATTENTION_GRAD),
                                                   KERNEL(CROSS_ATTENTION),
@@ -28,9 +29,11 @@ static const Kernel *const OVERRIDES[OP_COUNT] = {KERNEL(CONV2D),
                                                   KERNEL(ACTIVATION),
                                                   KERNEL(ACTIVATION_GRAD),
                                                   KERNEL(ADD),
+                                                  KERNEL(MULTIPLY),
                                                   KERNEL(AFFINE),
                                                   KERNEL(AFFINE_GRAD),
                                                   KERNEL(CAST),
+                                                  KERNEL(ROUND),
                                                   KERNEL(RESAMPLE),
                                                   KERNEL(RESAMPLE_GRAD),
                                                   KERNEL(CONCAT),
@@ -38,7 +41,9 @@ static const Kernel *const OVERRIDES[OP_COUNT] = {KERNEL(CONV2D),
                                                   KERNEL(SLICE_GRAD),
                                                   KERNEL(EMBEDDING),
                                                   KERNEL(MASKED_MEAN),
+                                                  KERNEL(RELATIVE_BIAS),
                                                   KERNEL(NOISE),
+                                                  KERNEL(POSTERIOR_SAMPLE),
                                                   KERNEL(Q_SAMPLE),
                                                   KERNEL(DIFFUSION_LOSS),
                                                   KERNEL(DIFFUSION_LOSS_GRAD)};

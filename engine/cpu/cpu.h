@@ -103,14 +103,15 @@ static inline const Cpu *cpu_of_call(const KernelCall *call)
 extern const Kernel cpu_kernel_CONV2D, cpu_kernel_CONV2D_GRAD_X, cpu_kernel_CONV2D_GRAD_W;
 extern const Kernel cpu_kernel_LINEAR, cpu_kernel_LINEAR_GRAD_X, cpu_kernel_LINEAR_GRAD_W;
 extern const Kernel cpu_kernel_GROUP_NORM, cpu_kernel_GROUP_NORM_GRAD;
-extern const Kernel cpu_kernel_LAYER_NORM, cpu_kernel_LAYER_NORM_GRAD;
+extern const Kernel cpu_kernel_LAYER_NORM, cpu_kernel_LAYER_NORM_GRAD, cpu_kernel_RMS_NORM;
 extern const Kernel cpu_kernel_ATTENTION, cpu_kernel_ATTENTION_GRAD;
 extern const Kernel cpu_kernel_CROSS_ATTENTION, cpu_kernel_CROSS_ATTENTION_GRAD;
-extern const Kernel cpu_kernel_ACTIVATION, cpu_kernel_ACTIVATION_GRAD, cpu_kernel_ADD;
-extern const Kernel cpu_kernel_AFFINE, cpu_kernel_AFFINE_GRAD, cpu_kernel_CAST;
+extern const Kernel cpu_kernel_ACTIVATION, cpu_kernel_ACTIVATION_GRAD, cpu_kernel_ADD, cpu_kernel_MULTIPLY;
+extern const Kernel cpu_kernel_AFFINE, cpu_kernel_AFFINE_GRAD, cpu_kernel_CAST, cpu_kernel_ROUND;
 extern const Kernel cpu_kernel_RESAMPLE, cpu_kernel_RESAMPLE_GRAD;
 extern const Kernel cpu_kernel_CONCAT, cpu_kernel_SLICE, cpu_kernel_SLICE_GRAD;
-extern const Kernel cpu_kernel_EMBEDDING, cpu_kernel_MASKED_MEAN;
+extern const Kernel cpu_kernel_EMBEDDING, cpu_kernel_MASKED_MEAN, cpu_kernel_RELATIVE_BIAS;
+extern const Kernel cpu_kernel_POSTERIOR_SAMPLE;
 extern const Kernel cpu_kernel_NOISE, cpu_kernel_Q_SAMPLE, cpu_kernel_DIFFUSION_LOSS, cpu_kernel_DIFFUSION_LOSS_GRAD;
 
 #endif

@@ -47,6 +47,38 @@ static Status noise_run(const KernelCall *call)
     return by_sample(call, &cpu_out(call, 0)->shape, noise_share);
 }
 
+/* A NaN stays one, so that whoever looks for it finds it. */
+static float clamp(float x, float low, float high)
+{
+    return x < low ? low : x > high ? high : x;
+}
+
+/* Positions [begin, end) of all samples. */
+static Status posterior_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const KernelCall *call = context;
+    const int64_t c = shape_last(&cpu_out(call, 0)->shape);
+    const float *moments = call->in[0], *noise = call->in[1], scale = call->op->attr.diffusion.latent_scale;
+    float *y = call->out[0];
+    for (int64_t p = begin; p < end; p++) {
+        const float *mean = moments + p * 2 * c, *log_variance = mean + c;
+        for (int64_t i = 0; i < c; i++) {
+            float value = mean[i];
+            if (noise) value += expf(0.5f * clamp(log_variance[i], -30, 20)) * noise[p * c + i];
+            y[p * c + i] = scale * value;
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status posterior_sample_run(const KernelCall *call)
+{
+    const Shape *shape = &cpu_out(call, 0)->shape;
+    KernelCall copy = *call;
+    return cpu_parallel(cpu_of_call(call), shape_rows(shape), CPU_GRAIN / (8 * shape_last(shape)) + 2, posterior_share,
+                        &copy);
+}
+
 static Status q_sample_share(void *context, int64_t begin, int64_t end, int32_t thread)
 {
     const Samples *s = context;
@@ -202,6 +234,7 @@ static Status diffusion_loss_grad_run(const KernelCall *call)
 }
 
 const Kernel cpu_kernel_NOISE = {.prepare = cpu_prepare_plain, .run = noise_run};
+const Kernel cpu_kernel_POSTERIOR_SAMPLE = {.prepare = cpu_prepare_plain, .run = posterior_sample_run};
 const Kernel cpu_kernel_Q_SAMPLE = {.prepare = cpu_prepare_plain, .run = q_sample_run};
 const Kernel cpu_kernel_DIFFUSION_LOSS = {.prepare = cpu_prepare_plain, .run = diffusion_loss_run};
 const Kernel cpu_kernel_DIFFUSION_LOSS_GRAD = {.prepare = cpu_prepare_plain, .run = diffusion_loss_grad_run};

@@ -53,6 +53,32 @@ static Status add_run(const KernelCall *call)
     return STATUS_OK;
 }
 
+static Status multiply_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const Pass *p = context;
+    p->cpu->vector->multiply(at(p, p->call->in[0], begin), at(p, p->call->in[1], begin), at(p, p->call->out[0], begin),
+                             p->type, end - begin, p->add);
+    return STATUS_OK;
+}
+
+static Status multiply_run(const KernelCall *call)
+{
+    return run(call, multiply_share);
+}
+
+static Status round_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const Pass *p = context;
+    p->cpu->vector->round_to(at(p, p->call->in[0], begin), at(p, p->call->out[0], begin), end - begin,
+                             p->call->op->attr.elementwise.round);
+    return STATUS_OK;
+}
+
+static Status round_run(const KernelCall *call)
+{
+    return run(call, round_share);
+}
+
 static Status affine_share(void *context, int64_t begin, int64_t end, int32_t thread)
 {
     const Pass *p = context;
@@ -79,6 +105,8 @@ static Status cast_run(const KernelCall *call)
 const Kernel cpu_kernel_ACTIVATION = {.prepare = cpu_prepare_plain, .run = activation_run};
 const Kernel cpu_kernel_ACTIVATION_GRAD = {.prepare = cpu_prepare_plain, .run = activation_grad_run};
 const Kernel cpu_kernel_ADD = {.prepare = cpu_prepare_plain, .run = add_run};
+const Kernel cpu_kernel_MULTIPLY = {.prepare = cpu_prepare_plain, .run = multiply_run};
 const Kernel cpu_kernel_AFFINE = {.prepare = cpu_prepare_plain, .run = affine_run};
 const Kernel cpu_kernel_AFFINE_GRAD = {.prepare = cpu_prepare_plain, .run = affine_run};
 const Kernel cpu_kernel_CAST = {.prepare = cpu_prepare_plain, .run = cast_run};
+const Kernel cpu_kernel_ROUND = {.prepare = cpu_prepare_plain, .run = round_run};

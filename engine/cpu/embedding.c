@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "engine/cpu/cpu.h"
 
 typedef struct Lookup {
@@ -99,5 +101,40 @@ static Status masked_mean_run(const KernelCall *call)
     return cpu_parallel(l.cpu, cpu_in(call, 0)->shape.dim[0], 2, masked_mean_share, &l);
 }
 
+/* A head's rows are windows of one line: its bias at the distances 1 - rows ... rows - 1. */
+static Status relative_bias_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const Lookup *l = context;
+    const KernelCall *call = l->call;
+    const int64_t buckets = cpu_in(call, 0)->shape.dim[0], heads = cpu_in(call, 0)->shape.dim[1];
+    const int64_t rows = cpu_out(call, 0)->shape.dim[1];
+    const float *table = call->in[0];
+    float *line = (float *)call->workspace + thread * 2 * rows, *y = call->out[0];
+    for (int64_t h = begin; h < end; h++) {
+        for (int64_t i = 0; i < 2 * rows - 1; i++) {
+            line[i] = table[op_relative_bucket(i + 1 - rows, buckets, call->op->attr.text.max_distance) * heads + h];
+        }
+        for (int64_t i = 0; i < rows; i++) {
+            memcpy(y + (h * rows + i) * rows, line + rows - 1 - i, (size_t)rows * sizeof *y);
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status relative_bias_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
+{
+    const int64_t rows = graph_tensor(graph, op->out[0])->shape.dim[1];
+    out->workspace_bytes = (size_t)cpu_of(backend)->threads * (size_t)(2 * rows) * sizeof(float);
+    return cpu_prepare_plain(backend, graph, op, out);
+}
+
+static Status relative_bias_run(const KernelCall *call)
+{
+    Lookup l = {call, cpu_of_call(call)};
+    const Shape *shape = &cpu_out(call, 0)->shape;
+    return cpu_parallel(l.cpu, shape->dim[0], CPU_GRAIN / (shape->dim[1] * shape->dim[1]) + 2, relative_bias_share, &l);
+}
+
 const Kernel cpu_kernel_EMBEDDING = {.prepare = cpu_prepare_plain, .run = embedding_run};
 const Kernel cpu_kernel_MASKED_MEAN = {.prepare = masked_mean_prepare, .run = masked_mean_run};
+const Kernel cpu_kernel_RELATIVE_BIAS = {.prepare = relative_bias_prepare, .run = relative_bias_run};

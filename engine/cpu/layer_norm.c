@@ -45,6 +45,26 @@ static Status layer_norm_run(const KernelCall *call)
     return cpu_parallel(k.cpu, k.rows, row_grain(&k), forward_share, &k);
 }
 
+static Status rms_norm_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const LayerCall *k = context;
+    const KernelCall *call = k->call;
+    LayerNormRows rows = {.x = cpu_at(call->in[0], k->type, begin * k->c),
+                          .type = k->type,
+                          .rows = end - begin,
+                          .channels = k->c,
+                          .gamma = call->in[1],
+                          .eps = call->op->attr.norm.eps};
+    k->cpu->vector->rms_norm(&rows, cpu_at(call->out[0], k->type, begin * k->c));
+    return STATUS_OK;
+}
+
+static Status rms_norm_run(const KernelCall *call)
+{
+    LayerCall k = layer_call(call);
+    return cpu_parallel(k.cpu, k.rows, row_grain(&k), rms_norm_share, &k);
+}
+
 static Status backward_share(void *context, int64_t begin, int64_t end, int32_t thread)
 {
     const LayerCall *k = context;
@@ -91,3 +111,4 @@ fail:
 
 const Kernel cpu_kernel_LAYER_NORM = {.prepare = cpu_prepare_plain, .run = layer_norm_run};
 const Kernel cpu_kernel_LAYER_NORM_GRAD = {.prepare = layer_norm_grad_prepare, .run = layer_norm_grad_run};
+const Kernel cpu_kernel_RMS_NORM = {.prepare = cpu_prepare_plain, .run = rms_norm_run};

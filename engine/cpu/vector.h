@@ -55,6 +55,10 @@ typedef struct VectorKernels {
     void (*copy_rows)(const CopyRows *args);
     /* y = a + b, or y += a + b */
     void (*add)(const void *a, const void *b, void *y, Dtype type, int64_t count, bool accumulate);
+    /* y = a b, or y += a b */
+    void (*multiply)(const void *a, const void *b, void *y, Dtype type, int64_t count, bool accumulate);
+    /* F32 to the nearest numbers of f16 or bf16, ties to even, kept in F32; x may be y */
+    void (*round_to)(const float *x, float *y, int64_t count, RoundTo to);
     /* y = scale x + shift, or y += ... */
     void (*affine)(const void *x, void *y, Dtype type, int64_t count, float scale, float shift, bool accumulate);
     void (*activate)(const void *x, void *y, Dtype type, int64_t count, Activation act);
@@ -75,6 +79,8 @@ typedef struct VectorKernels {
                             bool accumulate);
 
     void (*layer_norm)(const LayerNormRows *args, void *y);
+    /* y = x / sqrt(mean of x^2 + eps) gamma; beta and stats are not looked at */
+    void (*rms_norm)(const LayerNormRows *args, void *y);
     /* dx (NULL: not wanted) = or += ; dgamma[c] +=, dbeta[c] += */
     void (*layer_norm_grad)(const LayerNormRows *args, const void *dy, void *dx, bool accumulate, float *dgamma,
                             float *dbeta);

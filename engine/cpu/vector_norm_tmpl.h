@@ -252,6 +252,30 @@ static void layer_norm(const LayerNormRows *a, void *y)
 #undef BODY
 }
 
+INLINE void rms_norm_with(const LayerNormRows *a, void *y, Dtype type)
+{
+    for (int64_t r = 0; r < a->rows; r++) {
+        const int64_t row = r * a->channels;
+        const float mean_square = row_squares(a->x, row, type, a->channels, 0) / (float)a->channels;
+        const float scale = 1.0f / sqrtf(mean_square + a->eps);
+        int64_t c = 0;
+        for (; c + VL <= a->channels; c += VL)
+            store(y, row + c, type, load(a->x, row + c, type) * scale * load(a->gamma, c, DTYPE_F32));
+        if (c < a->channels) {
+            const int64_t rest = a->channels - c;
+            Vec v = load_part(a->x, row + c, type, rest) * scale * load_part(a->gamma, c, DTYPE_F32, rest);
+            store_part(y, row + c, type, v, rest);
+        }
+    }
+}
+
+static void rms_norm(const LayerNormRows *a, void *y)
+{
+#define BODY(t) rms_norm_with(a, y, t)
+    BY_TYPE(a->type, BODY);
+#undef BODY
+}
+
 /* dx = rstd (u - mean(u) - xhat mean(u xhat)), u = dy gamma */
 INLINE void layer_norm_grad_with(const LayerNormRows *a, const void *dy, void *dx, bool accumulate, float *dgamma,
                                  float *dbeta, Dtype type)

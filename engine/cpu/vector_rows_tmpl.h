@@ -59,6 +59,28 @@ static void add(const void *a, const void *b, void *y, Dtype type, int64_t count
 #undef VALUE
 }
 
+static void multiply(const void *a, const void *b, void *y, Dtype type, int64_t count, bool accumulate)
+{
+#define VALUE(GET, t) GET(a, t) * GET(b, t)
+#define BODY(t) ELEMENTWISE(y, count, t, accumulate, VALUE)
+    BY_TYPE(type, BODY);
+#undef BODY
+#undef VALUE
+}
+
+static void round_to(const float *x, float *y, int64_t count, RoundTo to)
+{
+    if (to == ROUND_BF16) {
+#define VALUE(GET, t) widen(narrow(GET(x, t)))
+        ELEMENTWISE(y, count, DTYPE_F32, false, VALUE);
+#undef VALUE
+    } else {
+#define VALUE(GET, t) vec_round_half(GET(x, t))
+        ELEMENTWISE(y, count, DTYPE_F32, false, VALUE);
+#undef VALUE
+    }
+}
+
 static void affine(const void *x, void *y, Dtype type, int64_t count, float scale, float shift, bool accumulate)
 {
 #define VALUE(GET, t) scale *GET(x, t) + shift

@@ -3,7 +3,13 @@
 /* Hidden keys' scores become minus infinity, whatever they were. */
 static void hide_scores(const ScoreRow *a)
 {
-    for (int64_t i = 0; a->mask && i < a->masked; i++)
+    const int64_t masked = a->mask ? a->masked : 0;
+    int64_t i = 0;
+    for (; i + VL <= masked; i += VL) {
+        VecInt hidden = *(const VecIntAt *)(a->mask + i) == 0;
+        store(a->scores, i, DTYPE_F32, vec_select(hidden, vec_set(-INFINITY), load(a->scores, i, DTYPE_F32)));
+    }
+    for (; i < masked; i++)
         if (a->mask[i] == 0) a->scores[i] = -INFINITY;
 }
 

@@ -15,6 +15,7 @@ typedef uint32_t VecBits __attribute__((vector_size(4 * VL)));
 typedef uint16_t VecHalf __attribute__((vector_size(2 * VL)));
 /* The same in memory, at any address. */
 typedef float VecAt __attribute__((vector_size(4 * VL), aligned(4), may_alias));
+typedef int32_t VecIntAt __attribute__((vector_size(4 * VL), aligned(4), may_alias));
 typedef uint16_t VecHalfAt __attribute__((vector_size(2 * VL), aligned(2), may_alias));
 
 INLINE Vec vec_set(float x)
@@ -86,6 +87,20 @@ INLINE VecHalf narrow(Vec x)
     rounded = (rounded & ~nan) | ((bits | 0x400000) & nan);
 #endif
     return __builtin_convertvector(rounded >> 16, VecHalf);
+}
+
+/* The nearest number of IEEE half precision (11 significant bits), as a float: ties to even, infinite beyond 65504.
+ * Below the smallest normal, 2^-14, adding 1/2 leaves a unit of 2^-24, just what subnormal halves have. */
+INLINE Vec vec_round_half(Vec x)
+{
+    const VecInt sign = (VecInt)x & (int32_t)0x80000000, magnitude = (VecInt)x & 0x7fffffff;
+    VecInt normal = (magnitude + 0xfff + ((magnitude >> 13) & 1)) & ~0x1fff;
+    const VecInt beyond = normal > 0x477fe000; /* 65504 */
+    normal = (normal & ~beyond) | (0x7f800000 & beyond);
+    const VecInt small = (VecInt)(((Vec)magnitude + 0.5f) - 0.5f);
+    const VecInt is_small = magnitude < 0x38800000; /* 2^-14 */
+    const VecInt rounded = sign | (small & is_small) | (normal & ~is_small);
+    return vec_select(magnitude > 0x7f800000, x, (Vec)rounded); /* NaN stays NaN */
 }
 
 INLINE Vec load(const void *memory, int64_t at, Dtype type)
@@ -255,6 +270,8 @@ const VectorKernels ISA_TABLE = {
     .name = ISA_NAME,
     .copy_rows = copy_rows,
     .add = add,
+    .multiply = multiply,
+    .round_to = round_to,
     .affine = affine,
     .activate = activate,
     .activate_grad = activate_grad,
@@ -264,6 +281,7 @@ const VectorKernels ISA_TABLE = {
     .norm_grad_sums = norm_grad_sums,
     .norm_grad_apply = norm_grad_apply,
     .layer_norm = layer_norm,
+    .rms_norm = rms_norm,
     .layer_norm_grad = layer_norm_grad,
     .softmax_row = softmax_row,
     .softmax_grad_row = softmax_grad_row,

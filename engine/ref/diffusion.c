@@ -48,7 +48,8 @@ static Status posterior_sample_run(const KernelCall *call)
     for (int64_t p = 0; p < positions; p++) {
         for (int64_t i = 0; i < c; i++) {
             const double mean = ref_get(&moments, p * 2 * c + i);
-            const double log_variance = fmin(fmax(ref_get(&moments, p * 2 * c + c + i), -30), 20);
+            double log_variance = ref_get(&moments, p * 2 * c + c + i);
+            log_variance = log_variance < -30 ? -30 : log_variance > 20 ? 20 : log_variance; /* a NaN stays one */
             const double spread = noise.data ? exp(0.5 * log_variance) * ref_get(&noise, p * c + i) : 0;
             ref_put(&y, p * c + i, (double)call->op->attr.diffusion.latent_scale * (mean + spread));
         }

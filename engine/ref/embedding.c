@@ -52,25 +52,13 @@ static Status position_ids_run(const KernelCall *call)
     return STATUS_OK;
 }
 
-/* T5's bucket of a key `distance` rows after the query. The logarithm is taken in fp32, as those who trained with it
- * took it: in fp64 a distance that lies on a boundary could fall into another bucket. */
-static int64_t bucket_of(int64_t distance, int64_t buckets, int32_t max_distance)
-{
-    const int64_t half = buckets / 2, exact = half / 2, first = distance > 0 ? half : 0;
-    const int64_t away = distance < 0 ? -distance : distance;
-    if (away < exact) return first + away;
-    const float octaves = logf((float)away / (float)exact) / (float)log((double)max_distance / (double)exact);
-    const int64_t far = exact + (int64_t)(octaves * (float)(half - exact));
-    return first + (far < half - 1 ? far : half - 1);
-}
-
 static Status relative_bias_run(const KernelCall *call)
 {
     const RefTensor table = ref_in(call, 0), y = ref_out(call, 0);
     const int64_t buckets = table.shape.dim[0], heads = y.shape.dim[0], rows = y.shape.dim[1];
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t j = 0; j < rows; j++) {
-            const int64_t bucket = bucket_of(j - i, buckets, call->op->attr.text.max_distance);
+            const int64_t bucket = op_relative_bucket(j - i, buckets, call->op->attr.text.max_distance);
             for (int64_t h = 0; h < heads; h++) {
                 ref_put(&y, (h * rows + i) * rows + j, ref_get(&table, bucket * heads + h));
             }

@@ -123,6 +123,11 @@ static void check_elementwise(void)
                     check("add", &c, i, get(&a, i) + get(&b, i) + (add ? get(&before, i) : 0), 1e-6, 1);
                 check_guard(&c);
                 c = before;
+                kernels->multiply(a.at.f32, b.at.f32, c.at.f32, TYPES[t], n, add);
+                for (int64_t i = 0; i < n; i++)
+                    check("multiply", &c, i, get(&a, i) * get(&b, i) + (add ? get(&before, i) : 0), 1e-6, 1);
+                check_guard(&c);
+                c = before;
                 kernels->affine(a.at.f32, c.at.f32, TYPES[t], n, 1.5f, -0.25f, add);
                 for (int64_t i = 0; i < n; i++)
                     check("affine", &c, i, 1.5 * get(&a, i) - 0.25 + (add ? get(&before, i) : 0), 1e-6, 1);
@@ -376,6 +381,86 @@ static void check_layer_norm(void)
     }
 }
 
+static void check_rms_norm(void)
+{
+    static float gamma[MOST];
+    const int64_t rows = 9;
+    for (EACH(t, TYPES)) {
+        for (EACH(w, WIDTHS)) {
+            const int64_t n = WIDTHS[w];
+            random_normal(5, RANDOM_TEST, 1, 0, gamma, (size_t)n);
+            fill(&a, TYPES[t], rows * n, 1, 1, 2);
+            fill(&c, TYPES[t], rows * n, 3, 1, 0);
+            kernels->rms_norm(
+                &(LayerNormRows){
+                    .x = a.at.f32, .type = TYPES[t], .rows = rows, .channels = n, .gamma = gamma, .eps = 1e-2f},
+                c.at.f32);
+            for (int64_t i = 0; i < rows * n; i++) {
+                double square = 0;
+                for (int64_t k = 0; k < n; k++) square += pow(get(&a, i / n * n + k), 2) / (double)n;
+                check("rms_norm", &c, i, get(&a, i) / sqrt(square + (double)1e-2f) * (double)gamma[i % n], 1e-5, 1);
+            }
+            check_guard(&c);
+        }
+    }
+}
+
+static void rms_norms(void **state)
+{
+    for_each_isa(check_rms_norm);
+}
+
+/* The number with these bits in half precision; 65536 in place of the infinity. */
+static float half_value(int bits)
+{
+    const int exponent = bits >> 10, fraction = bits & 0x3ff;
+    return ldexpf((float)(exponent > 0 ? fraction + 1024 : fraction), (exponent > 0 ? exponent : 1) - 25);
+}
+
+/* Every finite half, what lies half way to the next one, and the floats beside that. */
+static void check_rounding_to_half(void)
+{
+    for (int bits = 0; bits < 0x7c00; bits++) {
+        const float low = half_value(bits), next = half_value(bits + 1), middle = (low + next) / 2;
+        const float high = next > 65504 ? INFINITY : next;
+        const float x[4] = {low, nextafterf(middle, 0), middle, nextafterf(middle, INFINITY)};
+        const float expected[4] = {low, low, bits % 2 == 0 ? low : high, high};
+        float in[40], out[40];
+        for (int i = 0; i < 40; i++) in[i] = i % 8 < 4 ? x[i % 4] : -x[i % 4];
+        kernels->round_to(in, out, 40, ROUND_F16);
+        for (int i = 0; i < 40; i++) {
+            const float want = i % 8 < 4 ? expected[i % 4] : -expected[i % 4];
+            if (out[i] != want || signbit(out[i]) != signbit(in[i]))
+                fail_msg("%s: %.9g to half precision: %.9g, not %.9g", kernels->name, (double)in[i], (double)out[i],
+                         (double)want);
+        }
+    }
+    float special[5] = {NAN, -INFINITY, INFINITY, 3e38f, -1e-40f};
+    kernels->round_to(special, special, 5, ROUND_F16);
+    assert_true(isnan(special[0]) && special[1] == -INFINITY && special[2] == INFINITY && special[3] == INFINITY);
+    assert_true(special[4] == 0 && signbit(special[4]));
+}
+
+static void check_rounding_to_bf16(void)
+{
+    for (EACH(w, WIDTHS)) {
+        const int64_t n = WIDTHS[w];
+        fill(&a, DTYPE_F32, n, 1, 3, 0);
+        fill(&c, DTYPE_F32, n, 3, 1, 0);
+        kernels->round_to(a.at.f32, c.at.f32, n, ROUND_BF16);
+        for (int64_t i = 0; i < n; i++) assert_true(c.at.f32[i] == bf16_to_f32(bf16_from_f32(a.at.f32[i])));
+        check_guard(&c);
+        kernels->round_to(a.at.f32, c.at.f32, n, ROUND_F16);
+        check_guard(&c);
+    }
+}
+
+static void rounding(void **state)
+{
+    for_each_isa(check_rounding_to_half);
+    for_each_isa(check_rounding_to_bf16);
+}
+
 static void layer_norms(void **state)
 {
     for_each_isa(check_layer_norm);
@@ -475,6 +560,7 @@ int main(void)
         cmocka_unit_test(copies),      cmocka_unit_test(pooling),
         cmocka_unit_test(norms),       cmocka_unit_test(layer_norms),
         cmocka_unit_test(softmax),     cmocka_unit_test(environment_picks_the_kernels),
+        cmocka_unit_test(rms_norms),   cmocka_unit_test(rounding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
