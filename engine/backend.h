@@ -22,8 +22,9 @@ typedef struct BackendOptions {
 /* What a prepared kernel needs and keeps. */
 typedef struct Prepared {
     void *state;            /* the kernel's own; released by Kernel.release */
-    size_t workspace_bytes; /* scratch during run; one block shared by all ops of the plan */
-    size_t packed_bytes;    /* memory for weights in the kernel's own format; filled by Kernel.pack */
+    size_t workspace_bytes; /* scratch during run and pack; one block shared by all ops of the plan */
+    size_t packed_bytes;    /* memory for weights in the kernel's own format; filled by Kernel.pack, read by run; it is
+                               kept from run to run, or packed anew before each (PlanPack), with the same results */
     const char *detail;     /* for tables: e.g. oneDNN's implementation name; may be NULL; lives as long as state */
 } Prepared;
 
@@ -35,7 +36,7 @@ typedef struct KernelCall {
     void *out[OP_MAX_OUT]; /* NULL where not wanted */
     uint32_t accumulate;   /* bit k: add to out[k] (op.accumulate, plus the micro-batch flag for parameter gradients) */
     void *workspace;       /* 64-byte aligned */
-    void *packed;          /* 64-byte aligned */
+    void *packed;          /* 64-byte aligned; apart from the workspace */
 } KernelCall;
 
 typedef struct Kernel {

@@ -49,11 +49,14 @@ static void resolve_calls(Executor *executor)
     for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
         const Op *op = graph_op(plan->graph, i);
         KernelCall *call = &executor->calls[i];
-        *call = (KernelCall){.graph = plan->graph,
-                             .op = op,
-                             .state = plan->prepared[i].state,
-                             .workspace = executor->workspace,
-                             .packed = executor->packed + plan->packed_offset[i]};
+        *call = (KernelCall){.graph = plan->graph, .op = op, .state = plan->prepared[i].state};
+        if (plan->pack == PLAN_PACK_KEEP) {
+            call->packed = executor->packed + plan->packed_offset[i];
+            call->workspace = executor->workspace;
+        } else { /* packed weights first, what running wants behind them */
+            call->packed = executor->workspace + plan->packed_offset[i];
+            call->workspace = executor->workspace + plan_packed_bytes(plan, i);
+        }
         executor->gradient_flags[i] = 0;
         for (int32_t k = 0; k < op->in_count; k++) call->in[k] = address_of(executor, op->in[k]);
         for (int32_t k = 0; k < op->out_count; k++) {
@@ -118,7 +121,7 @@ Status executor_create(const Plan *plan, const ParamStore *store, Executor **out
         FAIL(ERR_MEMORY, "out of memory for %zu ops", ops);
     if (plan->bucket_count > 0 && store->grads == NULL)
         FAIL(ERR_INTERNAL, "a graph with gradients needs a ParamStore with gradients");
-    TRY(memory_check(plan->slab_bytes + plan->workspace_bytes + plan->packed_bytes));
+    TRY(memory_check(plan_bytes(plan)));
     TRY(allocate(backend, plan->slab_bytes, "activations", &executor->slab));
     TRY(allocate(backend, plan->workspace_bytes, "workspace", &executor->workspace));
     TRY(allocate(backend, plan->packed_bytes, "packed weights", &executor->packed));
@@ -196,15 +199,26 @@ void executor_weights_changed(Executor *executor)
     executor->weights_changed = true;
 }
 
-static Status pack_weights(Executor *executor)
+/* Makes op `index`'s packed weights, where it has some. */
+static Status pack_op(Executor *executor, int32_t index, double *seconds)
 {
     Status status = STATUS_OK;
     const Plan *plan = executor->plan;
-    for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
-        const Kernel *kernel = plan->backend->kernel[executor->calls[i].op->kind];
-        if (kernel->pack == NULL || plan->prepared[i].packed_bytes == 0) continue;
-        TRY(kernel->pack(&executor->calls[i]));
-    }
+    const KernelCall *call = &executor->calls[index];
+    const Kernel *kernel = plan->backend->kernel[call->op->kind];
+    if (kernel->pack == NULL || plan->prepared[index].packed_bytes == 0) return STATUS_OK;
+    const double start = seconds != NULL ? clock_seconds() : 0;
+    TRY(kernel->pack(call));
+    if (seconds != NULL) *seconds += clock_seconds() - start;
+fail:
+    return status;
+}
+
+static Status pack_all(Executor *executor, double *seconds)
+{
+    Status status = STATUS_OK;
+    for (int32_t i = 0; i < graph_op_count(executor->plan->graph); i++)
+        if (!plan_shares_packed(executor->plan, i)) TRY(pack_op(executor, i, seconds));
     executor->weights_changed = false;
 fail:
     return status;
@@ -217,9 +231,10 @@ Status executor_run(Executor *executor, const ExecutorRun *run)
     const Plan *plan = executor->plan;
     int32_t next_bucket = 0;
     if (run == NULL) run = &DEFAULTS;
-    if (executor->weights_changed) TRY(pack_weights(executor));
+    if (plan->pack == PLAN_PACK_KEEP && executor->weights_changed) TRY(pack_all(executor, run->pack_seconds));
     for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
         KernelCall *call = &executor->calls[i];
+        if (plan->pack == PLAN_PACK_SCRATCH) TRY(pack_op(executor, i, run->pack_seconds));
         call->accumulate = call->op->accumulate | (run->add_gradients ? executor->gradient_flags[i] : 0);
         double start = run->op_seconds != NULL ? clock_seconds() : 0;
         TRY(plan->backend->kernel[call->op->kind]->run(call));

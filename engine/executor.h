@@ -28,7 +28,8 @@ typedef struct ExecutorRun {
         add_gradients; /* parameter gradients are added to what the flat buffer holds (micro-batches after the first) */
     void (*on_bucket)(void *context, int32_t bucket); /* called as each bucket becomes complete; may be NULL */
     void *context;
-    double *op_seconds; /* per op, added to; NULL: not timed */
+    double *op_seconds;   /* per op, packing left out; added to; NULL: not timed */
+    double *pack_seconds; /* of packing weights, all ops together; added to; NULL: not timed */
 } ExecutorRun;
 
 Status executor_run(Executor *executor, const ExecutorRun *run); /* NULL: defaults */

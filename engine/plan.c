@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/memory.h"
 #include "engine/placement.h"
 
 #define BUCKET_BYTES_DEFAULT ((int64_t)8 << 20)
@@ -79,14 +80,56 @@ static Status prepare_kernels(Plan *plan)
         }
         Prepared *prepared = &plan->prepared[i];
         if (kernel->prepare != NULL) TRY(kernel->prepare(plan->backend, plan->graph, op, prepared));
-        if (prepared->workspace_bytes > plan->workspace_bytes) plan->workspace_bytes = prepared->workspace_bytes;
-        plan->packed_offset[i] = (int64_t)plan->packed_bytes;
-        plan->packed_bytes += (prepared->packed_bytes + PLACEMENT_ALIGN - 1) / PLACEMENT_ALIGN * PLACEMENT_ALIGN;
     }
     if (missing.size > 0) FAIL(ERR_UNSUPPORTED, "backend %s has no kernel for:%s", plan->backend->name, missing.data);
 fail:
     strbuf_free(&missing);
     return status;
+}
+
+size_t plan_packed_bytes(const Plan *plan, int32_t index)
+{
+    return (plan->prepared[index].packed_bytes + PLACEMENT_ALIGN - 1) / PLACEMENT_ALIGN * PLACEMENT_ALIGN;
+}
+
+bool plan_shares_packed(const Plan *plan, int32_t index)
+{
+    const Op *op = graph_op(plan->graph, index);
+    return plan->pack == PLAN_PACK_KEEP && op->is_recomputed &&
+           plan_packed_bytes(plan, index) == plan_packed_bytes(plan, op->forward);
+}
+
+void plan_set_pack(Plan *plan, PlanPack pack)
+{
+    plan->pack = pack;
+    plan->packed_bytes = plan->workspace_bytes = 0;
+    for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
+        const Prepared *prepared = &plan->prepared[i];
+        const size_t packed = plan_packed_bytes(plan, i);
+        size_t workspace = prepared->workspace_bytes;
+        if (plan_shares_packed(plan, i)) {
+            plan->packed_offset[i] = plan->packed_offset[graph_op(plan->graph, i)->forward];
+        } else if (pack == PLAN_PACK_KEEP) {
+            plan->packed_offset[i] = (int64_t)plan->packed_bytes;
+            plan->packed_bytes += packed;
+        } else {
+            plan->packed_offset[i] = 0;
+            workspace += packed;
+        }
+        if (workspace > plan->workspace_bytes) plan->workspace_bytes = workspace;
+    }
+}
+
+size_t plan_bytes(const Plan *plan)
+{
+    return plan->slab_bytes + plan->workspace_bytes + plan->packed_bytes;
+}
+
+void plan_choose_pack(Plan *plan, int64_t beside)
+{
+    plan_set_pack(plan, PLAN_PACK_KEEP);
+    const double wanted = (double)plan_bytes(plan) + (double)beside;
+    if (1.05 * wanted > (double)memory_available()) plan_set_pack(plan, PLAN_PACK_SCRATCH);
 }
 
 typedef struct FlatParam {
@@ -160,6 +203,7 @@ Status plan_create(const Graph *graph, Backend *backend, const PlanOptions *opti
         FAIL(ERR_INTERNAL, "a plan needs the parameters laid out: call graph_backward or param_table_layout first");
     TRY(place_tensors(plan, options->reuse));
     TRY(prepare_kernels(plan));
+    plan_set_pack(plan, options->pack);
     TRY(cut_buckets(plan, options->bucket_bytes > 0 ? options->bucket_bytes : BUCKET_BYTES_DEFAULT));
     for (int32_t i = 0; i < graph_op_count(graph); i++) {
         const Op *op = graph_op(graph, i);

@@ -4,8 +4,8 @@
  *
  * Memory of one graph on one backend:
  *   slab       inputs, constants and values, placed by liveness over forward, recomputation and backward
- *   workspace  one block, the largest that any kernel asked for
- *   packed     weights in the kernels' own formats
+ *   workspace  one block, the largest that any op asked for
+ *   packed     weights in the kernels' own formats, if they are kept
  * Weights and gradients are the ParamStore's. */
 #ifndef ENGINE_PLAN_H
 #define ENGINE_PLAN_H
@@ -14,9 +14,16 @@
 #include "engine/backend.h"
 #include "engine/graph.h"
 
+/* Weights in the kernels' own formats and types (engine/backend.h). The results are the same bits either way. */
+typedef enum PlanPack {
+    PLAN_PACK_KEEP,   /* made for all ops when weights have changed, and kept: the fastest */
+    PLAN_PACK_SCRATCH /* made in the workspace each time an op runs: about as little memory as the largest one takes */
+} PlanPack;
+
 typedef struct PlanOptions {
     bool reuse;           /* false: every tensor has its own place (for the test that holds both bit-identical) */
     int64_t bucket_bytes; /* of gradients; 0: 8 MiB */
+    PlanPack pack;
 } PlanOptions;
 
 /* A slice of the flat gradient buffer that is complete once op `ready_after` has run. */
@@ -28,12 +35,13 @@ typedef struct Bucket {
 typedef struct Plan {
     const Graph *graph;
     Backend *backend;
-    int64_t *offset;        /* per tensor, bytes into the slab; -1 for parameters and unused tensors */
-    Prepared *prepared;     /* per op */
-    int64_t *packed_offset; /* per op, bytes into the packed block */
+    int64_t *offset;    /* per tensor, bytes into the slab; -1 for parameters and unused tensors */
+    Prepared *prepared; /* per op */
+    PlanPack pack;
+    int64_t *packed_offset; /* per op, bytes into the packed block, or in scratch mode into the workspace */
     size_t slab_bytes;      /* what training really uses: activations, inputs, constants, activation gradients */
     size_t workspace_bytes;
-    size_t packed_bytes;
+    size_t packed_bytes;    /* 0 in scratch mode */
     size_t peak_live_bytes; /* the lower bound of any placement: the largest sum of live tensors */
     Bucket *buckets;
     int32_t bucket_count;
@@ -44,6 +52,18 @@ typedef struct Plan {
  * (graph_backward or param_table_layout). The graph and backend must outlive the plan. */
 Status plan_create(const Graph *graph, Backend *backend, const PlanOptions *options, Plan **out);
 void plan_free(Plan *plan);
+
+/* Another choice, before executors are made over the plan. */
+void plan_set_pack(Plan *plan, PlanPack pack);
+/* Keeps packed weights where all that the plan wants and `beside` bytes, which others will take, fit in the memory that
+ * is available now (engine/memory.h), with a twentieth to spare; else makes them in scratch. */
+void plan_choose_pack(Plan *plan, int64_t beside);
+/* What an executor allocates. */
+size_t plan_bytes(const Plan *plan);
+/* Room for op `index`'s packed weights; a multiple of 64. */
+size_t plan_packed_bytes(const Plan *plan, int32_t index);
+/* Op `index` is a recomputed copy that reads the packed weights of the forward op, where they are kept. */
+bool plan_shares_packed(const Plan *plan, int32_t index);
 
 /* A table: op, name, output shape, GFLOP, MB, kernel, place; ops served by ref are marked. */
 Status plan_describe_ops(const Plan *plan, StrBuf *out);

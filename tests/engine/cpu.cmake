@@ -2,11 +2,13 @@
 vasily_test(test_cpu_vector SOURCES test_cpu_vector.c ROOMS engine base)
 vasily_test(test_cpu_backend SOURCES test_cpu_backend.c ROOMS engine base)
 vasily_test(test_cpu_winograd SOURCES test_cpu_winograd.c ROOMS engine base)
+vasily_test(test_packing SOURCES test_packing.c ROOMS engine base)
 foreach(isa sse2:SSE41 avx2:AVX2 avx512:AVX512_CORE)
   string(REGEX MATCH "^[^:]+" ours ${isa})
   string(REGEX MATCH "[^:]+$" onednn ${isa})
   add_test(NAME test_ops_backends_${ours} COMMAND test_ops_backends cpu 2)
   add_test(NAME test_cpu_winograd_${ours} COMMAND test_cpu_winograd)
-  set_tests_properties(test_ops_backends_${ours} test_cpu_winograd_${ours} PROPERTIES
+  add_test(NAME test_packing_${ours} COMMAND test_packing)
+  set_tests_properties(test_ops_backends_${ours} test_cpu_winograd_${ours} test_packing_${ours} PROPERTIES
     ENVIRONMENT "VASILY_ISA=${ours};DNNL_MAX_CPU_ISA=${onednn};ONEDNN_MAX_CPU_ISA=${onednn}")
 endforeach()
