@@ -49,14 +49,13 @@ TensorId autoencoder_decode(Graph *graph, const ModelConfig *model, TensorId lat
     return pixels;
 }
 
-void autoencoder_declare_params(Graph *graph, const ModelConfig *model)
+void autoencoder_declare_params(Graph *graph, const ModelConfig *model, bool encoder, bool decoder)
 {
     if (model->autoencoder.kind != AUTOENCODER_KL) return;
-    int64_t factor = model_latent_factor(model);
-    TensorId pixels = graph_input(graph, "pixels", DTYPE_F32, SHAPE4(1, factor, factor, 3), false);
-    TensorId latent = graph_input(graph, "latent", DTYPE_F32, SHAPE4(1, 1, 1, model_latent_channels(model)), false);
-    kl_encode(graph, model, pixels);
-    kl_decode(graph, model, latent);
+    int64_t side = model_latent_factor(model);
+    Shape latent = SHAPE4(1, 1, 1, model_latent_channels(model));
+    if (encoder) kl_encode(graph, model, graph_input(graph, "pixels", DTYPE_F32, SHAPE4(1, side, side, 3), false));
+    if (decoder) kl_decode(graph, model, graph_input(graph, "latent", DTYPE_F32, latent, false));
 }
 
 double autoencoder_latent_bound(const ModelConfig *model)

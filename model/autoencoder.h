@@ -26,8 +26,8 @@ TensorId autoencoder_moments(Graph *graph, const ModelConfig *model, TensorId pi
 TensorId autoencoder_latent(Graph *graph, const ModelConfig *model, TensorId moments, TensorId noise);
 /* latent F32 (N,h,w,C) -> F32 (N,h f,w f,3), not clipped. No gradient. */
 TensorId autoencoder_decode(Graph *graph, const ModelConfig *model, TensorId latent);
-/* Adds the parameters of both directions to the graph's table (none but for kl). */
-void autoencoder_declare_params(Graph *graph, const ModelConfig *model);
+/* Adds the parameters of either direction to the graph's table (none but for kl). */
+void autoencoder_declare_params(Graph *graph, const ModelConfig *model, bool encoder, bool decoder);
 /* The largest magnitude that the latents of an even picture in [-1,1] have (patch: brightness, sqrt(3) f scale): what
  * dynamic thresholding clips to. For kl 1, as the published samplers do. */
 double autoencoder_latent_bound(const ModelConfig *model);

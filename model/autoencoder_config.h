@@ -16,7 +16,7 @@ typedef struct AutoencoderConfig {
     int64_t latent_channels; /* 0: half of model.out_channels */
     double scale;            /* latents are multiplied by it */
     double whiten;           /* patch: coefficient (u,v) is multiplied by (1 + u^2 + v^2)^(whiten/2) */
-    char *weights;           /* kl: the published weight file; empty: drawn from the seed */
+    const char *weights;     /* kl: the published weight file; empty: drawn from the seed */
     int64_t channels;        /* kl: base width */
     ConfigInts channel_mult; /* kl: one per level; factor = 2^(levels - 1) */
     int64_t res_blocks;      /* kl: per level of the encoder; the decoder has one more */

@@ -8,6 +8,7 @@
 static const char *const PRECISION_WORDS[] = {"auto", "f32", "bf16", NULL};
 static const char *const SCHEDULE_WORDS[] = {"linear", "cosine", NULL};
 
+#define KL_LEVELS_MAX 7
 #define DEFAULT_FACTOR 8      /* of model.autoencoder.factor: not asked for */
 #define XLMR_FIRST_POSITION 2 /* one after the padding id, 1 (model/xlmr_clip.h) */
 #define COUNT(array) (sizeof(array) / sizeof *(array))
@@ -128,14 +129,11 @@ int64_t model_moment_channels(const ModelConfig *model)
 
 int64_t model_latent_factor(const ModelConfig *model)
 {
-    switch (model->autoencoder.kind) {
-    case AUTOENCODER_NONE:
-        return 1;
-    case AUTOENCODER_KL:
-        return (int64_t)1 << (model->autoencoder.channel_mult.count - 1);
-    default:
-        return model->autoencoder.factor;
-    }
+    const AutoencoderConfig *autoencoder = &model->autoencoder;
+    if (autoencoder->kind == AUTOENCODER_PATCH) return autoencoder->factor;
+    if (autoencoder->kind == AUTOENCODER_NONE) return 1;
+    size_t levels = autoencoder->channel_mult.count;
+    return levels < 1 || levels > KL_LEVELS_MAX ? 1 : (int64_t)1 << (levels - 1);
 }
 
 int64_t model_latent_size(const ModelConfig *model, int64_t pixels)
@@ -222,9 +220,9 @@ fail:
 static Status check_kl(const ModelConfig *model, const Config *config)
 {
     const AutoencoderConfig *kl = &model->autoencoder;
-    if (kl->channel_mult.count < 1 || kl->channel_mult.count > 7)
-        return refuse(config, "model.autoencoder.channel_mult", "has %zu levels; 1 to 7 are possible",
-                      kl->channel_mult.count);
+    if (kl->channel_mult.count < 1 || kl->channel_mult.count > KL_LEVELS_MAX)
+        return refuse(config, "model.autoencoder.channel_mult", "has %zu levels; 1 to %d are possible",
+                      kl->channel_mult.count, KL_LEVELS_MAX);
     for (size_t level = 0; level < kl->channel_mult.count; level++) {
         int64_t width = kl->channels * kl->channel_mult.items[level];
         if (width % MODEL_NORM_GROUPS == 0 && kl->channels % MODEL_NORM_GROUPS == 0) continue;
@@ -264,12 +262,11 @@ static Status check_text_encoders(const ModelConfig *model, const Config *config
     return STATUS_OK;
 }
 
-Status model_config_check(const ModelConfig *model, const Config *config)
+Status model_config_check_autoencoder(const ModelConfig *model, const Config *config)
 {
     Status status = STATUS_OK;
     const AutoencoderConfig *autoencoder = &model->autoencoder;
     int64_t latent = autoencoder->latent_channels != 0 ? autoencoder->latent_channels : model->out_channels / 2;
-    TRY(model_config_check_unet(model, config));
     if (autoencoder->kind == AUTOENCODER_NONE && latent != 3)
         return refuse(config, "model.out_channels",
                       "%lld, but without an autoencoder the network sees 3 colours and gives twice as many: 6",
@@ -278,16 +275,26 @@ Status model_config_check(const ModelConfig *model, const Config *config)
         return refuse(config, "model.out_channels",
                       "%lld, but it must be twice model.autoencoder.latent_channels (noise and variance): %lld",
                       (long long)model->out_channels, 2 * (long long)latent);
-    if (model->in_channels != latent && model->in_channels != 2 * latent + 1)
-        return refuse(config, "model.in_channels",
-                      "%lld, but with %lld latent channels it must be %lld, or %lld for inpainting",
-                      (long long)model->in_channels, (long long)latent, (long long)latent, 2 * (long long)latent + 1);
     if (autoencoder->kind == AUTOENCODER_PATCH && latent > 3 * autoencoder->factor * autoencoder->factor)
         return refuse(config, "model.autoencoder.latent_channels",
                       "%lld, but a patch of %lld x %lld pixels has only %lld coefficients", (long long)latent,
                       (long long)autoencoder->factor, (long long)autoencoder->factor,
                       3 * (long long)autoencoder->factor * autoencoder->factor);
     if (autoencoder->kind == AUTOENCODER_KL) TRY(check_kl(model, config));
+fail:
+    return status;
+}
+
+Status model_config_check(const ModelConfig *model, const Config *config)
+{
+    Status status = STATUS_OK;
+    int64_t latent = model_latent_channels(model);
+    TRY(model_config_check_unet(model, config));
+    TRY(model_config_check_autoencoder(model, config));
+    if (model->in_channels != latent && model->in_channels != 2 * latent + 1)
+        return refuse(config, "model.in_channels",
+                      "%lld, but with %lld latent channels it must be %lld, or %lld for inpainting",
+                      (long long)model->in_channels, (long long)latent, (long long)latent, 2 * (long long)latent + 1);
     TRY(check_text_encoders(model, config));
 fail:
     return status;

@@ -68,6 +68,28 @@ static Status schedule_constant(Graph *graph, const Diffusion *diffusion, Tensor
     return STATUS_OK;
 }
 
+static TextStates declare_text_encoders(Graph *g, const ModelConfig *model)
+{
+    Shape rows = SHAPE2(1, model->max_tokens);
+    TensorId tokens = graph_input(g, "tokens", DTYPE_I32, rows, false);
+    TensorId mask = graph_input(g, "mask", DTYPE_I32, rows, false);
+    return text_encoders_forward(g, model, tokens, mask, tokens, mask);
+}
+
+/* Frozen parameters that drawing pictures needs, whether or not training does. */
+static Status declare_drawing_params(ParamTable *params, const ModelConfig *model)
+{
+    Status status = STATUS_OK;
+    Graph *g = NULL;
+    TRY(graph_create(params, DTYPE_F32, &g));
+    declare_text_encoders(g, model);
+    autoencoder_declare_params(g, model, false, true);
+    TRY(graph_status(g));
+fail:
+    graph_free(g);
+    return status;
+}
+
 Status training_graph_create(ParamTable *params, const TrainingGraphOptions *options, TrainingGraph *out)
 {
     Status status = STATUS_OK;
@@ -103,6 +125,7 @@ Status training_graph_create(ParamTable *params, const TrainingGraphOptions *opt
     graph_name(g, t.loss_terms, "loss_terms");
     graph_mark_output(g, t.loss_terms);
     TRY(graph_status(g));
+    if (options->drawing) TRY(declare_drawing_params(params, model)); /* before the table is laid out */
     if (options->backward) TRY(graph_backward(g, t.loss_terms, TENSOR_NONE, options->recompute));
     *out = t;
     return STATUS_OK;
@@ -124,10 +147,7 @@ Status model_declare_params(ParamTable *params, const ModelConfig *model)
     int64_t side = (int64_t)1 << (model->channel_mult.count - 1);
     TRY(model_config_check_unet(model, NULL));
     TRY(graph_create(params, DTYPE_F32, &g));
-    Shape rows = SHAPE2(1, model->max_tokens);
-    TensorId tokens = graph_input(g, "tokens", DTYPE_I32, rows, false);
-    TensorId mask = graph_input(g, "mask", DTYPE_I32, rows, false);
-    TextStates states = text_encoders_forward(g, model, tokens, mask, tokens, mask);
+    TextStates states = declare_text_encoders(g, model);
     UnetInputs inputs = {
         .x = graph_input(g, "x", DTYPE_F32, SHAPE4(1, side, side, model->in_channels), false),
         .timesteps = graph_input(g, "timesteps", DTYPE_F32, SHAPE1(1), false),
@@ -136,7 +156,7 @@ Status model_declare_params(ParamTable *params, const ModelConfig *model)
         .full_emb2 = states.full_emb2,
     };
     unet_forward(g, model, &inputs);
-    autoencoder_declare_params(g, model);
+    autoencoder_declare_params(g, model, true, true);
     TRY(graph_status(g));
 fail:
     graph_free(g);

@@ -23,6 +23,7 @@ typedef struct TrainingGraphOptions {
     bool moments_given;         /* input `moments` instead of pixels: no autoencoder in the graph */
     bool text_given;            /* inputs full_emb1, pooled_emb1, full_emb2 instead of tokens */
     FrozenDtype round_to;       /* computed moments and text states are rounded as files hold them; not given ones */
+    bool drawing;               /* the table gets the text encoders and the decoder too: previews share it */
     bool backward;              /* append the gradients */
     bool recompute;             /* recompute segments in backward instead of keeping them */
     Dtype compute;

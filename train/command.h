@@ -35,6 +35,8 @@ extern const Command command_train;
 extern const Command command_sample;
 extern const Command command_plan;
 extern const Command command_probe_unet;
+extern const Command command_probe_vae_encode;
+extern const Command command_probe_vae_decode;
 extern const Command command_data_order;
 extern const Command command_bench_step;
 extern const Command command_export;

@@ -8,15 +8,22 @@
 #include "train/command.h"
 #include "train/versions.h"
 
-static const Command *const commands[] = {&command_train,      &command_sample,     &command_plan,
-                                          &command_bench_step, &command_probe_unet, &command_data_order,
-                                          &command_export,     &command_config};
+static const Command *const commands[] = {&command_train,
+                                          &command_sample,
+                                          &command_plan,
+                                          &command_bench_step,
+                                          &command_probe_unet,
+                                          &command_probe_vae_encode,
+                                          &command_probe_vae_decode,
+                                          &command_data_order,
+                                          &command_export,
+                                          &command_config};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
 static void print_overview(FILE *to)
 {
     fprintf(to, "vasily trains multilingual text-to-image diffusion models.\n\nusage: vasily COMMAND ...\n\n");
-    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-12s %s\n", commands[i]->name, commands[i]->summary);
+    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-16s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(to, "\n`vasily COMMAND --help` explains one; `vasily --version` lists the libraries in use.\n");
 }
 

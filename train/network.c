@@ -49,6 +49,7 @@ fail:
 Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out)
 {
     Status status = STATUS_OK;
+    bool previews = run->preview.every > 0 && run->preview.prompts.count > 0;
     memset(out, 0, sizeof *out);
     out->backend = backend;
     out->micro_batch = run->train.micro_batch;
@@ -65,6 +66,7 @@ Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs
                                   .loss_scale = (float)(1.0 / (double)run->train.global_batch),
                                   .moments_given = inputs == NETWORK_GIVEN,
                                   .text_given = inputs == NETWORK_GIVEN,
+                                  .drawing = inputs == NETWORK_PIXELS && previews,
                                   .backward = true,
                                   .recompute = run->train.recompute,
                                   .compute = out->compute,

@@ -12,18 +12,13 @@ and, with FULL_FOLDER, NAME.{weights,inputs,expected}.safetensors there: whole w
 `vasily probe unet` and compare_tensors.py.
 
 The network runs in float64 with the reference's own float32 timestep embedding. Every weight is randomised, those that
-start at zero included, by a rule that the C test repeats (element e of tensor NAME is drawn from the stream
-fnv1a(NAME), see golden_philox.py):
-    matrices and kernels   uniform in +-sqrt(3 / fan_in)
-    norm weights           1 + uniform in +-0.25
-    biases                 uniform in +-0.25
+start at zero included, by a rule that the C test repeats (golden_weights.py).
 
 A fingerprint is a count sketch (Charikar et al. 2002): element i, with a random sign, is added to bucket i mod 512.
 It keeps the norm of a difference to a few percent, and tensors of up to 512 elements wholly.
 """
 
 import importlib
-import math
 import os
 import sys
 import types
@@ -33,9 +28,9 @@ import torch
 from safetensors.numpy import save_file
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-from golden_philox import RANDOM_TEST, fnv1a, philox_u32, philox_uniform  # noqa: E402
+from golden_philox import RANDOM_TEST, fnv1a, philox_u32  # noqa: E402
+from golden_weights import SEED, draw_weight  # noqa: E402
 
-SEED = 20
 SIGN_SEED = 21
 BUCKETS = 512
 
@@ -84,18 +79,6 @@ def build(reference, c):
         model.proj2 = reference.AttentionPooling(c["heads2"], c["text2"], 4 * c["channels"])
         model.to_model_dim2 = torch.nn.Linear(c["text2"], c["context"])
     return model
-
-
-def draw_weight(name, shape):
-    count = int(np.prod(shape))
-    spread = np.float32(2) * philox_uniform(SEED, RANDOM_TEST, fnv1a(name), count) - np.float32(1)
-    if len(shape) > 1:
-        value = spread * np.float32(math.sqrt(3.0 / (count // shape[0])))
-    elif name.endswith("weight"):
-        value = np.float32(1) + np.float32(0.25) * spread
-    else:
-        value = np.float32(0.25) * spread
-    return value.reshape(shape)
 
 
 def sketch(name, gradient):
