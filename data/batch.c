@@ -1,9 +1,20 @@
 #include "data/batch.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/random.h"
+
+static bool is_precomputed(const BatchMaker *maker, PrecomputedKind kind)
+{
+    return maker->precomputed && maker->precomputed->wanted[kind];
+}
+
+bool batch_has_rows(const BatchMaker *maker)
+{
+    return !maker->keys_only && (is_precomputed(maker, PRECOMPUTED_LATENTS) || is_precomputed(maker, PRECOMPUTED_TEXT));
+}
 
 Status batch_maker_init(BatchMaker *maker, const DataConfig *config, const LoaderOptions *options)
 {
@@ -13,9 +24,10 @@ Status batch_maker_init(BatchMaker *maker, const DataConfig *config, const Loade
                           .seed = options->seed,
                           .count = (int32_t)(options->global_batch / options->world),
                           .resolution = options->resolution,
-                          .keys_only = options->keys_only};
+                          .keys_only = options->keys_only,
+                          .precomputed = options->precomputed};
     for (int v = 0; v < 256; v++) maker->levels[v] = (float)v / 127.5f - 1.0f;
-    for (int e = 0; e < 2 && !options->keys_only; e++) {
+    for (int e = 0; e < 2 && !options->keys_only && !is_precomputed(maker, PRECOMPUTED_TEXT); e++) {
         if (!wanted[e]->model[0]) continue;
         size_t n = (size_t)wanted[e]->max_tokens;
         TRY(tokenizer_open(wanted[e]->model, (TokenizerStyle)wanted[e]->style, (int)n, &maker->tokenizers[e]));
@@ -40,10 +52,57 @@ void batch_maker_free(BatchMaker *maker)
     *maker = (BatchMaker){0};
 }
 
+static Status alloc_floats(int32_t count, int64_t row, float **out)
+{
+    size_t bytes;
+    if (row < 1 || !mem_mul_size((size_t)count, (size_t)row * sizeof(float), &bytes))
+        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a batch of %d samples of %lld numbers", count,
+                           (long long)row);
+    *out = mem_alloc_aligned(bytes);
+    if (!*out) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory for a batch of %d samples", count);
+    return STATUS_OK;
+}
+
+static Status alloc_tokens(int32_t count, int32_t rows, int32_t **tokens, int32_t **mask)
+{
+    *tokens = mem_alloc_array((size_t)count, (size_t)rows * sizeof(int32_t));
+    *mask = mem_alloc_array((size_t)count, (size_t)rows * sizeof(int32_t));
+    if (!*tokens || !*mask) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory for tokens");
+    return STATUS_OK;
+}
+
+/* What the network reads. */
+static Status alloc_arrays(const BatchMaker *maker, Batch *b)
+{
+    Status status = STATUS_OK;
+    const PrecomputedSpec *spec = maker->precomputed;
+    bool text = is_precomputed(maker, PRECOMPUTED_TEXT);
+    if (is_precomputed(maker, PRECOMPUTED_LATENTS)) b->moment_values = precomputed_moment_values(spec);
+    if (b->moment_values)
+        TRY(alloc_floats(b->count, b->moment_values, &b->moments));
+    else
+        TRY(alloc_floats(b->count, (int64_t)maker->resolution * maker->resolution * 3, &b->pixels));
+    if (text) {
+        TRY(alloc_floats(b->count, spec->tokens * spec->width1, &b->states1));
+        TRY(alloc_floats(b->count, spec->pooled, &b->pooled1));
+        TRY(alloc_floats(b->count, spec->tokens * spec->width2, &b->states2));
+        b->tokens1_max = b->tokens2_max = (int32_t)spec->tokens;
+        b->width1 = spec->width1;
+        b->pooled = spec->pooled;
+        b->width2 = spec->width2;
+    }
+    if (maker->tokenizers[0]) b->tokens1_max = tokenizer_max_tokens(maker->tokenizers[0]);
+    if (maker->tokenizers[1]) b->tokens2_max = tokenizer_max_tokens(maker->tokenizers[1]);
+    if (b->tokens1_max) TRY(alloc_tokens(b->count, b->tokens1_max, &b->tokens1, &b->mask1));
+    if (b->tokens2_max) TRY(alloc_tokens(b->count, b->tokens2_max, &b->tokens2, &b->mask2));
+fail:
+    return status;
+}
+
 Status batch_create(const BatchMaker *maker, const Cursor *shape, OwnBatch **out)
 {
     Status status = STATUS_OK;
-    size_t count = (size_t)maker->count, values;
+    size_t count = (size_t)maker->count;
     *out = NULL;
     OwnBatch *own = mem_alloc_array(1, sizeof *own);
     if (!own) FAIL(ERR_MEMORY, "out of memory for a batch");
@@ -64,25 +123,7 @@ Status batch_create(const BatchMaker *maker, const Cursor *shape, OwnBatch **out
     if (!b->index || !b->keys || !b->captions || !b->languages || !b->dropped || !b->sources || !own->key_at ||
         !own->caption_at || !own->language_at)
         FAIL(ERR_MEMORY, "out of memory for a batch of %d samples", maker->count);
-    if (!maker->keys_only) {
-        size_t side = (size_t)maker->resolution;
-        if (!mem_mul_size(count, side * side * 3 * sizeof(float), &values))
-            FAIL(ERR_LIMIT, "a batch of %d pictures of %dx%d", maker->count, maker->resolution, maker->resolution);
-        b->pixels = mem_alloc_aligned(values);
-        if (!b->pixels) FAIL(ERR_MEMORY, "out of memory for a batch of %d pictures", maker->count);
-    }
-    if (maker->tokenizers[0]) {
-        b->tokens1_max = tokenizer_max_tokens(maker->tokenizers[0]);
-        b->tokens1 = mem_alloc_array(count, (size_t)b->tokens1_max * sizeof(int32_t));
-        b->mask1 = mem_alloc_array(count, (size_t)b->tokens1_max * sizeof(int32_t));
-        if (!b->tokens1 || !b->mask1) FAIL(ERR_MEMORY, "out of memory for tokens");
-    }
-    if (maker->tokenizers[1]) {
-        b->tokens2_max = tokenizer_max_tokens(maker->tokenizers[1]);
-        b->tokens2 = mem_alloc_array(count, (size_t)b->tokens2_max * sizeof(int32_t));
-        b->mask2 = mem_alloc_array(count, (size_t)b->tokens2_max * sizeof(int32_t));
-        if (!b->tokens2 || !b->mask2) FAIL(ERR_MEMORY, "out of memory for tokens");
-    }
+    if (!maker->keys_only) TRY(alloc_arrays(maker, b));
     *out = own;
     return STATUS_OK;
 fail:
@@ -105,6 +146,10 @@ void batch_free(OwnBatch *own)
     free(own->caption_at);
     free(own->language_at);
     mem_free_aligned(b->pixels);
+    mem_free_aligned(b->moments);
+    mem_free_aligned(b->states1);
+    mem_free_aligned(b->pooled1);
+    mem_free_aligned(b->states2);
     free(b->tokens1);
     free(b->mask1);
     free(b->tokens2);
@@ -139,12 +184,13 @@ static Status put_tokens(const BatchMaker *maker, int e, const char *text, size_
     return STATUS_OK;
 }
 
-Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, const Candidate *c)
+Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, const Candidate *c, BatchRow *row)
 {
     Status status = STATUS_OK;
     Batch *b = &own->batch;
     uint64_t index = (uint64_t)i;
-    const Caption *caption = &c->captions[random_below(maker->seed, RANDOM_CAPTION_PICK, index, 0, c->caption_count)];
+    const uint64_t drawn = random_below(maker->seed, RANDOM_CAPTION_PICK, index, 0, c->caption_count);
+    const Caption *caption = &c->captions[drawn];
     const char *text = c->text.data + caption->text;
     const char *language = c->text.data + caption->language;
     b->index[k] = i;
@@ -154,10 +200,10 @@ Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, c
     TRY(put_text(own, c->key.data, c->key.size, &own->key_at[k]));
     TRY(put_text(own, text, caption->text_size, &own->caption_at[k]));
     TRY(put_text(own, language, strlen(language), &own->language_at[k]));
-    if (b->tokens1)
+    if (maker->tokenizers[0])
         TRY(put_tokens(maker, 0, text, caption->text_size, b->dropped[k],
                        b->tokens1 + (size_t)k * (size_t)b->tokens1_max, b->mask1 + (size_t)k * (size_t)b->tokens1_max));
-    if (b->tokens2)
+    if (maker->tokenizers[1])
         TRY(put_tokens(maker, 1, text, caption->text_size, b->dropped[k],
                        b->tokens2 + (size_t)k * (size_t)b->tokens2_max, b->mask2 + (size_t)k * (size_t)b->tokens2_max));
     if (b->pixels) {
@@ -165,8 +211,49 @@ Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, c
         float *out = b->pixels + (size_t)k * values;
         for (size_t v = 0; v < values; v++) out[v] = maker->levels[c->pixels[v]];
     }
+    if (batch_has_rows(maker))
+        *row = (BatchRow){.kind = WORK_ROW,
+                          .batch = b,
+                          .k = k,
+                          .source = c->source,
+                          .shard = c->shard,
+                          .sample = c->sample,
+                          .caption = b->dropped[k] ? -1 : c->first_caption + (int64_t)drawn};
 fail:
     return status;
+}
+
+static Status read_row(const OpenShard *shard, PrecomputedScratch *scratch, const BatchRow *row)
+{
+    Status status = STATUS_OK;
+    const Batch *b = row->batch;
+    size_t k = (size_t)row->k, t1 = (size_t)b->tokens1_max, t2 = (size_t)b->tokens2_max;
+    if (b->moments)
+        TRY(precomputed_read_moments(shard->precomputed[PRECOMPUTED_LATENTS], scratch, row->sample,
+                                     b->moments + k * (size_t)b->moment_values));
+    if (b->states1)
+        TRY(precomputed_read_text(shard->precomputed[PRECOMPUTED_TEXT], scratch, row->caption,
+                                  &(PrecomputedText){.tokens1 = b->tokens1 + k * t1,
+                                                     .mask1 = b->mask1 + k * t1,
+                                                     .tokens2 = b->tokens2 + k * t2,
+                                                     .mask2 = b->mask2 + k * t2,
+                                                     .states1 = b->states1 + k * t1 * (size_t)b->width1,
+                                                     .pooled1 = b->pooled1 + k * (size_t)b->pooled,
+                                                     .states2 = b->states2 + k * t2 * (size_t)b->width2}));
+fail:
+    return status;
+}
+
+void batch_read_row(ShardStore *store, PrecomputedScratch *scratch, BatchRow *row)
+{
+    const OpenShard *shard = NULL;
+    Status status = shard_store_acquire(store, row->source, row->shard, &shard);
+    if (status == STATUS_OK) {
+        status = read_row(shard, scratch, row);
+        shard_store_release(store, shard);
+    }
+    if (status != STATUS_OK) snprintf(row->detail, sizeof row->detail, "%s", status_message());
+    row->failed = status;
 }
 
 void batch_end(OwnBatch *own, const Cursor *cursor)

@@ -12,10 +12,21 @@ typedef struct BatchMaker {
     uint64_t seed;
     int32_t count, resolution;
     bool keys_only;
+    const PrecomputedSpec *precomputed;    /* NULL: none */
     Tokenizer *tokenizers[2];              /* NULL: none */
     int32_t *empty_ids[2], *empty_mask[2]; /* of the empty caption */
     float levels[256];                     /* v / 127.5 - 1 */
 } BatchMaker;
+
+/* A row whose precomputed arrays a decode thread reads, straight into the batch. */
+typedef struct BatchRow {
+    WorkKind kind; /* WORK_ROW */
+    Batch *batch;
+    int32_t k, source, shard;
+    int64_t sample, caption; /* caption -1: the empty one */
+    Status failed;
+    char detail[512];
+} BatchRow;
 
 typedef struct OwnBatch {
     Batch batch; /* what the trainer sees */
@@ -30,8 +41,13 @@ void batch_maker_free(BatchMaker *maker);
 Status batch_create(const BatchMaker *maker, const Cursor *shape, OwnBatch **out);
 void batch_free(OwnBatch *batch);
 void batch_begin(OwnBatch *batch, int64_t step);
-/* Row k is the accepted sample `candidate`, global index i: draws its caption and dropout, tokenizes, converts. */
-Status batch_put(const BatchMaker *maker, OwnBatch *batch, int32_t k, int64_t i, const Candidate *candidate);
+/* Row k is the accepted sample `candidate`, global index i: draws its caption and dropout, tokenizes, converts. With
+ * precomputed arrays `row` is filled for batch_read_row. */
+Status batch_put(const BatchMaker *maker, OwnBatch *batch, int32_t k, int64_t i, const Candidate *candidate,
+                 BatchRow *row);
+/* Whether rows have anything to read. */
+bool batch_has_rows(const BatchMaker *maker);
+void batch_read_row(ShardStore *store, PrecomputedScratch *scratch, BatchRow *row);
 void batch_end(OwnBatch *batch, const Cursor *cursor); /* copies the cursor */
 
 #endif

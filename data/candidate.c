@@ -245,6 +245,65 @@ static void read_picture(const CandidateContext *context, CandidateScratch *scra
         reject(c, broken_picture(scratch->member, (size_t)member->size));
 }
 
+/* ---- precomputed ---- */
+
+static Status take_caption(void *context, const char *language, size_t language_size, const char *text, size_t size)
+{
+    Candidate *c = context;
+    size_t before = c->caption_count;
+    if (!add_caption(c, language, language_size, text, size) || c->caption_count != before + 1)
+        return status_fail(ERR_FORMAT, __FILE__, __LINE__, "its precomputed captions are damaged");
+    return STATUS_OK;
+}
+
+/* The key, and whether the sample was accepted, as the precomputed files say. Where there are two, they agree unless
+ * reading failed in one of the runs that made them. False: the candidate is settled. */
+static bool read_verdict(Candidate *c, const OpenShard *shard)
+{
+    SampleReason reason;
+    bool first = true;
+    for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) {
+        if (!shard->precomputed[kind]) continue;
+        c->key.size = 0;
+        Status status = precomputed_read_sample(shard->precomputed[kind], c->sample, &reason, &c->key);
+        if (status != STATUS_OK) {
+            stop_run(c, status);
+            return false;
+        }
+        if (first || reason != SAMPLE_ACCEPTED) c->reason = reason;
+        first = false;
+    }
+    if (c->reason != SAMPLE_ACCEPTED) reject_with(c, c->reason, "as `vasily precompute` found");
+    return c->reason == SAMPLE_ACCEPTED;
+}
+
+static bool read_captions(CandidateScratch *scratch, Candidate *c, const OpenShard *shard)
+{
+    PrecomputedFile *file = shard->precomputed[PRECOMPUTED_TEXT];
+    Status status =
+        precomputed_read_captions(file, &scratch->precomputed, c->sample, take_caption, c, &c->first_caption);
+    if (status == STATUS_OK && c->caption_count == 0)
+        status = status_fail(ERR_FORMAT, __FILE__, __LINE__, "%s: an accepted sample without a caption",
+                             precomputed_file_path(file));
+    if (status != STATUS_OK) stop_run(c, status);
+    return status == STATUS_OK;
+}
+
+/* Samples whose latents, text or both are in precomputed files; what is not comes from the shard. */
+static void process_precomputed(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
+                                const OpenShard *shard, int64_t min_side)
+{
+    const SampleTable *table = &shard->index->table;
+    if (!read_verdict(c, shard)) return;
+    if (shard->precomputed[PRECOMPUTED_TEXT]) {
+        if (!read_captions(scratch, c, shard)) return;
+    } else if (!read_texts(context, scratch, c, shard, &table->samples[c->sample], min_side)) {
+        return;
+    }
+    if (!shard->precomputed[PRECOMPUTED_LATENTS])
+        read_picture(context, scratch, c, shard, &table->samples[c->sample], min_side);
+}
+
 void candidate_process(const CandidateContext *context, CandidateScratch *scratch, Candidate *c)
 {
     const OpenShard *shard = NULL;
@@ -264,9 +323,17 @@ void candidate_process(const CandidateContext *context, CandidateScratch *scratc
     }
     const SampleTable *table = &shard->index->table;
     c->shard_path = shard->path;
+    if (shard->fd < 0) { /* nothing is read from the shard itself */
+        process_precomputed(context, scratch, c, shard, min_side);
+        goto done;
+    }
     if (c->sample >= (int64_t)table->sample_count) {
         reject_with(c, SAMPLE_READ_ERROR, "the shard has fewer samples now than when it was indexed");
         if (strbuf_append(&c->key, "?", 1) != STATUS_OK) stop_run(c, ERR_MEMORY);
+        goto done;
+    }
+    if (shard->precomputed[PRECOMPUTED_LATENTS] || shard->precomputed[PRECOMPUTED_TEXT]) {
+        process_precomputed(context, scratch, c, shard, min_side);
         goto done;
     }
     const Sample *sample = &table->samples[c->sample];
@@ -305,4 +372,5 @@ void candidate_scratch_free(CandidateScratch *scratch)
     free(scratch->member);
     picture_free(&scratch->picture);
     resizer_free(&scratch->resizer);
+    precomputed_scratch_free(&scratch->precomputed);
 }

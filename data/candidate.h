@@ -19,7 +19,11 @@ typedef struct Caption {
     uint32_t language, text, text_size; /* offsets into Candidate.text; both NUL-terminated */
 } Caption;
 
+/* What a decode thread is given; the first member of every kind of work. */
+typedef enum WorkKind { WORK_SAMPLE, WORK_ROW } WorkKind;
+
 typedef struct Candidate {
+    WorkKind kind; /* WORK_SAMPLE */
     /* the order: set when it is issued */
     int32_t source, shard;
     int64_t sample;
@@ -37,7 +41,8 @@ typedef struct Candidate {
     StrBuf key, text;
     Caption *captions;
     size_t caption_count, caption_capacity;
-    uint8_t *pixels; /* (R, R, 3); NULL with keys_only */
+    int64_t first_caption; /* in the file of precomputed text */
+    uint8_t *pixels;       /* (R, R, 3); NULL with keys_only */
     int64_t bytes_read;
 } Candidate;
 
@@ -47,6 +52,7 @@ typedef struct CandidateScratch {
     size_t member_capacity;
     Picture picture;
     Resizer resizer;
+    PrecomputedScratch precomputed;
 } CandidateScratch;
 
 typedef struct CandidateContext {

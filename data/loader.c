@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,8 +13,6 @@
 #include "data/candidate.h"
 #include "data/order.h"
 
-#define MAX_THREADS 256
-#define AUTO_THREADS 16
 #define DRY_SAMPLES 100 /* an epoch of a lane without an accepted sample is an error from this many on */
 
 /* One (source, lane): its order, and its samples under way in that order. */
@@ -41,12 +38,13 @@ struct Loader {
 
     /* the walker's */
     Candidate *candidates;
+    BatchRow *rows; /* (maker.count) of the batch that is filled; NULL where nothing is precomputed */
     int candidate_count, lookahead, under_way;
     Candidate *free_list;
     int64_t take_index, issue_index, step;
 
     /* threads */
-    pthread_t walker, workers[MAX_THREADS];
+    pthread_t walker, workers[LOADER_MAX_THREADS];
     int thread_count, started;
     bool walking, locks;
     pthread_mutex_t lock;
@@ -58,6 +56,7 @@ struct Loader {
     StatusRecord failure; /* written before `ready` is closed */
 
     /* guarded by lock */
+    int32_t rows_under_way;
     BadSamples bad;
     int64_t bytes_read;
     /* the caller's */
@@ -67,15 +66,23 @@ struct Loader {
 
 /* ---- decode threads ---- */
 
-static void *work(void *argument)
+static void *work_thread(void *argument)
 {
     Loader *loader = argument;
     CandidateScratch scratch = {0};
-    Candidate *candidate;
-    while ((candidate = queue_pop(loader->jobs)) != NULL) {
-        if (!atomic_load(&loader->stop)) candidate_process(&loader->context, &scratch, candidate);
+    WorkKind *work;
+    while ((work = queue_pop(loader->jobs)) != NULL) {
+        bool stop = atomic_load(&loader->stop);
+        if (*work == WORK_ROW) {
+            if (!stop) batch_read_row(loader->store, &scratch.precomputed, (BatchRow *)(void *)work);
+        } else if (!stop) {
+            candidate_process(&loader->context, &scratch, (Candidate *)(void *)work);
+        }
         pthread_mutex_lock(&loader->lock);
-        candidate->done = true;
+        if (*work == WORK_ROW)
+            loader->rows_under_way--;
+        else
+            ((Candidate *)(void *)work)->done = true;
         pthread_cond_broadcast(&loader->settled);
         pthread_mutex_unlock(&loader->lock);
     }
@@ -209,6 +216,30 @@ fail:
     return status;
 }
 
+/* Hands the batch's row k to the decode threads, which read its precomputed arrays. */
+static void issue_row(Loader *loader, int32_t k)
+{
+    pthread_mutex_lock(&loader->lock);
+    loader->rows_under_way++;
+    pthread_mutex_unlock(&loader->lock);
+    (void)queue_push(loader->jobs, &loader->rows[k].kind);
+}
+
+/* Waits until all rows of the batch are read. */
+static Status wait_for_rows(Loader *loader)
+{
+    Status status = STATUS_OK;
+    pthread_mutex_lock(&loader->lock);
+    while (loader->rows_under_way > 0 && !atomic_load(&loader->stop))
+        pthread_cond_wait(&loader->settled, &loader->lock);
+    pthread_mutex_unlock(&loader->lock);
+    if (atomic_load(&loader->stop)) FAIL(ERR_INTERRUPTED, "the loader was closed");
+    for (int32_t k = 0; k < loader->maker.count; k++)
+        if (loader->rows[k].failed != STATUS_OK) FAIL(loader->rows[k].failed, "%s", loader->rows[k].detail);
+fail:
+    return status;
+}
+
 static Status fill(Loader *loader, OwnBatch *own)
 {
     Status status = STATUS_OK;
@@ -223,12 +254,14 @@ static Status fill(Loader *loader, OwnBatch *own)
         }
         TRY(take(loader, stream_of(loader, loader->take_index), &c));
         loader->under_way--;
-        status = batch_put(&loader->maker, own, k, loader->take_index, c);
+        status = batch_put(&loader->maker, own, k, loader->take_index, c, loader->rows ? &loader->rows[k] : NULL);
         if (status != STATUS_OK) status_prefix("%s in %s: ", c->key.data, c->shard_path);
         give_back(loader, c);
         TRY(status);
+        if (loader->rows) issue_row(loader, k);
         loader->take_index += options->world;
     }
+    if (loader->rows) TRY(wait_for_rows(loader));
     loader->cursor->next_index += options->global_batch;
     batch_end(own, loader->cursor);
 fail:
@@ -252,14 +285,6 @@ static void *walk(void *argument)
 }
 
 /* ---- opening ---- */
-
-static int usable_cores(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
-    int count = CPU_COUNT(&set);
-    return count < 1 ? 1 : count > AUTO_THREADS ? AUTO_THREADS : count;
-}
 
 static Status check_options(const DataConfig *config, const LoaderOptions *o)
 {
@@ -371,20 +396,26 @@ static Status open_buffers(Loader *loader)
     Status status = STATUS_OK;
     int rows = loader->maker.count < 64 ? loader->maker.count : 64;
     size_t side = (size_t)loader->options.resolution;
+    const PrecomputedSpec *precomputed = loader->options.precomputed;
+    bool pixels = !loader->options.keys_only && !(precomputed && precomputed->wanted[PRECOMPUTED_LATENTS]);
     loader->lookahead = 4 * loader->thread_count > rows ? 4 * loader->thread_count : rows;
     loader->candidate_count = 2 * loader->lookahead + 1; /* one is in the walker's hand */
     loader->candidates = mem_alloc_array((size_t)loader->candidate_count, sizeof loader->candidates[0]);
     if (!loader->candidates) FAIL(ERR_MEMORY, "out of memory for samples under way");
     for (int i = 0; i < loader->candidate_count; i++) {
         Candidate *c = &loader->candidates[i];
-        if (!loader->options.keys_only) {
+        if (pixels) {
             c->pixels = mem_alloc_array(side * side, 3);
             if (!c->pixels) FAIL(ERR_MEMORY, "out of memory for samples under way");
         }
         c->next = loader->free_list;
         loader->free_list = c;
     }
-    TRY(queue_create((size_t)loader->candidate_count, &loader->jobs));
+    if (batch_has_rows(&loader->maker)) {
+        loader->rows = mem_alloc_array((size_t)loader->maker.count, sizeof loader->rows[0]);
+        if (!loader->rows) FAIL(ERR_MEMORY, "out of memory for a batch's rows");
+    }
+    TRY(queue_create((size_t)loader->candidate_count + (size_t)loader->maker.count, &loader->jobs));
     int batches = (int)loader->config->prefetch_batches + 1;
     TRY(queue_create((size_t)batches, &loader->ready));
     TRY(queue_create((size_t)batches, &loader->empty));
@@ -402,7 +433,7 @@ static Status start_threads(Loader *loader)
 {
     Status status = STATUS_OK;
     for (; loader->started < loader->thread_count; loader->started++)
-        if (pthread_create(&loader->workers[loader->started], NULL, work, loader) != 0)
+        if (pthread_create(&loader->workers[loader->started], NULL, work_thread, loader) != 0)
             FAIL(ERR_MEMORY, "cannot start decode thread %d; lower data.decode_threads", loader->started);
     if (pthread_create(&loader->walker, NULL, walk, loader) != 0) FAIL(ERR_MEMORY, "cannot start the loader's thread");
     loader->walking = true;
@@ -426,8 +457,7 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
     loader->lanes = (int32_t)config->lanes;
     loader->own_lanes = loader->lanes / options->world;
     loader->step = options->first_step;
-    loader->thread_count = config->decode_threads > 0 ? (int)config->decode_threads : usable_cores();
-    if (loader->thread_count > MAX_THREADS) loader->thread_count = MAX_THREADS;
+    loader->thread_count = loader_threads(config);
     atomic_init(&loader->stop, false);
     if (pthread_mutex_init(&loader->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
     if (pthread_cond_init(&loader->settled, NULL) != 0) {
@@ -439,8 +469,8 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
     int64_t cache = 2 * (int64_t)loader->own_lanes * loader->source_count;
     cache = cache < 16 ? 16 : cache > 256 ? 256 : cache;
     if (cache < loader->thread_count) cache = loader->thread_count;
-    TRY(shard_store_open(config, config->write_index && options->rank == 0, loader->thread_count, (int)cache,
-                         &loader->bad, &loader->store));
+    TRY(shard_store_open(config, options->precomputed, config->write_index && options->rank == 0, loader->thread_count,
+                         (int)cache, &loader->bad, &loader->store));
     TRY(open_order(loader, options->start));
     TRY(batch_maker_init(&loader->maker, config, options));
     loader->context = (CandidateContext){
@@ -482,6 +512,7 @@ void loader_close(Loader *loader)
         pthread_cond_destroy(&loader->settled);
     }
     free(loader->candidates);
+    free(loader->rows);
     free(loader->batches);
     free(loader->sources);
     free(loader->shares);

@@ -17,6 +17,7 @@
 #include "data/bad_samples.h"
 #include "data/cursor.h"
 #include "data/data_config.h"
+#include "data/precomputed.h"
 
 typedef struct Loader Loader;
 
@@ -27,7 +28,8 @@ typedef struct LoaderOptions {
     int rank, world;      /* world divides data.lanes */
     int64_t first_step;   /* the number of the first batch */
     const Cursor *start;  /* NULL: from the beginning, index first_step * global_batch; only read during the call */
-    bool keys_only;       /* pictures are decoded (acceptance needs that) but not resized; no pixels, no tokens */
+    const PrecomputedSpec *precomputed; /* NULL: all comes from the shards; must outlive the loader */
+    bool keys_only; /* pictures are decoded (acceptance needs that) but not resized; no pixels, no tokens */
 } LoaderOptions;
 
 /* The rows of this rank for one step, in ascending global index: index[k] = next_index + k * world + (rank's offset).
@@ -39,9 +41,13 @@ typedef struct Batch {
     int32_t tokens1_max, tokens2_max; /* T1, T2 */
     int64_t *index;                   /* (count) global sample index: the key of all random numbers of the sample */
     float *pixels;                    /* (count, R, R, 3), RGB / 127.5 - 1; NULL with keys_only */
-    int32_t *tokens1;                 /* (count, T1); NULL without data.tokenizer1 */
-    int32_t *mask1;                   /* (count, T1), 1 on tokens */
-    int32_t *tokens2;                 /* (count, T2) */
+    float *moments;                   /* (count, side, side, M) in place of pixels where latents are precomputed */
+    float *states1, *pooled1,
+        *states2; /* (count, T1, D1), (count, P), (count, T2, D2) where text is precomputed, too */
+    int64_t moment_values, width1, pooled, width2; /* side x side x M, D1, P, D2; 0 where not precomputed */
+    int32_t *tokens1;                              /* (count, T1); NULL without data.tokenizer1 */
+    int32_t *mask1;                                /* (count, T1), 1 on tokens */
+    int32_t *tokens2;                              /* (count, T2) */
     int32_t *mask2;
     const char **keys;      /* (count) */
     const char **captions;  /* (count) the caption drawn, also where it is dropped */
@@ -75,9 +81,14 @@ int64_t loader_source_samples(const Loader *loader, int32_t source); /* in its s
 /* Greatest token id + 1 of tokenizer 1 or 2; 0 when there is none. */
 int loader_vocabulary(const Loader *loader, int which);
 
+#define LOADER_MAX_THREADS 256
+int loader_threads(const DataConfig *config); /* that decode, of such a loader */
+/* Bytes that the batches and the samples under way of such a loader take, about. */
+int64_t loader_memory(const DataConfig *config, const LoaderOptions *options);
+
 /* What `vasily data order` prints: opens `world` loaders and appends to `out` one line a step, its keys in global
  * order, separated by spaces (bytes up to 0x20 and '%' in a key are written %XX). */
-Status order_print(const DataConfig *config, uint64_t seed, int resolution, int64_t global_batch, int world,
-                   int64_t steps, StrBuf *out);
+Status order_print(const DataConfig *config, const PrecomputedSpec *precomputed, uint64_t seed, int resolution,
+                   int64_t global_batch, int world, int64_t steps, StrBuf *out);
 
 #endif

@@ -36,8 +36,8 @@ fail:
     return status;
 }
 
-Status order_print(const DataConfig *config, uint64_t seed, int resolution, int64_t global_batch, int world,
-                   int64_t steps, StrBuf *out)
+Status order_print(const DataConfig *config, const PrecomputedSpec *precomputed, uint64_t seed, int resolution,
+                   int64_t global_batch, int world, int64_t steps, StrBuf *out)
 {
     Status status = STATUS_OK;
     Loader **loaders = NULL;
@@ -55,6 +55,7 @@ Status order_print(const DataConfig *config, uint64_t seed, int resolution, int6
                                  .global_batch = global_batch,
                                  .rank = r,
                                  .world = world,
+                                 .precomputed = precomputed,
                                  .keys_only = true};
         TRY(loader_open(&small, &options, &loaders[r]));
     }

@@ -35,6 +35,7 @@
 #include "base/status.h"
 #include "data/bad_samples.h"
 #include "data/data_config.h"
+#include "data/shard_list.h"
 #include "data/tar_index.h"
 
 typedef enum PrecomputedType { PRECOMPUTED_F32, PRECOMPUTED_F16, PRECOMPUTED_BF16 } PrecomputedType;
@@ -79,6 +80,10 @@ int64_t precomputed_moment_values(const PrecomputedSpec *spec);
 Status precomputed_path(const PrecomputedSpec *spec, PrecomputedKind kind, const char *source, const char *shard,
                         char out[PATH_MAX]);
 
+/* Shards of a pattern (as shard_list_add) for a run that reads no shard at all: what matches as a shard, and what has
+ * precomputed files where the shard itself is gone. Appends paths of shards, whether they exist or not. */
+Status precomputed_list_shards(const PrecomputedSpec *spec, const char *source, const char *pattern, ShardList *list);
+
 /* XXH3-128 over keys, suffixes, places and sizes of everything in a shard. */
 Status precomputed_hash_index(const TarIndex *index, Hash128 *out);
 
@@ -101,18 +106,18 @@ int64_t precomputed_rows(const PrecomputedFile *file); /* accepted samples, or c
 
 /* The verdict on a sample; its key is appended to `key`. */
 Status precomputed_read_sample(const PrecomputedFile *file, int64_t sample, SampleReason *reason, StrBuf *key);
-/* text: the captions of a sample are [*first, *first + *count). */
-Status precomputed_read_captions(const PrecomputedFile *file, int64_t sample, int64_t *first, int64_t *count);
-/* text: appends language and caption to `out`, each NUL-terminated; *text is where the caption begins. */
-Status precomputed_read_caption(const PrecomputedFile *file, int64_t caption, StrBuf *out, size_t *text,
-                                size_t *text_size);
-
 /* A thread's buffer. Zero-initialise. */
 typedef struct PrecomputedScratch {
     uint8_t *bytes;
     size_t capacity;
 } PrecomputedScratch;
 void precomputed_scratch_free(PrecomputedScratch *scratch);
+
+/* text: gives `add` the captions of a sample in order; they are numbered from *first on in this file. */
+typedef Status (*PrecomputedAddCaption)(void *context, const char *language, size_t language_size, const char *text,
+                                        size_t size);
+Status precomputed_read_captions(const PrecomputedFile *file, PrecomputedScratch *scratch, int64_t sample,
+                                 PrecomputedAddCaption add, void *context, int64_t *first);
 
 /* latents: (side, side, moments) of an accepted sample. */
 Status precomputed_read_moments(const PrecomputedFile *file, PrecomputedScratch *scratch, int64_t sample, float *out);

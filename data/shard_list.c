@@ -147,6 +147,11 @@ fail:
     return status;
 }
 
+Status shard_list_append(const char *path, ShardList *list)
+{
+    return list_append(list, path, strlen(path));
+}
+
 static bool has_suffix(const char *text, const char *suffix)
 {
     size_t n = strlen(text), m = strlen(suffix);
@@ -158,23 +163,37 @@ static int compare_paths(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static Status add_glob(const char *pattern, ShardList *list)
+/* What lies beside shards: indexes and precomputed files, whole or on their way. */
+static bool is_ours(const char *path)
+{
+    return has_suffix(path, ".idx") || has_suffix(path, ".h5") || strstr(path, ".h5.tmp-");
+}
+
+Status shard_list_glob(const char *pattern, ShardList *list)
 {
     Status status = STATUS_OK;
     size_t before = list->count;
     glob_t found = {0};
+    bool all = has_suffix(pattern, ".h5");
     int rc = glob(pattern, GLOB_NOSORT | GLOB_ERR, NULL, &found);
     if (rc == GLOB_NOSPACE) FAIL(ERR_MEMORY, "out of memory while looking for %s", pattern);
     if (rc == GLOB_ABORTED) FAIL(ERR_IO, "%s: a folder on the way cannot be read; check its permissions", pattern);
-    for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++) {
-        if (has_suffix(found.gl_pathv[i], ".idx")) continue; /* our own indexes, beside the shards */
-        TRY(list_append(list, found.gl_pathv[i], strlen(found.gl_pathv[i])));
-    }
-    if (list->count == before)
-        FAIL(ERR_IO, "no file matches %s; check the path (relative ones start from here)", pattern);
-    qsort(list->paths + before, list->count - before, sizeof list->paths[0], compare_paths);
+    for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++)
+        if (all || !is_ours(found.gl_pathv[i])) TRY(shard_list_append(found.gl_pathv[i], list));
+    if (list->count > before) qsort(list->paths + before, list->count - before, sizeof list->paths[0], compare_paths);
 fail:
     globfree(&found);
+    return status;
+}
+
+static Status add_glob(const char *pattern, ShardList *list)
+{
+    Status status = STATUS_OK;
+    size_t before = list->count;
+    TRY(shard_list_glob(pattern, list));
+    if (list->count == before)
+        FAIL(ERR_IO, "no file matches %s; check the path (relative ones start from here)", pattern);
+fail:
     return status;
 }
 

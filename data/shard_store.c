@@ -12,6 +12,7 @@
 
 #include "base/archive.h"
 #include "base/arena.h"
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/log.h"
 #include "data/shard_list.h"
@@ -25,7 +26,7 @@ typedef struct Place {
     TarIndex index;
     int64_t shard; /* global number; -1: free */
     int users;
-    bool loading;
+    bool loading, loaded;
     uint64_t last_use;
 } Place;
 
@@ -33,10 +34,13 @@ typedef struct StoreSource {
     ShardList list;
     int64_t first; /* global number of its first shard */
     uint64_t identity;
+    PrecomputedFacts facts;
 } StoreSource;
 
 struct ShardStore {
     const DataConfig *config;
+    const PrecomputedSpec *precomputed; /* NULL: none */
+    bool without_tars;                  /* all is precomputed */
     StoreSource *sources;
     int64_t shard_count;
     char **paths;     /* (shard_count), owned by the lists */
@@ -52,9 +56,11 @@ struct ShardStore {
 static void place_clear(Place *place)
 {
     if (place->open.fd >= 0) close(place->open.fd);
+    for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) precomputed_close(place->open.precomputed[kind]);
     tar_index_free(&place->index);
     place->open = (OpenShard){.fd = -1};
     place->shard = -1;
+    place->loaded = false;
 }
 
 /* ---- the scan at the start ---- */
@@ -76,18 +82,79 @@ static int32_t source_of(const ShardStore *store, int64_t shard)
     return s;
 }
 
+/* A missing file; perhaps there is one of another resolution. */
+static Status missing_error(const PrecomputedSpec *spec, PrecomputedKind kind, const char *path, const char *shard)
+{
+    const char *word = PRECOMPUTED_KIND_WORDS[kind];
+    char other[PATH_MAX], pattern[PATH_MAX];
+    ShardList found = {0};
+    other[0] = 0;
+    const char *end = strstr(path, ".latents-");
+    if (kind == PRECOMPUTED_LATENTS && end) {
+        snprintf(pattern, sizeof pattern, "%.*s.latents-*.h5", (int)(end - path), path);
+        if (shard_list_glob(pattern, &found) == STATUS_OK && found.count > 0)
+            snprintf(other, sizeof other, " (there is %s, of another resolution than %lld)", found.paths[0],
+                     (long long)spec->resolution);
+        shard_list_free(&found);
+    }
+    return status_fail(ERR_IO, __FILE__, __LINE__,
+                       "%s: the precomputed %s of %s are not there%s; `vasily precompute CONFIG` makes them, "
+                       "frozen.path says where they are, and with frozen.%s: inline none are needed",
+                       path, word, shard, other, word);
+}
+
+/* The wanted precomputed files of a shard, which fit each other and its index (NULL: not looked at). */
+static Status open_precomputed(const ShardStore *store, int32_t source, const char *shard, const TarIndex *index,
+                               PrecomputedFile *files[PRECOMPUTED_KINDS])
+{
+    Status status = STATUS_OK;
+    const PrecomputedSpec *spec = store->precomputed;
+    const char *name = data_config_source(store->config, (size_t)source)->name;
+    char path[PATH_MAX];
+    Hash128 hash = {0}, own;
+    bool known = index != NULL;
+    if (!spec) return STATUS_OK;
+    if (index) TRY(precomputed_hash_index(index, &hash));
+    for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) {
+        if (!spec->wanted[kind]) continue;
+        TRY(precomputed_path(spec, (PrecomputedKind)kind, name, shard, path));
+        if (!file_exists(path)) FAIL_WITH(missing_error(spec, (PrecomputedKind)kind, path, shard));
+        TRY(precomputed_open(path, (PrecomputedKind)kind, spec, &store->sources[source].facts, &files[kind]));
+        own = precomputed_shard_index(files[kind]);
+        if (known && (own.low != hash.low || own.high != hash.high))
+            FAIL(ERR_MISMATCH,
+                 "%s: is not of the same samples as %s, which has changed or is another; make it anew with `vasily "
+                 "precompute CONFIG`",
+                 path, index ? shard : precomputed_file_path(files[0]));
+        hash = own;
+        known = true;
+    }
+fail:
+    return status;
+}
+
 /* Counts one shard, and keeps its index while there is a free place in the cache. */
 static Status scan_one(Scan *scan, int64_t shard)
 {
     Status status = STATUS_OK;
     ShardStore *store = scan->store;
     TarIndex index = {0};
+    PrecomputedFile *files[PRECOMPUTED_KINDS] = {NULL};
     const char *path = store->paths[shard];
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
-    close(fd);
-    TRY(tar_index_open(path, store->write_index, &index));
+    bool tar = !store->without_tars || file_exists(path);
+    if (tar) {
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
+        close(fd);
+        TRY(tar_index_open(path, store->write_index, &index));
+    }
     store->samples[shard] = (int64_t)index.table.sample_count;
+    if (store->precomputed) {
+        TRY(open_precomputed(store, source_of(store, shard), path, tar ? &index : NULL, files));
+        const PrecomputedFile *any = files[0] ? files[0] : files[1];
+        store->samples[shard] = precomputed_samples(any);
+        if (store->without_tars) goto fail; /* done: broken and empty shards were counted when they were precomputed */
+    }
     pthread_mutex_lock(&scan->lock);
     if (index.broken)
         bad_samples_add(scan->bad, SHARD_BROKEN, path, "", index.trouble);
@@ -100,6 +167,7 @@ static Status scan_one(Scan *scan, int64_t shard)
     }
     pthread_mutex_unlock(&scan->lock);
 fail:
+    for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) precomputed_close(files[kind]);
     tar_index_free(&index);
     return status;
 }
@@ -143,7 +211,7 @@ static Status scan_all(ShardStore *store, int threads, BadSamples *bad)
     pthread_mutex_destroy(&scan.lock);
     if (scan.failed_shard >= 0) {
         status = status_restore(&failure);
-        status_prefix("cannot read a shard; check data.sources and the file's permissions: ");
+        if (!store->precomputed) status_prefix("cannot read a shard; check data.sources and the file's permissions: ");
     }
     return status;
 }
@@ -170,31 +238,51 @@ fail:
     return status;
 }
 
-Status shard_store_open(const DataConfig *config, bool write_index, int threads, int cache, BadSamples *bad,
-                        ShardStore **out)
+/* The paths of all sources. */
+static Status list_shards(ShardStore *store)
+{
+    Status status = STATUS_OK;
+    const DataConfig *config = store->config;
+    for (size_t s = 0; s < config->sources.count; s++) {
+        const SourceConfig *source = data_config_source(config, s);
+        ShardList *list = &store->sources[s].list;
+        store->sources[s].first = store->shard_count;
+        for (size_t i = 0; i < source->shards.count; i++) {
+            const char *pattern = source->shards.items[i];
+            if (store->without_tars)
+                status = precomputed_list_shards(store->precomputed, source->name, pattern, list);
+            else
+                status = shard_list_add(pattern, list);
+            if (status != STATUS_OK) {
+                status_prefix("data.sources: source %s: ", source->name);
+                goto fail;
+            }
+        }
+        store->shard_count += (int64_t)list->count;
+        if (store->shard_count > SHARD_LIST_MAX_PATHS)
+            FAIL(ERR_LIMIT, "more than %d shards in all", SHARD_LIST_MAX_PATHS);
+        if (store->precomputed)
+            TRY(precomputed_facts_of_data(config, source, store->precomputed->resolution, &store->sources[s].facts));
+    }
+fail:
+    return status;
+}
+
+Status shard_store_open(const DataConfig *config, const PrecomputedSpec *precomputed, bool write_index, int threads,
+                        int cache, BadSamples *bad, ShardStore **out)
 {
     Status status = STATUS_OK;
     *out = NULL;
     ShardStore *store = mem_alloc_array(1, sizeof *store);
     if (!store) FAIL(ERR_MEMORY, "out of memory for the list of shards");
     store->config = config;
+    store->precomputed = precomputed;
+    store->without_tars =
+        precomputed && precomputed->wanted[PRECOMPUTED_LATENTS] && precomputed->wanted[PRECOMPUTED_TEXT];
     store->write_index = write_index;
     store->sources = mem_alloc_array(config->sources.count, sizeof store->sources[0]);
     if (!store->sources) FAIL(ERR_MEMORY, "out of memory for the list of shards");
-    for (size_t s = 0; s < config->sources.count; s++) {
-        const SourceConfig *source = data_config_source(config, s);
-        store->sources[s].first = store->shard_count;
-        for (size_t i = 0; i < source->shards.count; i++) {
-            status = shard_list_add(source->shards.items[i], &store->sources[s].list);
-            if (status != STATUS_OK) {
-                status_prefix("data.sources: source %s: ", source->name);
-                goto fail;
-            }
-        }
-        store->shard_count += (int64_t)store->sources[s].list.count;
-        if (store->shard_count > SHARD_LIST_MAX_PATHS)
-            FAIL(ERR_LIMIT, "more than %d shards in all", SHARD_LIST_MAX_PATHS);
-    }
+    TRY(list_shards(store));
     store->paths = mem_alloc_array((size_t)store->shard_count + 1, sizeof store->paths[0]);
     store->samples = mem_alloc_array((size_t)store->shard_count + 1, sizeof store->samples[0]);
     store->places = mem_alloc_array((size_t)cache, sizeof store->places[0]);
@@ -223,8 +311,10 @@ void shard_store_close(ShardStore *store)
 {
     if (!store) return;
     for (int i = 0; store->places && i < store->place_count; i++) place_clear(&store->places[i]);
-    for (size_t s = 0; store->sources && s < store->config->sources.count; s++)
+    for (size_t s = 0; store->sources && s < store->config->sources.count; s++) {
         shard_list_free(&store->sources[s].list);
+        precomputed_facts_free(&store->sources[s].facts);
+    }
     if (store->ready) {
         pthread_mutex_destroy(&store->lock);
         pthread_cond_destroy(&store->changed);
@@ -239,6 +329,11 @@ void shard_store_close(ShardStore *store)
 int32_t shard_store_count(const ShardStore *store, int32_t source)
 {
     return (int32_t)store->sources[source].list.count;
+}
+
+const char *shard_store_path(const ShardStore *store, int32_t source, int32_t shard)
+{
+    return store->sources[source].list.paths[shard];
 }
 
 const int64_t *shard_store_samples(const ShardStore *store, int32_t source)
@@ -308,18 +403,20 @@ fail:
     return status;
 }
 
-static Status place_load(ShardStore *store, Place *place, const char *path)
+static Status place_load(ShardStore *store, Place *place, int32_t source, const char *path)
 {
     Status status = STATUS_OK;
     bool kept = place->index.table.sample_count > 0;
+    place->open.path = path;
+    place->open.index = &place->index;
+    if (store->without_tars) return open_precomputed(store, source, path, NULL, place->open.precomputed);
     if (!kept) TRY(tar_index_open(path, false, &place->index));
     if (place->index.compressed)
         TRY(unpack(path, &store->config->limits, &place->open.fd));
     else
         place->open.fd = open(path, O_RDONLY | O_CLOEXEC);
     if (place->open.fd < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
-    place->open.path = path;
-    place->open.index = &place->index;
+    TRY(open_precomputed(store, source, path, &place->index, place->open.precomputed));
 fail:
     return status;
 }
@@ -352,12 +449,13 @@ Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard_numb
     place->last_use = ++store->clock;
     place->users++;
     Status status = STATUS_OK;
-    if (place->open.fd < 0) {
+    if (!place->loaded) {
         place->loading = true;
         pthread_mutex_unlock(&store->lock);
-        status = place_load(store, place, store->paths[shard]);
+        status = place_load(store, place, source, store->paths[shard]);
         pthread_mutex_lock(&store->lock);
         place->loading = false;
+        place->loaded = status == STATUS_OK;
         if (status != STATUS_OK) {
             place->users--;
             place_clear(place);

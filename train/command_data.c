@@ -23,7 +23,7 @@ static Status run(CommandCall *call)
     config.train.micro_batch = 0; /* order does not depend on it, and it need not fit this number of ranks */
     TRY(run_config_check_ranks(&config, file, (int)arguments->ranks));
     TRY(data_config_check(file, "data", &config.data));
-    TRY(order_print(&config.data, (uint64_t)config.seed, (int)config.train.resolution, config.train.global_batch,
+    TRY(order_print(&config.data, NULL, (uint64_t)config.seed, (int)config.train.resolution, config.train.global_batch,
                     (int)arguments->ranks, arguments->steps, &text));
     if (text.size) fputs(text.data, stdout);
 fail:

@@ -594,7 +594,7 @@ static void test_order_print(void **state)
     DataConfig data;
     Config *config = two_sources(&data, "");
     StrBuf one = {0};
-    assert_ok(order_print(&data, 5, 8, 24, 1, 6, &one));
+    assert_ok(order_print(&data, NULL, 5, 8, 24, 1, 6, &one));
     int lines = 0, words = 1;
     for (size_t i = 0; i < one.size; i++) lines += one.data[i] == '\n', words += one.data[i] == ' ';
     assert_int_equal(lines, 6);
@@ -607,14 +607,14 @@ static void test_order_print(void **state)
     }
     served_free(&served);
     strbuf_free(&one);
-    assert_ok(order_print(&data, 5, 8, 24, 1, 6, &one));
+    assert_ok(order_print(&data, NULL, 5, 8, 24, 1, 6, &one));
     for (int world = 2; world <= 4; world++) {
         StrBuf many = {0};
-        assert_ok(order_print(&data, 5, 8, 24, world, 6, &many));
+        assert_ok(order_print(&data, NULL, 5, 8, 24, world, 6, &many));
         assert_string_equal(many.data, one.data);
         strbuf_free(&many);
     }
-    assert_int_equal(order_print(&data, 5, 8, 24, 5, 6, &one), ERR_CONFIG);
+    assert_int_equal(order_print(&data, NULL, 5, 8, 24, 5, 6, &one), ERR_CONFIG);
     strbuf_free(&one);
     config_free(config);
 }
