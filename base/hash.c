@@ -52,6 +52,41 @@ fail:
     return status;
 }
 
+struct HashStream {
+    XXH3_state_t *state;
+};
+
+Status hash_stream_create(HashStream **out)
+{
+    Status status = STATUS_OK;
+    HashStream *stream = mem_alloc_array(1, sizeof *stream);
+    if (stream) stream->state = XXH3_createState();
+    if (!stream || !stream->state) FAIL(ERR_MEMORY, "out of memory for a hash");
+    XXH3_128bits_reset(stream->state);
+    *out = stream;
+    return STATUS_OK;
+fail:
+    free(stream);
+    return status;
+}
+
+void hash_stream_add(HashStream *stream, const void *data, size_t size)
+{
+    XXH3_128bits_update(stream->state, data, size);
+}
+
+Hash128 hash_stream_value(const HashStream *stream)
+{
+    return from_xxh(XXH3_128bits_digest(stream->state));
+}
+
+void hash_stream_free(HashStream *stream)
+{
+    if (!stream) return;
+    XXH3_freeState(stream->state);
+    free(stream);
+}
+
 void hash_format(Hash128 hash, char out[33])
 {
     snprintf(out, 33, "%016llx%016llx", (unsigned long long)hash.high, (unsigned long long)hash.low);

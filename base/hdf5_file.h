@@ -34,6 +34,9 @@ Status h5_write_rows(H5File *file, const char *name, int64_t first, int64_t rows
  * is put there. */
 Status h5_locate(H5File *file, const char *name, H5Type type, int ndim, int64_t *dims, int64_t *offset);
 
+/* Where a dataset's bytes lie in the file, for mapping: contiguous, little-endian, in C order; -1 where they are not.
+ */
+Status h5_place(H5File *file, const char *name, int64_t *offset);
 /* Names of all datasets, sorted; free with file_free_list. */
 Status h5_list(H5File *file, char ***names, size_t *count);
 

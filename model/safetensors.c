@@ -16,6 +16,8 @@ struct Safetensors {
     Arena *arena; /* names */
     SafeTensor *tensors;
     int32_t count;
+    const char **metadata; /* key, text, key, text ... */
+    size_t metadata_count; /* pairs */
 };
 
 typedef struct Extent {
@@ -108,6 +110,27 @@ static int by_place(const void *left, const void *right)
     return strcmp(a->name, b->name);
 }
 
+/* `__metadata__` is an object of texts. */
+static Status read_metadata(const char *path, Safetensors *file, const JsonValue *object)
+{
+    Status status = STATUS_OK;
+    if (!json_is_object(object)) FAIL(ERR_FORMAT, "%s: the header's __metadata__ is not an object", path);
+    size_t count = json_count(object), size;
+    file->metadata = arena_alloc_array(file->arena, 2 * count + 1, sizeof *file->metadata);
+    if (file->metadata == NULL) FAIL(ERR_MEMORY, "%s: out of memory for the header", path);
+    for (size_t i = 0; i < count; i++) {
+        const char *key = NULL, *text = json_text(json_member(object, i, &key), &size);
+        if (text == NULL) FAIL(ERR_FORMAT, "%s: the header's __metadata__ '%.64s' is not a text", path, key);
+        file->metadata[2 * i] = arena_strdup(file->arena, key);
+        file->metadata[2 * i + 1] = arena_strdup(file->arena, text);
+        if (file->metadata[2 * i] == NULL || file->metadata[2 * i + 1] == NULL)
+            FAIL(ERR_MEMORY, "%s: out of memory for the header", path);
+        file->metadata_count++;
+    }
+fail:
+    return status;
+}
+
 /* All entries of the header into file->tensors, ordered by place, without hole or overlap. */
 static Status read_header(const char *path, Safetensors *file, const JsonDoc *doc, const uint8_t *data,
                           size_t data_size)
@@ -124,7 +147,10 @@ static Status read_header(const char *path, Safetensors *file, const JsonDoc *do
         const JsonValue *entry = json_member(root, i, &name);
         Extent extent = {0};
         SafeTensor *t = &file->tensors[file->count];
-        if (strcmp(name, "__metadata__") == 0) continue;
+        if (strcmp(name, "__metadata__") == 0) {
+            TRY(read_metadata(path, file, entry));
+            continue;
+        }
         if (strlen(name) > NAME_MAX_BYTES)
             FAIL(ERR_FORMAT, "%s: a tensor's name is longer than %d bytes", path, NAME_MAX_BYTES);
         t->name = arena_strdup(file->arena, name);
@@ -225,6 +251,14 @@ const SafeTensor *safetensors_find(const Safetensors *file, const char *name)
     for (int32_t i = 0; i < file->count; i++)
         if (strcmp(file->tensors[i].name, name) == 0) return &file->tensors[i];
     return NULL;
+}
+
+bool safetensors_metadata(const Safetensors *file, size_t index, const char **key, const char **value)
+{
+    if (index >= file->metadata_count) return false;
+    *key = file->metadata[2 * index];
+    *value = file->metadata[2 * index + 1];
+    return true;
 }
 
 #define CONVERT(type, expression)                               \

@@ -51,6 +51,8 @@ void safetensors_close(Safetensors *file); /* NULL is fine; the tensors' names a
 int32_t safetensors_count(const Safetensors *file);
 const SafeTensor *safetensors_get(const Safetensors *file, int32_t index);     /* in order of their data */
 const SafeTensor *safetensors_find(const Safetensors *file, const char *name); /* NULL when absent */
+/* The texts of `__metadata__`, in file order; false past the last. */
+bool safetensors_metadata(const Safetensors *file, size_t index, const char **key, const char **value);
 /* Converts any of the types to float (BOOL to 0 and 1). */
 void safetensors_to_f32(const SafeTensor *tensor, float *out);
 

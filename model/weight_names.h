@@ -6,6 +6,7 @@
 #ifndef MODEL_WEIGHT_NAMES_H
 #define MODEL_WEIGHT_NAMES_H
 
+#include "base/arena.h"
 #include "engine/params.h"
 #include "model/weight_file.h"
 
