@@ -4,8 +4,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "model/autoencoder.h"
 #include "model/sampling_graph.h"
+
+enum { SIDE_MAX = 32768 };
 
 typedef struct Stage { /* a graph made runnable */
     Plan *plan;
@@ -16,15 +19,60 @@ struct Generator {
     GeneratorOptions options;
     TextGraph text;
     UnetGraph unet;
-    PictureGraph decode;
-    Stage text_stage, unet_stage, decode_stage;
+    PictureGraph encode, decode; /* encode: of one picture, and only with options.encoder */
+    Stage text_stage, unet_stage, encode_stage, decode_stage;
     Sampler *sampler;
-    int64_t latent_count; /* elements of one latent */
-    bool guided;
+    int64_t drawn_height, drawn_width, h, w, channels; /* pixels; latent */
+    int64_t latent_count;                              /* elements of one latent */
+    bool guided, given, masked;         /* given: a picture to start from; masked: and what of it to keep */
     float *x, *noise, *out, *timesteps; /* (batch,h,w,C), the same, (evaluations,h,w,2C), (evaluations) */
-    float *full1, *pooled1, *full2;     /* (batch,...) of one half */
-    int32_t *repeated;                  /* (batch,max_tokens) of the empty caption */
+    float *input;                       /* (evaluations,h,w,in_channels): x, and for inpainting what is known */
+    float *known, *mask, *mask_scratch; /* (batch,h,w,C), all the same picture's; (h,w), 1 = keep; (h,w) */
+    float *drawn;                       /* (batch,drawn_height,drawn_width,3) */
+    float *full1, *pooled1, *full2;     /* (evaluations,...) */
+    int32_t *repeated;                  /* (4,batch,max_tokens) of the empty caption */
+    double sampler_seconds, seconds;    /* of the last run */
 };
+
+/* ---- sizes ---- */
+
+int64_t generator_size_unit(const ModelConfig *model)
+{
+    int64_t unit = model_latent_factor(model);
+    for (size_t level = 1; level < model->channel_mult.count; level++) unit *= 2;
+    return unit;
+}
+
+int64_t generator_drawn_size(const ModelConfig *model, int64_t pixels)
+{
+    int64_t unit = generator_size_unit(model);
+    return (pixels + unit - 1) / unit * unit;
+}
+
+/* At least one. */
+static int64_t nearest_multiple(int64_t value, int64_t of)
+{
+    int64_t times = (value + of / 2) / of;
+    return (times > 0 ? times : 1) * of;
+}
+
+Status generator_check_size(const ModelConfig *model, int64_t height, int64_t width)
+{
+    Status status = STATUS_OK;
+    int64_t factor = model_latent_factor(model);
+    if (height < 1 || width < 1 || height > SIDE_MAX || width > SIDE_MAX)
+        FAIL(ERR_USAGE, "size %lldx%lld: sides of 1 to %d pixels can be drawn", (long long)width, (long long)height,
+             SIDE_MAX);
+    if (height % factor != 0 || width % factor != 0)
+        FAIL(ERR_USAGE,
+             "size %lldx%lld: with this autoencoder both sides must be multiples of %lld; the nearest is %lldx%lld",
+             (long long)width, (long long)height, (long long)factor, (long long)nearest_multiple(width, factor),
+             (long long)nearest_multiple(height, factor));
+fail:
+    return status;
+}
+
+/* ---- creation ---- */
 
 static Status stage_create(const Graph *graph, const ParamStore *store, Backend *backend, Stage *stage)
 {
@@ -41,23 +89,61 @@ static void stage_free(Stage *stage)
     plan_free(stage->plan);
 }
 
+static Status allocate_floats(float **out, int64_t count, int64_t times)
+{
+    size_t total;
+    if (!mem_mul_size((size_t)count, (size_t)times, &total))
+        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a batch of %lld pictures is too large", (long long)times);
+    *out = mem_alloc_array(total, sizeof **out);
+    return *out != NULL
+               ? STATUS_OK
+               : status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory; draw fewer or smaller pictures at once");
+}
+
 static Status allocate_buffers(Generator *g)
 {
     Status status = STATUS_OK;
     const ModelConfig *m = g->options.model;
-    size_t n = (size_t)g->options.batch, evaluations = g->guided ? 2 * n : n, latent = (size_t)g->latent_count;
-    size_t rows = (size_t)m->max_tokens;
-    g->x = mem_alloc_array(evaluations * latent, sizeof *g->x);
-    g->noise = mem_alloc_array(n * latent, sizeof *g->noise);
-    g->out = mem_alloc_array(evaluations * 2 * latent, sizeof *g->out);
-    g->timesteps = mem_alloc_array(evaluations, sizeof *g->timesteps);
-    g->full1 = mem_alloc_array(evaluations * rows * (size_t)m->text1_dim, sizeof *g->full1);
-    g->pooled1 = mem_alloc_array(evaluations * (size_t)m->pooled_dim, sizeof *g->pooled1);
-    g->full2 = mem_alloc_array(evaluations * rows * (size_t)m->text2_dim, sizeof *g->full2);
-    g->repeated = mem_alloc_array(4 * n * rows, sizeof *g->repeated);
-    if (g->x == NULL || g->noise == NULL || g->out == NULL || g->timesteps == NULL || g->full1 == NULL ||
-        g->pooled1 == NULL || g->full2 == NULL || g->repeated == NULL)
-        FAIL(ERR_MEMORY, "out of memory for %zu pictures; draw fewer at once", n);
+    int64_t n = g->options.batch, evaluations = g->guided ? 2 * n : n, rows = m->max_tokens, places = g->h * g->w;
+    TRY(allocate_floats(&g->x, g->latent_count, n));
+    TRY(allocate_floats(&g->noise, g->latent_count, n));
+    TRY(allocate_floats(&g->out, 2 * g->latent_count, evaluations));
+    TRY(allocate_floats(&g->input, places * m->in_channels, evaluations));
+    TRY(allocate_floats(&g->timesteps, 1, evaluations));
+    TRY(allocate_floats(&g->known, g->latent_count, n));
+    TRY(allocate_floats(&g->mask, places, 1));
+    TRY(allocate_floats(&g->mask_scratch, places, 1));
+    TRY(allocate_floats(&g->drawn, g->drawn_height * g->drawn_width * 3, n));
+    TRY(allocate_floats(&g->full1, rows * m->text1_dim, evaluations));
+    TRY(allocate_floats(&g->pooled1, m->pooled_dim, evaluations));
+    TRY(allocate_floats(&g->full2, rows * m->text2_dim, evaluations));
+    g->repeated = mem_alloc_array((size_t)(4 * n * rows), sizeof *g->repeated);
+    if (g->repeated == NULL) FAIL(ERR_MEMORY, "out of memory for %lld pictures; draw fewer at once", (long long)n);
+fail:
+    return status;
+}
+
+static Status create_graphs(Generator *g, ParamTable *params, const ParamStore *store, Backend *backend)
+{
+    Status status = STATUS_OK;
+    const GeneratorOptions *o = &g->options;
+    const ModelConfig *m = o->model;
+    UnetGraphOptions unet = {.model = m,
+                             .batch = g->guided ? 2 * o->batch : o->batch,
+                             .height = g->h,
+                             .width = g->w,
+                             .tokens1 = m->max_tokens,
+                             .tokens2 = m->max_tokens,
+                             .compute = o->compute};
+    TRY(text_graph_create(params, m, o->batch, o->compute, &g->text));
+    TRY(unet_graph_create(params, &unet, &g->unet));
+    TRY(decode_graph_create(params, m, o->batch, g->drawn_height, g->drawn_width, o->compute, &g->decode));
+    TRY(stage_create(g->text.graph, store, backend, &g->text_stage));
+    TRY(stage_create(g->unet.graph, store, backend, &g->unet_stage));
+    TRY(stage_create(g->decode.graph, store, backend, &g->decode_stage));
+    if (!o->encoder) return STATUS_OK;
+    TRY(encode_graph_create(params, m, 1, g->drawn_height, g->drawn_width, false, o->compute, &g->encode));
+    TRY(stage_create(g->encode.graph, store, backend, &g->encode_stage));
 fail:
     return status;
 }
@@ -72,30 +158,23 @@ Status generator_create(ParamTable *params, const ParamStore *store, Backend *ba
     g->options = *options;
     g->guided = options->scale != 1.0f;
     TRY(model_config_check(m, NULL));
-    TRY(model_config_check_resolution(m, NULL, "resolution", options->resolution));
-    if (m->in_channels != model_latent_channels(m))
-        FAIL(ERR_UNSUPPORTED, "model.in_channels %lld: text-to-image sampling takes as many as the latent has, %lld",
-             (long long)m->in_channels, (long long)model_latent_channels(m));
+    TRY(generator_check_size(m, options->height, options->width));
+    g->channels = model_latent_channels(m);
+    if (m->in_channels != g->channels && m->in_channels != 2 * g->channels + 1)
+        FAIL(ERR_UNSUPPORTED,
+             "model.in_channels %lld: sampling knows models that take the latent, %lld, or for "
+             "inpainting two latents and a mask, %lld",
+             (long long)m->in_channels, (long long)g->channels, (long long)(2 * g->channels + 1));
     if (options->batch < 1 || options->batch > 4096)
         FAIL(ERR_USAGE, "%lld pictures at once; take 1 to 4096", (long long)options->batch);
-    int64_t side = model_latent_size(m, options->resolution), channels = model_latent_channels(m);
-    g->latent_count = side * side * channels;
-    TRY(sampler_create(options->diffusion, options->steps, &options->sampler, options->batch, side * side, channels,
+    g->drawn_height = generator_drawn_size(m, options->height);
+    g->drawn_width = generator_drawn_size(m, options->width);
+    g->h = g->drawn_height / model_latent_factor(m);
+    g->w = g->drawn_width / model_latent_factor(m);
+    g->latent_count = g->h * g->w * g->channels;
+    TRY(sampler_create(options->diffusion, options->steps, &options->sampler, options->batch, g->h * g->w, g->channels,
                        &g->sampler));
-    TRY(text_graph_create(params, m, options->batch, options->compute, &g->text));
-    UnetGraphOptions unet = {.model = m,
-                             .batch = g->guided ? 2 * options->batch : options->batch,
-                             .height = side,
-                             .width = side,
-                             .tokens1 = m->max_tokens,
-                             .tokens2 = m->max_tokens,
-                             .compute = options->compute};
-    TRY(unet_graph_create(params, &unet, &g->unet));
-    TRY(decode_graph_create(params, m, options->batch, options->resolution, options->resolution, options->compute,
-                            &g->decode));
-    TRY(stage_create(g->text.graph, store, backend, &g->text_stage));
-    TRY(stage_create(g->unet.graph, store, backend, &g->unet_stage));
-    TRY(stage_create(g->decode.graph, store, backend, &g->decode_stage));
+    TRY(create_graphs(g, params, store, backend));
     TRY(allocate_buffers(g));
     *out = g;
     return STATUS_OK;
@@ -109,18 +188,16 @@ void generator_free(Generator *g)
     if (g == NULL) return;
     stage_free(&g->text_stage);
     stage_free(&g->unet_stage);
+    stage_free(&g->encode_stage);
     stage_free(&g->decode_stage);
     text_graph_free(&g->text);
     unet_graph_free(&g->unet);
+    picture_graph_free(&g->encode);
     picture_graph_free(&g->decode);
     sampler_free(g->sampler);
-    free(g->x);
-    free(g->noise);
-    free(g->out);
-    free(g->timesteps);
-    free(g->full1);
-    free(g->pooled1);
-    free(g->full2);
+    float *buffers[] = {g->x,    g->noise,        g->out,   g->timesteps, g->input,   g->known,
+                        g->mask, g->mask_scratch, g->drawn, g->full1,     g->pooled1, g->full2};
+    for (size_t k = 0; k < sizeof buffers / sizeof *buffers; k++) free(buffers[k]);
     free(g->repeated);
     free(g);
 }
@@ -129,6 +206,63 @@ void generator_use_weights(Generator *g, const float *weights)
 {
     executor_bind_weights(g->unet_stage.executor, weights);
 }
+
+/* ---- what is known ---- */
+
+Status generator_use_picture(Generator *g, const float *pixels, const float *mask)
+{
+    Status status = STATUS_OK;
+    Executor *e = g->encode_stage.executor;
+    size_t latent = (size_t)g->latent_count, places = (size_t)(g->h * g->w);
+    g->given = g->masked = false;
+    sampler_restore(g->sampler, NULL, NULL);
+    if (pixels == NULL) return STATUS_OK;
+    if (e == NULL) FAIL(ERR_INTERNAL, "the generator was made without an encoder");
+    TRY(executor_write(e, g->encode.pixels, pixels, (size_t)(g->drawn_height * g->drawn_width * 3) * sizeof *pixels));
+    TRY(executor_run(e, NULL));
+    TRY(executor_read(e, g->encode.latent, g->known, latent * sizeof *g->known));
+    for (size_t k = 0; k < latent; k++)
+        if (!isfinite(g->known[k]))
+            FAIL(ERR_NUMERIC, "the autoencoder gives what is not finite; are its weights sound?");
+    for (size_t n = 1; n < (size_t)g->options.batch; n++)
+        memcpy(g->known + n * latent, g->known, latent * sizeof *g->known);
+    g->given = true;
+    if (mask == NULL) return STATUS_OK;
+    g->masked = true;
+    sampler_latent_mask(mask, g->drawn_height, g->drawn_width, g->h, g->w, g->mask_scratch, g->mask);
+    for (size_t p = 0; p < places; p++) g->mask[p] = fminf(fmaxf(g->mask[p], 0), 1);
+    sampler_restore(g->sampler, g->known, g->mask);
+fail:
+    return status;
+}
+
+/* x_T of every picture: noise, or with strength the given picture with noise. */
+static void start(Generator *g, uint64_t seed, const uint64_t *picture)
+{
+    int64_t latent = g->latent_count;
+    for (int64_t n = 0; n < g->options.batch; n++) sampler_start_noise(seed, picture[n], g->x + n * latent, latent);
+    if (g->given && g->options.sampler.strength > 0)
+        sampler_noise_known(g->sampler, g->known, g->x, g->options.batch * latent);
+}
+
+/* The network's input of one picture: x, and for a model that takes them known * mask and mask (both 0 where nothing is
+ * known, as the public code has them). */
+static void fill_input(const Generator *g, const float *x, const float *known, float *input)
+{
+    int64_t c = g->channels, in = g->options.model->in_channels;
+    if (in == c) {
+        memcpy(input, x, (size_t)g->latent_count * sizeof *x);
+        return;
+    }
+    for (int64_t p = 0; p < g->h * g->w; p++) {
+        float keep = g->masked ? g->mask[p] : 0;
+        memcpy(input + p * in, x + p * c, (size_t)c * sizeof *x);
+        for (int64_t k = 0; k < c; k++) input[p * in + c + k] = keep > 0 ? known[p * c + k] * keep : 0;
+        input[p * in + 2 * c] = keep;
+    }
+}
+
+/* ---- running ---- */
 
 /* Encodes one half's captions into place `half` (0 conditional, 1 unconditional) of the text buffers. */
 static Status encode_half(Generator *g, const GeneratorTokens *tokens, size_t half)
@@ -170,41 +304,56 @@ fail:
     return status;
 }
 
-/* One evaluation of the network at step i into g->out; inputs are written each time, for the plan may reuse their
- * places within a run. */
-static Status evaluate(Generator *g, int32_t i)
+/* One evaluation of the network into g->out; inputs are written each time, for the plan may reuse their places within
+ * a run. */
+static Status evaluate(Generator *g, int32_t evaluation)
 {
     Status status = STATUS_OK;
     const ModelConfig *m = g->options.model;
     Executor *e = g->unet_stage.executor;
     size_t n = (size_t)g->options.batch, evaluations = g->guided ? 2 * n : n, latent = (size_t)g->latent_count;
-    size_t rows = (size_t)m->max_tokens;
-    if (g->guided) memcpy(g->x + n * latent, g->x, n * latent * sizeof *g->x);
-    for (size_t k = 0; k < evaluations; k++) g->timesteps[k] = sampler_model_timestep(g->sampler, i);
-    TRY(executor_write(e, g->unet.x, g->x, evaluations * latent * sizeof(float)));
+    size_t rows = (size_t)m->max_tokens, input = (size_t)(g->h * g->w * m->in_channels);
+    for (size_t k = 0; k < n; k++) fill_input(g, g->x + k * latent, g->known + k * latent, g->input + k * input);
+    if (g->guided) memcpy(g->input + n * input, g->input, n * input * sizeof *g->input);
+    for (size_t k = 0; k < evaluations; k++) g->timesteps[k] = sampler_model_timestep(g->sampler, evaluation);
+    TRY(executor_write(e, g->unet.x, g->input, evaluations * input * sizeof(float)));
     TRY(executor_write(e, g->unet.timesteps, g->timesteps, evaluations * sizeof(float)));
     TRY(executor_write(e, g->unet.full_emb1, g->full1, evaluations * rows * (size_t)m->text1_dim * sizeof(float)));
     TRY(executor_write(e, g->unet.pooled_emb1, g->pooled1, evaluations * (size_t)m->pooled_dim * sizeof(float)));
     TRY(executor_write(e, g->unet.full_emb2, g->full2, evaluations * rows * (size_t)m->text2_dim * sizeof(float)));
     TRY(executor_run(e, NULL));
     TRY(executor_read(e, g->unet.out, g->out, evaluations * 2 * latent * sizeof(float)));
-    if (g->guided)
-        sampler_guide(g->out, g->out + n * 2 * latent, (int64_t)(n * latent) / g->sampler->channels,
-                      g->sampler->channels, g->options.scale);
 fail:
     return status;
 }
 
+/* Guidance, noise and the sampler's step. */
+static Status step(Generator *g, int32_t evaluation, uint64_t seed, const uint64_t *picture)
+{
+    int64_t n = g->options.batch, latent = g->latent_count;
+    bool noisy = sampler_wants_noise(g->sampler);
+    if (g->guided) sampler_guide(g->out, g->out + n * 2 * latent, n * g->h * g->w, g->channels, g->options.scale);
+    for (int64_t k = 0; noisy && k < n; k++)
+        sampler_step_noise(seed, picture[k], sampler_step_of(g->sampler, evaluation), g->noise + k * latent, latent);
+    return sampler_step(g->sampler, evaluation, g->x, g->out, noisy ? g->noise : NULL);
+}
+
+/* Latents to pixels, without what sizes were rounded up by. */
 static Status decode(Generator *g, float *pixels)
 {
     Status status = STATUS_OK;
     Executor *e = g->decode_stage.executor;
     size_t n = (size_t)g->options.batch, latent = (size_t)g->latent_count;
-    size_t picture = (size_t)(g->options.resolution * g->options.resolution * 3);
+    size_t row = (size_t)g->options.width * 3, drawn_row = (size_t)g->drawn_width * 3;
+    size_t height = (size_t)g->options.height, drawn_height = (size_t)g->drawn_height;
     TRY(executor_write(e, g->decode.latent, g->x, n * latent * sizeof(float)));
     TRY(executor_run(e, NULL));
-    TRY(executor_read(e, g->decode.pixels, pixels, n * picture * sizeof(float)));
-    for (size_t k = 0; k < n * picture; k++) pixels[k] = fminf(fmaxf(pixels[k], -1), 1);
+    TRY(executor_read(e, g->decode.pixels, g->drawn, n * drawn_height * drawn_row * sizeof(float)));
+    for (size_t k = 0; k < n; k++)
+        for (size_t y = 0; y < height; y++)
+            memcpy(pixels + (k * height + y) * row, g->drawn + (k * drawn_height + y) * drawn_row,
+                   row * sizeof *pixels);
+    for (size_t k = 0; k < n * height * row; k++) pixels[k] = fminf(fmaxf(pixels[k], -1), 1);
 fail:
     return status;
 }
@@ -214,18 +363,45 @@ Status generator_run(Generator *g, const GeneratorTokens *prompts, const Generat
                      void (*progress)(void *context, int32_t done, int32_t total), void *context)
 {
     Status status = STATUS_OK;
-    int64_t latent = g->latent_count;
-    int32_t steps = sampler_steps(g->sampler);
+    int32_t evaluations = sampler_evaluations(g->sampler);
+    double begin = clock_seconds();
+    g->sampler_seconds = 0;
+    if (g->options.sampler.strength > 0 && !g->given)
+        FAIL(ERR_INTERNAL, "strength needs a picture: generator_use_picture comes first");
     TRY(encode_text(g, prompts, empty));
-    for (int64_t n = 0; n < g->options.batch; n++) sampler_start_noise(seed, picture[n], g->x + n * latent, latent);
-    for (int32_t i = steps; i-- > 0;) {
-        TRY(evaluate(g, i));
-        for (int64_t n = 0; n < g->options.batch; n++)
-            sampler_step_noise(seed, picture[n], i, g->noise + n * latent, latent);
-        TRY(sampler_step(g->sampler, i, g->x, g->out, g->noise));
-        if (progress != NULL) progress(context, steps - i, steps);
+    start(g, seed, picture);
+    for (int32_t e = 0; e < evaluations; e++) {
+        TRY(evaluate(g, e));
+        double before = clock_seconds();
+        TRY(step(g, e, seed, picture));
+        g->sampler_seconds += clock_seconds() - before;
+        if (progress != NULL) progress(context, e + 1, evaluations);
     }
     TRY(decode(g, pixels));
+    g->seconds = clock_seconds() - begin;
 fail:
     return status;
+}
+
+const float *generator_latents(const Generator *g, int64_t *h, int64_t *w)
+{
+    if (h != NULL) *h = g->h;
+    if (w != NULL) *w = g->w;
+    return g->x;
+}
+
+const float *generator_known(const Generator *g)
+{
+    return g->given ? g->known : NULL;
+}
+
+const float *generator_known_mask(const Generator *g)
+{
+    return g->masked ? g->mask : NULL;
+}
+
+void generator_times(const Generator *g, double *sampler, double *all)
+{
+    *sampler = g->sampler_seconds;
+    *all = g->seconds;
 }

@@ -10,7 +10,7 @@
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
 static const char *const FROM_WORDS[] = {"inline", "precomputed", NULL};
-const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", NULL};
+const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", "plms", "dpm++", NULL};
 
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
 #define AT(type, name) offsetof(type, name)

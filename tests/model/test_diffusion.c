@@ -1,11 +1,10 @@
-/* Schedules, respacing, the loss and whole sampling trajectories against the public reference. */
+/* Schedules, respacing and the loss against the public reference. */
 #include "check.h"
 
 #include "base/random.h"
 #include "engine/executor.h"
 #include "engine/ops.h"
 #include "model/diffusion.h"
-#include "model/sampler.h"
 
 static Safetensors *golden;
 
@@ -226,152 +225,13 @@ static void test_loss(void **state)
     check_losses(backend);
 }
 
-/* ---- trajectories over the goldens' toy network ---- */
-
-enum { PICTURES = 2, POSITIONS = 16, CHANNELS = 3, LATENT = POSITIONS * CHANNELS };
-
-static void toy(const float *x, double t, float *out)
-{
-    for (int p = 0; p < PICTURES * POSITIONS; p++)
-        for (int c = 0; c < CHANNELS; c++) {
-            double value = x[p * CHANNELS + c], next = x[p * CHANNELS + (c + 1) % CHANNELS];
-            out[p * 2 * CHANNELS + c] = (float)tanh(0.7 * value + 0.3 * next + 0.2 * cos(0.01 * t));
-            out[p * 2 * CHANNELS + CHANNELS + c] = (float)sin(1.3 * value + 0.003 * t);
-        }
-}
-
-static void check_trajectory(const char *name, int32_t steps, SamplerOptions options)
-{
-    Sampler *sampler = NULL;
-    Diffusion *base = linear(1000);
-    int64_t count = 0;
-    float out[PICTURES * 2 * LATENT];
-    float *x = read_tensor(golden, "start", NULL), *noise = read_tensor(golden, "noise", NULL);
-    float *want = read_tensor(golden, name, &count);
-    OK(sampler_create(base, steps, &options, PICTURES, POSITIONS, CHANNELS, &sampler));
-    assert_int_equal(count, (int64_t)sampler_steps(sampler) * PICTURES * LATENT);
-    double worst = 0;
-    for (int32_t i = sampler_steps(sampler), done = 0; i-- > 0; done++) {
-        toy(x, sampler_model_timestep(sampler, i), out);
-        OK(sampler_step(sampler, i, x, out, noise + (size_t)i * PICTURES * LATENT));
-        worst = fmax(worst, relative_l2(x, want + (size_t)done * PICTURES * LATENT, PICTURES * LATENT));
-    }
-    print_message("%s: worst step off by %.2e\n", name, worst);
-    assert_true(worst < 1e-5);
-    sampler_free(sampler);
-    diffusion_free(base);
-    free(want);
-    free(noise);
-    free(x);
-}
-
-static void test_trajectories(void **state)
-{
-    (void)state;
-    check_trajectory("ddpm.plain", 25, (SamplerOptions){SAMPLER_DDPM, 0, 0, 1, false});
-    check_trajectory("ddpm.threshold", 25, (SamplerOptions){SAMPLER_DDPM, 0, 99.5, 1, false});
-    check_trajectory("ddim.plain.0.0", 25, (SamplerOptions){SAMPLER_DDIM, 0, 0, 1, false});
-    check_trajectory("ddim.plain.0.7", 25, (SamplerOptions){SAMPLER_DDIM, 0.7, 0, 1, false});
-    check_trajectory("ddim.threshold.0.0", 25, (SamplerOptions){SAMPLER_DDIM, 0, 99.5, 1, false});
-    check_trajectory("ddim.threshold.0.7", 25, (SamplerOptions){SAMPLER_DDIM, 0.7, 99.5, 1, false});
-    check_trajectory("ddim.reference", 30, (SamplerOptions){SAMPLER_DDIM, 0.7, 99.5, 1, true});
-}
-
-static void test_sampler_refusals(void **state)
-{
-    (void)state;
-    Sampler *sampler = NULL;
-    Diffusion *base = linear(1000);
-    SamplerOptions options = {SAMPLER_DDPM, 0, 99.5, 1, false};
-    float x[LATENT] = {0}, out[2 * LATENT] = {0}, noise[LATENT] = {0};
-    FAILS(sampler_create(base, 1001, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "1000");
-    FAILS(sampler_create(base, 0, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "take 1 to");
-    options.threshold = 101;
-    FAILS(sampler_create(base, 10, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "percentile");
-    options.threshold = 99.5;
-    options.eta = NAN;
-    FAILS(sampler_create(base, 10, &options, 1, POSITIONS, CHANNELS, &sampler), ERR_USAGE, "eta");
-    options.eta = 0;
-    OK(sampler_create(base, 1, &options, 1, POSITIONS, CHANNELS, &sampler)); /* a single step works */
-    OK(sampler_step(sampler, 0, x, out, noise));
-    out[0] = NAN;
-    FAILS(sampler_step(sampler, 0, x, out, noise), ERR_NUMERIC, "not finite");
-    sampler_free(sampler);
-    diffusion_free(base);
-}
-
-static int ascending(const void *a, const void *b)
-{
-    float x = *(const float *)a, y = *(const float *)b;
-    return x < y ? -1 : x > y;
-}
-
-static void test_percentile(void **state)
-{
-    (void)state;
-    const double percentiles[] = {0, 12.5, 50, 99, 99.5, 100};
-    for (int64_t count = 1; count < 400; count = count * 2 + 1)
-        for (size_t k = 0; k < sizeof percentiles / sizeof *percentiles; k++) {
-            float values[800], sorted[800];
-            random_normal(9, RANDOM_TEST, (uint64_t)count, 0, values, (size_t)count);
-            if (k % 2 == 0) /* many equal ones */
-                for (int64_t i = 0; i < count; i++) values[i] = roundf(values[i]);
-            memcpy(sorted, values, sizeof sorted);
-            qsort(sorted, (size_t)count, sizeof *sorted, ascending);
-            double at = percentiles[k] / 100 * (double)(count - 1);
-            int64_t low = (int64_t)at, high = low + 1 < count ? low + 1 : low;
-            double want = sorted[low] + (sorted[high] - (double)sorted[low]) * (at - (double)low);
-            assert_true(fabs(sampler_percentile(values, count, percentiles[k]) - want) < 1e-6);
-        }
-}
-
-/* Thresholding is each picture's own, and clips to the bound. */
-static void test_threshold_per_picture(void **state)
-{
-    (void)state;
-    Sampler *sampler = NULL;
-    Diffusion *base = linear(1000);
-    SamplerOptions options = {SAMPLER_DDIM, 0, 100, 2, false};
-    float x[2 * LATENT], out[4 * LATENT] = {0}, noise[2 * LATENT] = {0};
-    OK(sampler_create(base, 1, &options, 2, POSITIONS, CHANNELS, &sampler));
-    float scale = (float)sqrt(sampler->diffusion->alpha_bar[0]);
-    for (int i = 0; i < LATENT; i++) {
-        x[i] = scale * (i == 0 ? 10 : 1);                /* the largest x0 is 10: everything shrinks by 5 */
-        x[LATENT + i] = scale * (i == 0 ? -1.5f : 0.5f); /* within the bound: left alone */
-    }
-    OK(sampler_step(sampler, 0, x, out, noise)); /* the last ddim step gives x0 itself */
-    assert_true(fabsf(x[0] - 2) < 1e-5f);
-    assert_true(fabsf(x[1] - 0.2f) < 1e-5f);
-    assert_true(fabsf(x[LATENT] + 1.5f) < 1e-5f);
-    assert_true(fabsf(x[LATENT + 1] - 0.5f) < 1e-5f);
-    sampler_free(sampler);
-    diffusion_free(base);
-}
-
-static void test_guidance_and_noise(void **state)
-{
-    (void)state;
-    float cond[4] = {1, 2, 30, 40}, uncond[4] = {0.5f, 4, 50, 60}, a[10], b[10], c[10];
-    sampler_guide(cond, uncond, 1, 2, 7);
-    assert_true(cond[0] == 4.0f && cond[1] == -10.0f && cond[2] == 30.0f && cond[3] == 40.0f);
-    sampler_step_noise(1, 5, 3, a, 10);
-    sampler_step_noise(1, 5, 3 + 1024, b, 10);
-    sampler_step_noise(1, 6, 3, c, 10);
-    assert_memory_not_equal(a, b, sizeof a);
-    assert_memory_not_equal(a, c, sizeof a);
-    sampler_start_noise(1, 5, a, 10);
-    sampler_start_noise(2, 5, b, 10);
-    assert_memory_not_equal(a, b, sizeof a);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_schedules),          cmocka_unit_test(test_schedule_refusals),
-        cmocka_unit_test(test_timestep_draw),      cmocka_unit_test(test_loss),
-        cmocka_unit_test(test_trajectories),       cmocka_unit_test(test_sampler_refusals),
-        cmocka_unit_test(test_percentile),         cmocka_unit_test(test_threshold_per_picture),
-        cmocka_unit_test(test_guidance_and_noise),
+        cmocka_unit_test(test_schedules),
+        cmocka_unit_test(test_schedule_refusals),
+        cmocka_unit_test(test_timestep_draw),
+        cmocka_unit_test(test_loss),
     };
     return cmocka_run_group_tests(tests, open_golden, close_golden);
 }
