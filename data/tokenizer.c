@@ -8,12 +8,27 @@
 #include "base/json.h"
 #include "data/tokenizer_sentencepiece.h"
 
+#define SPECIAL_MAX 5
+
+/* A special token that captions may spell out. */
+typedef struct Special {
+    const char *text;
+    int32_t id;
+} Special;
+
 struct Tokenizer {
     SpmModel *model;
     int max_tokens, vocabulary;
     int32_t bos, pad, eos, unk; /* as given out; bos -1: none */
     int32_t model_unk, shift;
+    Special specials[SPECIAL_MAX];
+    int special_count;
 };
+
+static void add_special(Tokenizer *t, const char *text, int32_t id)
+{
+    t->specials[t->special_count++] = (Special){text, id};
+}
 
 Status tokenizer_open(const char *path, TokenizerStyle style, int max_tokens, Tokenizer **out)
 {
@@ -48,6 +63,11 @@ Status tokenizer_open(const char *path, TokenizerStyle style, int max_tokens, To
         t->shift = 0;
         t->vocabulary = size;
     }
+    if (t->bos >= 0) add_special(t, "<s>", t->bos);
+    add_special(t, "<pad>", t->pad);
+    add_special(t, "</s>", t->eos);
+    if (t->unk >= 0) add_special(t, "<unk>", t->unk);
+    if (t->shift) add_special(t, "<mask>", t->vocabulary - 1);
     *out = t;
     return STATUS_OK;
 fail:
@@ -72,17 +92,56 @@ int tokenizer_vocabulary(const Tokenizer *t)
     return t->vocabulary;
 }
 
+/* The special token that begins here, or NULL. */
+static const Special *special_at(const Tokenizer *t, const char *text, size_t size)
+{
+    for (int i = 0; i < t->special_count; i++) {
+        size_t length = strlen(t->specials[i].text);
+        if (length <= size && memcmp(text, t->specials[i].text, length) == 0) return &t->specials[i];
+    }
+    return NULL;
+}
+
+/* Bytes before the next special token, which is set, or `size` with NULL. */
+static size_t next_special(const Tokenizer *t, const char *text, size_t size, const Special **special)
+{
+    *special = NULL;
+    for (size_t at = 0; at < size; at++) {
+        const char *found = memchr(text + at, '<', size - at);
+        if (!found) return size;
+        at = (size_t)(found - text);
+        *special = special_at(t, found, size - at);
+        if (*special) return at;
+    }
+    return size;
+}
+
+/* Pieces of text without special tokens: up to `room` ids; returns how many, or -1. */
+static int encode_part(const Tokenizer *t, const char *text, size_t size, int32_t *ids, int room)
+{
+    int count = spm_encode(t->model, text, size, ids, room);
+    for (int i = 0; i < count; i++) ids[i] = ids[i] == t->model_unk ? t->unk : ids[i] + t->shift;
+    return count;
+}
+
 Status tokenizer_encode(const Tokenizer *t, const char *text, size_t size, int32_t *ids, int32_t *mask)
 {
     Status status = STATUS_OK;
     if (!utf8_valid(text, size)) FAIL(ERR_FORMAT, "a caption is not valid UTF-8");
-    int head = t->bos >= 0 ? 1 : 0;
-    int count = spm_encode(t->model, text, size, ids + head, t->max_tokens - head - 1);
-    if (count < 0) FAIL(ERR_FORMAT, "SentencePiece cannot encode a caption of %zu bytes", size);
-    for (int i = head; i < head + count; i++) ids[i] = ids[i] == t->model_unk ? t->unk : ids[i] + t->shift;
-    if (head) ids[0] = t->bos;
-    ids[head + count] = t->eos;
-    int used = head + count + 1;
+    int used = 0, end = t->max_tokens - 1;
+    if (t->bos >= 0) ids[used++] = t->bos;
+    while (size > 0 && used < end) {
+        const Special *special;
+        size_t part = next_special(t, text, size, &special);
+        int count = part > 0 ? encode_part(t, text, part, ids + used, end - used) : 0;
+        if (count < 0) FAIL(ERR_FORMAT, "SentencePiece cannot encode a caption of %zu bytes", size);
+        used += count;
+        if (special && used < end) ids[used++] = special->id;
+        if (special) part += strlen(special->text);
+        text += part;
+        size -= part;
+    }
+    ids[used++] = t->eos;
     for (int i = 0; i < t->max_tokens; i++) {
         if (i >= used) ids[i] = t->pad;
         mask[i] = i < used;

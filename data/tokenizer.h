@@ -3,7 +3,11 @@
  * xlmr: <s> pieces </s> <pad>..., ids as fairseq counts them: <s> 0, <pad> 1, </s> 2, <unk> 3, a piece's own id + 1.
  *       A model whose own ids already are bos 0, pad 1, eos 2, unk 3 is taken without the offset.
  * mt5:  pieces </s> <pad>..., the model's own ids; eos 1 and pad 0 where the model does not say.
- * Both cut to max_tokens with the special tokens kept, and pad to max_tokens. */
+ * Both cut to max_tokens with the special tokens kept, and pad to max_tokens.
+ *
+ * A special token that a caption spells out (<s>, <pad>, </s>, <unk> and <mask>; mt5 has no <s> and <mask>) becomes
+ * that token, and the texts before and after it are encoded each on its own: so do the tokenizers that the published
+ * networks were trained with. The mask is 1 there, also on a <pad>. */
 #ifndef DATA_TOKENIZER_H
 #define DATA_TOKENIZER_H
 

@@ -7,7 +7,7 @@
 
 /* XLM-R-CLIP: XLM-RoBERTa and a linear map of its mean state, text1_dim -> pooled_dim (model/xlmr_clip.h). */
 typedef struct XlmrConfig {
-    char *weights;        /* weight file; empty: drawn from the run's seed */
+    const char *weights;  /* weight file; empty: drawn from the run's seed */
     int64_t vocab;        /* rows of the token table: at least the tokenizer's size */
     int64_t layers;       /* transformer layers */
     int64_t heads;        /* divides the width */
@@ -17,7 +17,7 @@ typedef struct XlmrConfig {
 
 /* The encoder of mT5 (model/mt5.h). */
 typedef struct Mt5Config {
-    char *weights;
+    const char *weights;
     int64_t vocab, layers, heads;
     int64_t head_channels; /* heads x head_channels need not be the width */
     int64_t feed_forward;

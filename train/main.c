@@ -15,6 +15,7 @@ static const Command *const commands[] = {&command_train,
                                           &command_probe_unet,
                                           &command_probe_vae_encode,
                                           &command_probe_vae_decode,
+                                          &command_probe_tokenize,
                                           &command_data_order,
                                           &command_export,
                                           &command_config};
