@@ -22,23 +22,16 @@ static HeadRows y_rows(const Tensor *y, int64_t heads, int64_t d, void *data)
 
 static Status prepare(Backend *backend, const Graph *graph, const Op *op, bool backward, Prepared *out)
 {
-    Status status = STATUS_OK;
-    HeadPlan *plan = NULL;
     const Tensor *qkv = cpu_operand(graph, op->in[0]), *context = cpu_operand(graph, op->in[1]);
     const int64_t queries = qkv->shape.dim[1];
-    HeadShape shape = {qkv->shape.dim[0],
-                       op->attr.attention.heads,
-                       op->attr.attention.head_dim,
-                       queries,
-                       queries + (context ? context->shape.dim[1] : 0),
-                       op->attr.attention.scale,
-                       qkv->dtype};
-    TRY(head_plan_create(cpu_of(backend), &shape, backward, &plan));
-    out->state = plan;
-    out->workspace_bytes = head_plan_workspace(plan);
-    out->detail = head_plan_detail(plan);
-fail:
-    return status;
+    const HeadShape shape = {qkv->shape.dim[0],
+                             op->attr.attention.heads,
+                             op->attr.attention.head_dim,
+                             queries,
+                             queries + (context ? context->shape.dim[1] : 0),
+                             op->attr.attention.scale,
+                             qkv->dtype};
+    return head_prepare(cpu_of(backend), &shape, backward, out);
 }
 
 static Status attention_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
@@ -49,11 +42,6 @@ static Status attention_prepare(Backend *backend, const Graph *graph, const Op *
 static Status attention_grad_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
 {
     return prepare(backend, graph, op, true, out);
-}
-
-static void release(void *state)
-{
-    head_plan_free(state);
 }
 
 /* The operands that both directions read. */
@@ -78,7 +66,7 @@ static Status attention_run(const KernelCall *call)
     HeadOperands o = read_operands(call);
     o.y = y_rows(cpu_out(call, 0), heads, d, call->out[0]);
     o.lse = call->out[1];
-    return head_forward(call->state, &o, call->workspace);
+    return head_forward(call, &o);
 }
 
 /* in qkv, [context], [context_mask], y, lse, dy; out dqkv, [dcontext] */
@@ -95,9 +83,9 @@ static Status attention_grad_run(const KernelCall *call)
     o.dv[0] = context_rows(context, heads, d, call->out[1], 1, cpu_adds(call, 1));
     o.dk[1] = qkv_rows(qkv, heads, d, call->out[0], 1, cpu_adds(call, 0));
     o.dv[1] = qkv_rows(qkv, heads, d, call->out[0], 2, cpu_adds(call, 0));
-    return head_backward(call->state, &o, call->workspace);
+    return head_backward(call, &o);
 }
 
-const Kernel cpu_kernel_ATTENTION = {.prepare = attention_prepare, .run = attention_run, .release = release};
+const Kernel cpu_kernel_ATTENTION = {.prepare = attention_prepare, .run = attention_run, .release = head_release};
 const Kernel cpu_kernel_ATTENTION_GRAD = {
-    .prepare = attention_grad_prepare, .run = attention_grad_run, .release = release};
+    .prepare = attention_grad_prepare, .run = attention_grad_run, .release = head_release};

@@ -17,7 +17,7 @@ enum {
 /* Queries come in blocks of one size and a last one that may be smaller; each size has its own primitives. */
 enum { SIZE_WHOLE, SIZE_LAST, SIZES };
 
-struct HeadPlan {
+typedef struct HeadPlan {
     const Cpu *cpu;
     HeadShape shape;
     bool backward;
@@ -26,7 +26,7 @@ struct HeadPlan {
     int64_t blocks; /* in a head */
     size_t scratchpad;
     DnnPrimitive *product[SIZES][PRODUCTS];
-};
+} HeadPlan;
 
 /* A thread's part of the workspace. */
 typedef struct HeadScratch {
@@ -115,20 +115,40 @@ fail:
     return status;
 }
 
-Status head_plan_create(const Cpu *cpu, const HeadShape *shape, bool backward, HeadPlan **out)
+void head_release(void *state)
+{
+    HeadPlan *plan = state;
+    if (!plan) return;
+    for (int size = 0; size < SIZES; size++)
+        for (int product = 0; product < PRODUCTS; product++) dnn_free(plan->product[size][product]);
+    free(plan);
+}
+
+/* Queries a block. Scores of a block stay in the second-level cache; where not even a head's keys do, larger blocks
+ * read those less often, as long as every thread has one. */
+static int64_t block_of(const Cpu *cpu, const HeadShape *shape)
+{
+    int64_t most = 128, block = 131072 / shape->keys / 16 * 16;
+    if (shape->keys * shape->d > 1 << 20) {
+        const int64_t share = shape->samples * shape->heads * shape->queries / cpu->threads;
+        block = share / 16 * 16;
+        most = 256;
+    }
+    block = block < 32 ? 32 : block > most ? most : block;
+    return block < shape->queries ? block : shape->queries;
+}
+
+Status head_prepare(const Cpu *cpu, const HeadShape *shape, bool backward, Prepared *out)
 {
     Status status = STATUS_OK;
     HeadPlan *plan = mem_alloc_array(1, sizeof *plan);
-    if (!plan) return ERR_MEMORY;
+    if (!plan) FAIL(ERR_MEMORY, "no memory for the products of an attention");
     plan->cpu = cpu;
     plan->shape = *shape;
     if (!(shape->scale > 0)) plan->shape.scale = (float)(1 / sqrt((double)shape->d));
     plan->backward = backward;
     plan->type = shape->type == DTYPE_BF16 && cpu->bf16 ? DTYPE_BF16 : DTYPE_F32;
-    /* Scores of a block stay in the second-level cache. */
-    int64_t block = 131072 / shape->keys / 16 * 16;
-    block = block < 32 ? 32 : block > 128 ? 128 : block;
-    plan->block = block < shape->queries ? block : shape->queries;
+    plan->block = block_of(cpu, shape);
     plan->blocks = (shape->queries + plan->block - 1) / plan->block;
     const int64_t last = shape->queries - (plan->blocks - 1) * plan->block;
     cpu_use_one_thread();
@@ -139,31 +159,13 @@ Status head_plan_create(const Cpu *cpu, const HeadShape *shape, bool backward, H
             TRY(create_product(plan, size, product, size == SIZE_LAST ? last : plan->block));
         }
     }
-    cpu_use_threads(cpu);
-    *out = plan;
-    return STATUS_OK;
+    out->state = plan;
+    out->workspace_bytes = (size_t)cpu->threads * scratch_bytes(plan);
+    out->detail = dnn_implementation(plan->product[SIZE_WHOLE][PRODUCT_SCORES]);
 fail:
     cpu_use_threads(cpu);
-    head_plan_free(plan);
+    if (status != STATUS_OK) head_release(plan);
     return status;
-}
-
-void head_plan_free(HeadPlan *plan)
-{
-    if (!plan) return;
-    for (int size = 0; size < SIZES; size++)
-        for (int product = 0; product < PRODUCTS; product++) dnn_free(plan->product[size][product]);
-    free(plan);
-}
-
-size_t head_plan_workspace(const HeadPlan *plan)
-{
-    return (size_t)plan->cpu->threads * scratch_bytes(plan);
-}
-
-const char *head_plan_detail(const HeadPlan *plan)
-{
-    return dnn_implementation(plan->product[SIZE_WHOLE][PRODUCT_SCORES]);
 }
 
 /* A block of queries of one head. */
@@ -332,9 +334,10 @@ fail:
     return status;
 }
 
-Status head_forward(HeadPlan *plan, const HeadOperands *operands, void *workspace)
+Status head_forward(const KernelCall *call, const HeadOperands *operands)
 {
-    Run run = {plan, operands, workspace};
+    HeadPlan *plan = call->state;
+    Run run = {plan, operands, call->workspace};
     cpu_use_one_thread(); /* the products' number, for what runs on the calling thread */
     return cpu_parallel(plan->cpu, plan->shape.samples * plan->shape.heads * plan->blocks, 1, forward_share, &run);
 }
@@ -362,9 +365,10 @@ fail:
     return status;
 }
 
-Status head_backward(HeadPlan *plan, const HeadOperands *operands, void *workspace)
+Status head_backward(const KernelCall *call, const HeadOperands *operands)
 {
-    Run run = {plan, operands, workspace};
+    HeadPlan *plan = call->state;
+    Run run = {plan, operands, call->workspace};
     cpu_use_one_thread(); /* the products' number, for what runs on the calling thread */
     return cpu_parallel(plan->cpu, plan->shape.samples * plan->shape.heads, 1, backward_share, &run);
 }

@@ -6,8 +6,6 @@
 
 #include "engine/cpu/cpu.h"
 
-typedef struct HeadPlan HeadPlan;
-
 typedef struct HeadShape {
     int64_t samples, heads, d, queries, keys;
     float scale; /* of q.k */
@@ -35,12 +33,12 @@ typedef struct HeadOperands {
     HeadRows dy, dq, dk[2], dv[2];
 } HeadOperands;
 
-Status head_plan_create(const Cpu *cpu, const HeadShape *shape, bool backward, HeadPlan **out);
-void head_plan_free(HeadPlan *plan);
-size_t head_plan_workspace(const HeadPlan *plan);
-const char *head_plan_detail(const HeadPlan *plan);
+/* Kernel.prepare and release of both ops: the state is a HeadPlan. */
+Status head_prepare(const Cpu *cpu, const HeadShape *shape, bool backward, Prepared *out);
+void head_release(void *plan);
 
-Status head_forward(HeadPlan *plan, const HeadOperands *operands, void *workspace);
-Status head_backward(HeadPlan *plan, const HeadOperands *operands, void *workspace);
+/* Kernel.run, once the operands are found. */
+Status head_forward(const KernelCall *call, const HeadOperands *operands);
+Status head_backward(const KernelCall *call, const HeadOperands *operands);
 
 #endif

@@ -9,18 +9,11 @@ static HeadRows rows_of(const Tensor *t, const Op *op, void *data, bool add)
 
 static Status prepare(Backend *backend, const Graph *graph, const Op *op, bool backward, Prepared *out)
 {
-    Status status = STATUS_OK;
-    HeadPlan *plan = NULL;
     const Tensor *q = cpu_operand(graph, op->in[0]), *k = cpu_operand(graph, op->in[1]);
-    HeadShape shape = {q->shape.dim[0], op->attr.attention.heads, op->attr.attention.head_dim,
-                       q->shape.dim[1], k->shape.dim[1],          op->attr.attention.scale,
-                       q->dtype};
-    TRY(head_plan_create(cpu_of(backend), &shape, backward, &plan));
-    out->state = plan;
-    out->workspace_bytes = head_plan_workspace(plan);
-    out->detail = head_plan_detail(plan);
-fail:
-    return status;
+    const HeadShape shape = {q->shape.dim[0], op->attr.attention.heads, op->attr.attention.head_dim,
+                             q->shape.dim[1], k->shape.dim[1],          op->attr.attention.scale,
+                             q->dtype};
+    return head_prepare(cpu_of(backend), &shape, backward, out);
 }
 
 static Status cross_attention_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
@@ -31,11 +24,6 @@ static Status cross_attention_prepare(Backend *backend, const Graph *graph, cons
 static Status cross_attention_grad_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
 {
     return prepare(backend, graph, op, true, out);
-}
-
-static void release(void *state)
-{
-    head_plan_free(state);
 }
 
 static HeadOperands read_operands(const KernelCall *call)
@@ -54,7 +42,7 @@ static Status cross_attention_run(const KernelCall *call)
     o.bias = call->in[4];
     o.y = rows_of(cpu_out(call, 0), call->op, call->out[0], false);
     o.lse = call->out[1];
-    return head_forward(call->state, &o, call->workspace);
+    return head_forward(call, &o);
 }
 
 /* in q, k, v, [key_mask], y, lse, dy; out dq, dk, dv */
@@ -67,10 +55,10 @@ static Status cross_attention_grad_run(const KernelCall *call)
     o.dq = rows_of(cpu_in(call, 0), call->op, call->out[0], cpu_adds(call, 0));
     o.dk[1] = rows_of(cpu_in(call, 1), call->op, call->out[1], cpu_adds(call, 1));
     o.dv[1] = rows_of(cpu_in(call, 2), call->op, call->out[2], cpu_adds(call, 2));
-    return head_backward(call->state, &o, call->workspace);
+    return head_backward(call, &o);
 }
 
 const Kernel cpu_kernel_CROSS_ATTENTION = {
-    .prepare = cross_attention_prepare, .run = cross_attention_run, .release = release};
+    .prepare = cross_attention_prepare, .run = cross_attention_run, .release = head_release};
 const Kernel cpu_kernel_CROSS_ATTENTION_GRAD = {
-    .prepare = cross_attention_grad_prepare, .run = cross_attention_grad_run, .release = release};
+    .prepare = cross_attention_grad_prepare, .run = cross_attention_grad_run, .release = head_release};

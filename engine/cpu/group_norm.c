@@ -51,9 +51,20 @@ static size_t slot_bytes(const NormPlan *p)
     return carver.used;
 }
 
-/* One call of either direction. */
-typedef struct NormCall {
+typedef struct NormCall NormCall;
+
+/* Forward and gradient go the same way: sums over blocks of rows, the sample's coefficients from those, then the blocks
+ * again. */
+typedef struct Direction {
+    void (*begin)(const NormCall *k, const NormSlot *s, int64_t n); /* what the sums need to know of sample n */
+    void (*sum)(const NormCall *k, const NormSlot *s, int64_t n, int64_t block, int64_t begin, int64_t end);
+    void (*finish)(const NormCall *k, const NormSlot *s, int64_t n); /* from its blocks' sums */
+    void (*apply)(const NormCall *k, const NormSlot *s, int64_t n, int64_t begin, int64_t end);
+} Direction;
+
+struct NormCall {
     const KernelCall *call;
+    const Direction *direction;
     NormPlan plan;
     Dtype type;
     Activation act;
@@ -65,7 +76,7 @@ typedef struct NormCall {
     Dtype scale_shift_type;
     const float *gamma, *beta;
     float *stats;
-} NormCall;
+};
 
 static NormSlot slot_of(const NormCall *k, int64_t index)
 {
@@ -117,6 +128,57 @@ static NormRows rows_of(const NormCall *k, const NormSlot *s, int64_t n, int64_t
 static float factor_of(const NormCall *k, int64_t n, int64_t c)
 {
     return k->scale_shift ? 1.0f + cpu_get(k->scale_shift, k->scale_shift_type, n * 2 * k->plan.c + c) : 1.0f;
+}
+
+static Status samples_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const NormCall *k = context;
+    const NormSlot s = slot_of(k, thread);
+    for (int64_t n = begin; n < end; n++) {
+        k->direction->begin(k, &s, n);
+        k->direction->sum(k, &s, n, 0, 0, k->plan.rows);
+        k->direction->finish(k, &s, n);
+        k->direction->apply(k, &s, n, 0, k->plan.rows);
+    }
+    return STATUS_OK;
+}
+
+static Status blocks_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const NormCall *k = context;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t n = i / k->plan.blocks, block = i % k->plan.blocks;
+        const NormSlot s = slot_of(k, n);
+        int64_t first, last;
+        cpu_share(k->plan.rows, k->plan.blocks, block, &first, &last);
+        if (k->phase == 1) {
+            k->direction->sum(k, &s, n, block, first, last);
+        } else {
+            k->direction->apply(k, &s, n, first, last);
+        }
+    }
+    return STATUS_OK;
+}
+
+static Status run_direction(NormCall *k)
+{
+    Status status = STATUS_OK;
+    const NormPlan *p = &k->plan;
+    if (p->blocks == 1) return cpu_parallel(p->cpu, p->n, 1, samples_share, k);
+    for (int64_t n = 0; n < p->n; n++) {
+        const NormSlot s = slot_of(k, n);
+        k->direction->begin(k, &s, n);
+    }
+    k->phase = 1;
+    TRY(cpu_parallel(p->cpu, p->n * p->blocks, 1, blocks_share, k));
+    for (int64_t n = 0; n < p->n; n++) {
+        const NormSlot s = slot_of(k, n);
+        k->direction->finish(k, &s, n);
+    }
+    k->phase = 2;
+    TRY(cpu_parallel(p->cpu, p->n * p->blocks, 1, blocks_share, k));
+fail:
+    return status;
 }
 
 /* v = ((x - mean) rstd gamma + beta) (1 + scale) + shift as one multiplication and one addition of x - mean. */
@@ -186,36 +248,6 @@ static void apply_block(const NormCall *k, const NormSlot *s, int64_t n, int64_t
     k->plan.cpu->vector->norm_apply(&rows, cpu_at(k->call->out[0], k->type, (n * k->plan.rows + begin) * k->plan.c));
 }
 
-static Status forward_samples(void *context, int64_t begin, int64_t end, int32_t thread)
-{
-    const NormCall *k = context;
-    const NormSlot s = slot_of(k, thread);
-    for (int64_t n = begin; n < end; n++) {
-        set_origin(k, &s, n);
-        sum_block(k, &s, n, 0, 0, k->plan.rows);
-        finish_forward(k, &s, n);
-        apply_block(k, &s, n, 0, k->plan.rows);
-    }
-    return STATUS_OK;
-}
-
-static Status forward_blocks(void *context, int64_t begin, int64_t end, int32_t thread)
-{
-    const NormCall *k = context;
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t n = i / k->plan.blocks, block = i % k->plan.blocks;
-        const NormSlot s = slot_of(k, n);
-        int64_t first, last;
-        cpu_share(k->plan.rows, k->plan.blocks, block, &first, &last);
-        if (k->phase == 1) {
-            sum_block(k, &s, n, block, first, last);
-        } else {
-            apply_block(k, &s, n, first, last);
-        }
-    }
-    return STATUS_OK;
-}
-
 static Status group_norm_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
 {
     const NormPlan p = plan_of(cpu_of(backend), cpu_operand(graph, op->in[0]), &op->attr.norm);
@@ -225,24 +257,10 @@ static Status group_norm_prepare(Backend *backend, const Graph *graph, const Op 
 
 static Status group_norm_run(const KernelCall *call)
 {
-    Status status = STATUS_OK;
+    static const Direction forward = {set_origin, sum_block, finish_forward, apply_block};
     NormCall k = norm_call(call, -1);
-    const NormPlan *p = &k.plan;
-    if (p->blocks == 1) return cpu_parallel(p->cpu, p->n, 1, forward_samples, &k);
-    for (int64_t n = 0; n < p->n; n++) {
-        const NormSlot s = slot_of(&k, n);
-        set_origin(&k, &s, n);
-    }
-    k.phase = 1;
-    TRY(cpu_parallel(p->cpu, p->n * p->blocks, 1, forward_blocks, &k));
-    for (int64_t n = 0; n < p->n; n++) {
-        const NormSlot s = slot_of(&k, n);
-        finish_forward(&k, &s, n);
-    }
-    k.phase = 2;
-    TRY(cpu_parallel(p->cpu, p->n * p->blocks, 1, forward_blocks, &k));
-fail:
-    return status;
+    k.direction = &forward;
+    return run_direction(&k);
 }
 
 /* ---- backward ----
@@ -316,36 +334,6 @@ static void grad_apply_block(const NormCall *k, const NormSlot *s, int64_t n, in
                                          cpu_adds(k->call, 0));
 }
 
-static Status backward_samples(void *context, int64_t begin, int64_t end, int32_t thread)
-{
-    const NormCall *k = context;
-    const NormSlot s = slot_of(k, thread);
-    for (int64_t n = begin; n < end; n++) {
-        begin_backward(k, &s, n);
-        grad_sum_block(k, &s, n, 0, 0, k->plan.rows);
-        finish_backward(k, &s, n);
-        grad_apply_block(k, &s, n, 0, k->plan.rows);
-    }
-    return STATUS_OK;
-}
-
-static Status backward_blocks(void *context, int64_t begin, int64_t end, int32_t thread)
-{
-    const NormCall *k = context;
-    for (int64_t i = begin; i < end; i++) {
-        const int64_t n = i / k->plan.blocks, block = i % k->plan.blocks;
-        const NormSlot s = slot_of(k, n);
-        int64_t first, last;
-        cpu_share(k->plan.rows, k->plan.blocks, block, &first, &last);
-        if (k->phase == 1) {
-            grad_sum_block(k, &s, n, block, first, last);
-        } else {
-            grad_apply_block(k, &s, n, first, last);
-        }
-    }
-    return STATUS_OK;
-}
-
 /* dgamma and dbeta: over the samples in their order. */
 static Status parameter_share(void *context, int64_t begin, int64_t end, int32_t thread)
 {
@@ -374,26 +362,12 @@ static Status group_norm_grad_prepare(Backend *backend, const Graph *graph, cons
 
 static Status group_norm_grad_run(const KernelCall *call)
 {
+    static const Direction backward = {begin_backward, grad_sum_block, finish_backward, grad_apply_block};
     Status status = STATUS_OK;
     NormCall k = norm_call(call, 4);
-    const NormPlan *p = &k.plan;
-    if (p->blocks == 1) {
-        TRY(cpu_parallel(p->cpu, p->n, 1, backward_samples, &k));
-    } else {
-        for (int64_t n = 0; n < p->n; n++) {
-            const NormSlot s = slot_of(&k, n);
-            begin_backward(&k, &s, n);
-        }
-        k.phase = 1;
-        TRY(cpu_parallel(p->cpu, p->n * p->blocks, 1, backward_blocks, &k));
-        for (int64_t n = 0; n < p->n; n++) {
-            const NormSlot s = slot_of(&k, n);
-            finish_backward(&k, &s, n);
-        }
-        k.phase = 2;
-        TRY(cpu_parallel(p->cpu, p->n * p->blocks, 1, backward_blocks, &k));
-    }
-    if (call->out[1] || call->out[2]) TRY(cpu_parallel(p->cpu, p->c, 4096, parameter_share, &k));
+    k.direction = &backward;
+    TRY(run_direction(&k));
+    if (call->out[1] || call->out[2]) TRY(cpu_parallel(k.plan.cpu, k.plan.c, 4096, parameter_share, &k));
 fail:
     return status;
 }

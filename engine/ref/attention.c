@@ -57,11 +57,9 @@ static SelfOperands operands(const KernelCall *call)
                           call->op->attr.attention.heads, text_rows(call->graph, call->op)};
 }
 
-static Head head(const KernelCall *call, const SelfOperands *o, int64_t n, int64_t index)
+static Head head_of(const KernelCall *call, const SelfOperands *o)
 {
-    return (Head){.n = n,
-                  .head = index,
-                  .queries = o->qkv.shape.dim[1],
+    return (Head){.queries = o->qkv.shape.dim[1],
                   .keys = o->qkv.shape.dim[1] + o->texts,
                   .d = call->op->attr.attention.head_dim,
                   .scale = (double)call->op->attr.attention.scale,
@@ -82,18 +80,13 @@ static Status attention_run(const KernelCall *call)
 {
     const SelfOperands o = operands(call);
     const RefTensor y = ref_out(call, 0), lse = ref_out(call, 1);
-    for (int64_t n = 0; n < o.qkv.shape.dim[0]; n++) {
-        for (int64_t i = 0; i < o.heads; i++) {
-            const Head h = head(call, &o, n, i);
-            ref_head_forward(&h, o.heads, &y, &lse, call->workspace);
-        }
-    }
+    ref_heads_forward(head_of(call, &o), o.qkv.shape.dim[0], o.heads, &y, &lse, call->workspace);
     return STATUS_OK;
 }
 
 static Status attention_grad_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
 {
-    out->workspace_bytes = ref_head_backward_bytes(key_rows(graph, op), op->attr.attention.head_dim);
+    out->workspace_bytes = ref_heads_backward_bytes(key_rows(graph, op), op->attr.attention.head_dim);
     return STATUS_OK;
 }
 
@@ -101,23 +94,10 @@ static Status attention_grad_run(const KernelCall *call)
 {
     const SelfOperands o = operands(call);
     const RefTensor y = ref_in(call, 3), lse = ref_in(call, 4), dy = ref_in(call, 5);
-    const RefTensor dqkv = ref_out(call, 0), dcontext = ref_out(call, 1);
-    HeadGrad grad = {.y = &y, .lse = &lse, .dy = &dy, .heads = o.heads, .dq = &dqkv, .dq_row = q_row};
-    for (int64_t n = 0; n < o.qkv.shape.dim[0]; n++) {
-        for (int64_t i = 0; i < o.heads; i++) {
-            const Head h = head(call, &o, n, i);
-            ref_head_backward_carve(&grad, call->workspace, h.keys, h.d);
-            ref_head_backward(&h, &grad);
-            for (int64_t s = 0; s < h.keys; s++) {
-                const RefTensor *to = s < o.texts ? &dcontext : &dqkv;
-                const int64_t k_at = k_row(&h, s).at, v_at = v_row(&h, s).at;
-                for (int64_t e = 0; e < h.d; e++) {
-                    ref_put(to, k_at + e, grad.dk[s * h.d + e]);
-                    ref_put(to, v_at + e, grad.dv[s * h.d + e]);
-                }
-            }
-        }
-    }
+    const SelfOperands gradients = {
+        .qkv = ref_out(call, 0), .context = ref_out(call, 1), .heads = o.heads, .texts = o.texts};
+    const HeadGrad grad = {&y, &lse, &dy, &gradients, call->workspace};
+    ref_heads_backward(head_of(call, &o), o.qkv.shape.dim[0], o.heads, &grad);
     return STATUS_OK;
 }
 

@@ -13,7 +13,8 @@ typedef struct HeadRow {
 
 typedef struct Head Head;
 struct Head {
-    int64_t n, head, queries, keys, d; /* sample, head, and sizes */
+    int64_t queries, keys, d;
+    int64_t n, head; /* which */
     double scale;
     const void *operands; /* for the functions below */
     HeadRow (*q)(const Head *h, int64_t t);
@@ -22,20 +23,16 @@ struct Head {
     double (*bias)(const Head *h, int64_t t, int64_t s); /* added to the scaled score, -INFINITY hides; may be NULL */
 };
 
-/* Rows of y (N,T,heads*d) and entries of lse (N,heads,T) of this head; `p` holds `keys` doubles. */
-void ref_head_forward(const Head *h, int64_t heads, const RefTensor *y, const RefTensor *lse, double *p);
+/* Every head of every sample: rows of y (N,T,heads*d) and entries of lse (N,heads,T). `h` tells all but the sample and
+ * the head; `p` holds `keys` doubles. */
+void ref_heads_forward(Head h, int64_t samples, int64_t heads, const RefTensor *y, const RefTensor *lse, double *p);
 
-/* The gradients of this head's rows: dq is written where dq_row says, dk and dv (keys x d each, zeroed
- * here) are left for the caller. p and ds hold `keys` doubles each. */
 typedef struct HeadGrad {
     const RefTensor *y, *lse, *dy;
-    int64_t heads;
-    double *p, *ds, *dk, *dv;
-    const RefTensor *dq;
-    HeadRow (*dq_row)(const Head *h, int64_t t); /* its tensor is ignored: only where in dq */
+    const void *gradients; /* as Head.operands, but of the gradients: the same functions tell where their rows lie */
+    void *workspace;       /* ref_heads_backward_bytes */
 } HeadGrad;
-void ref_head_backward(const Head *h, const HeadGrad *grad);
-size_t ref_head_backward_bytes(int64_t keys, int64_t d);
-void ref_head_backward_carve(HeadGrad *grad, void *workspace, int64_t keys, int64_t d);
+void ref_heads_backward(Head h, int64_t samples, int64_t heads, const HeadGrad *grad);
+size_t ref_heads_backward_bytes(int64_t keys, int64_t d);
 
 #endif

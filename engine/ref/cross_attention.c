@@ -31,11 +31,9 @@ static double mask_and_bias(const Head *h, int64_t t, int64_t s)
     return ref_get(&o->bias, (h->head * h->queries + t) * h->keys + s);
 }
 
-static Head head(const KernelCall *call, const CrossOperands *o, int64_t n, int64_t index)
+static Head head_of(const KernelCall *call, const CrossOperands *o)
 {
-    return (Head){.n = n,
-                  .head = index,
-                  .queries = o->q.shape.dim[1],
+    return (Head){.queries = o->q.shape.dim[1],
                   .keys = o->k.shape.dim[1],
                   .d = call->op->attr.attention.head_dim,
                   .scale = (double)call->op->attr.attention.scale,
@@ -43,7 +41,7 @@ static Head head(const KernelCall *call, const CrossOperands *o, int64_t n, int6
                   .q = q_row,
                   .k = k_row,
                   .v = v_row,
-                  .bias = mask_and_bias};
+                  .bias = o->mask.data || o->bias.data ? mask_and_bias : NULL};
 }
 
 static Status cross_attention_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
@@ -57,19 +55,14 @@ static Status cross_attention_run(const KernelCall *call)
     const CrossOperands o = {ref_in(call, 0),          ref_in(call, 1),          ref_in(call, 2),
                              ref_in_optional(call, 3), ref_in_optional(call, 4), call->op->attr.attention.heads};
     const RefTensor y = ref_out(call, 0), lse = ref_out(call, 1);
-    for (int64_t n = 0; n < o.q.shape.dim[0]; n++) {
-        for (int64_t i = 0; i < o.heads; i++) {
-            const Head h = head(call, &o, n, i);
-            ref_head_forward(&h, o.heads, &y, &lse, call->workspace);
-        }
-    }
+    ref_heads_forward(head_of(call, &o), o.q.shape.dim[0], o.heads, &y, &lse, call->workspace);
     return STATUS_OK;
 }
 
 static Status cross_attention_grad_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
 {
     const int64_t keys = graph_tensor(graph, op->in[1])->shape.dim[1];
-    out->workspace_bytes = ref_head_backward_bytes(keys, op->attr.attention.head_dim);
+    out->workspace_bytes = ref_heads_backward_bytes(keys, op->attr.attention.head_dim);
     return STATUS_OK;
 }
 
@@ -81,22 +74,10 @@ static Status cross_attention_grad_run(const KernelCall *call)
                              .mask = ref_in_optional(call, 3),
                              .heads = call->op->attr.attention.heads};
     const RefTensor y = ref_in(call, 4), lse = ref_in(call, 5), dy = ref_in(call, 6);
-    const RefTensor dq = ref_out(call, 0), dk = ref_out(call, 1), dv = ref_out(call, 2);
-    HeadGrad grad = {.y = &y, .lse = &lse, .dy = &dy, .heads = o.heads, .dq = &dq, .dq_row = q_row};
-    for (int64_t n = 0; n < o.q.shape.dim[0]; n++) {
-        for (int64_t i = 0; i < o.heads; i++) {
-            const Head h = head(call, &o, n, i);
-            ref_head_backward_carve(&grad, call->workspace, h.keys, h.d);
-            ref_head_backward(&h, &grad);
-            for (int64_t s = 0; s < h.keys; s++) {
-                const int64_t at = k_row(&h, s).at;
-                for (int64_t e = 0; e < h.d; e++) {
-                    ref_put(&dk, at + e, grad.dk[s * h.d + e]);
-                    ref_put(&dv, at + e, grad.dv[s * h.d + e]);
-                }
-            }
-        }
-    }
+    const CrossOperands gradients = {
+        .q = ref_out(call, 0), .k = ref_out(call, 1), .v = ref_out(call, 2), .heads = o.heads};
+    const HeadGrad grad = {&y, &lse, &dy, &gradients, call->workspace};
+    ref_heads_backward(head_of(call, &o), o.q.shape.dim[0], o.heads, &grad);
     return STATUS_OK;
 }
 
