@@ -31,6 +31,7 @@ struct Generator {
     float *drawn;                       /* (batch,drawn_height,drawn_width,3) */
     float *full1, *pooled1, *full2;     /* (evaluations,...) */
     int32_t *repeated;                  /* (4,batch,max_tokens) of the empty caption */
+    int32_t *text_mask, *mask2;         /* text_rows valid: (evaluations,2 max_tokens), (evaluations,max_tokens) */
     double sampler_seconds, seconds;    /* of the last run */
 };
 
@@ -118,7 +119,10 @@ static Status allocate_buffers(Generator *g)
     TRY(allocate_floats(&g->pooled1, m->pooled_dim, evaluations));
     TRY(allocate_floats(&g->full2, rows * m->text2_dim, evaluations));
     g->repeated = mem_alloc_array((size_t)(4 * n * rows), sizeof *g->repeated);
-    if (g->repeated == NULL) FAIL(ERR_MEMORY, "out of memory for %lld pictures; draw fewer at once", (long long)n);
+    g->text_mask = mem_alloc_array((size_t)(2 * evaluations * rows), sizeof *g->text_mask);
+    g->mask2 = mem_alloc_array((size_t)(evaluations * rows), sizeof *g->mask2);
+    if (g->repeated == NULL || g->text_mask == NULL || g->mask2 == NULL)
+        FAIL(ERR_MEMORY, "out of memory for %lld pictures; draw fewer at once", (long long)n);
 fail:
     return status;
 }
@@ -134,6 +138,7 @@ static Status create_graphs(Generator *g, ParamTable *params, const ParamStore *
                              .width = g->w,
                              .tokens1 = m->max_tokens,
                              .tokens2 = m->max_tokens,
+                             .masked = m->text_rows == TEXT_ROWS_VALID,
                              .compute = o->compute};
     TRY(text_graph_create(params, m, o->batch, o->compute, &g->text));
     TRY(unet_graph_create(params, &unet, &g->unet));
@@ -199,6 +204,8 @@ void generator_free(Generator *g)
                         g->mask, g->mask_scratch, g->drawn, g->full1,     g->pooled1, g->full2};
     for (size_t k = 0; k < sizeof buffers / sizeof *buffers; k++) free(buffers[k]);
     free(g->repeated);
+    free(g->text_mask);
+    free(g->mask2);
     free(g);
 }
 
@@ -264,6 +271,18 @@ static void fill_input(const Generator *g, const float *x, const float *known, f
 
 /* ---- running ---- */
 
+/* Which rows of text the network may see, of one half. */
+static void keep_masks(Generator *g, const GeneratorTokens *tokens, size_t half)
+{
+    size_t n = (size_t)g->options.batch, rows = (size_t)g->options.model->max_tokens;
+    for (size_t i = 0; i < n; i++) {
+        int32_t *mask = g->text_mask + 2 * (half * n + i) * rows;
+        memcpy(mask, tokens->mask1 + i * rows, rows * sizeof *mask);
+        memcpy(mask + rows, tokens->mask2 + i * rows, rows * sizeof *mask);
+        memcpy(g->mask2 + (half * n + i) * rows, tokens->mask2 + i * rows, rows * sizeof *mask);
+    }
+}
+
 /* Encodes one half's captions into place `half` (0 conditional, 1 unconditional) of the text buffers. */
 static Status encode_half(Generator *g, const GeneratorTokens *tokens, size_t half)
 {
@@ -273,6 +292,7 @@ static Status encode_half(Generator *g, const GeneratorTokens *tokens, size_t ha
     size_t n = (size_t)g->options.batch, rows = (size_t)m->max_tokens, bytes = n * rows * sizeof(int32_t);
     size_t full1 = n * rows * (size_t)m->text1_dim, pooled1 = n * (size_t)m->pooled_dim;
     size_t full2 = n * rows * (size_t)m->text2_dim;
+    keep_masks(g, tokens, half);
     TRY(executor_write(e, g->text.tokens1, tokens->tokens1, bytes));
     TRY(executor_write(e, g->text.mask1, tokens->mask1, bytes));
     TRY(executor_write(e, g->text.tokens2, tokens->tokens2, bytes));
@@ -321,6 +341,10 @@ static Status evaluate(Generator *g, int32_t evaluation)
     TRY(executor_write(e, g->unet.full_emb1, g->full1, evaluations * rows * (size_t)m->text1_dim * sizeof(float)));
     TRY(executor_write(e, g->unet.pooled_emb1, g->pooled1, evaluations * (size_t)m->pooled_dim * sizeof(float)));
     TRY(executor_write(e, g->unet.full_emb2, g->full2, evaluations * rows * (size_t)m->text2_dim * sizeof(float)));
+    if (g->unet.text_mask != TENSOR_NONE) {
+        TRY(executor_write(e, g->unet.text_mask, g->text_mask, 2 * evaluations * rows * sizeof(int32_t)));
+        TRY(executor_write(e, g->unet.mask2, g->mask2, evaluations * rows * sizeof(int32_t)));
+    }
     TRY(executor_run(e, NULL));
     TRY(executor_read(e, g->unet.out, g->out, evaluations * 2 * latent * sizeof(float)));
 fail:

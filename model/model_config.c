@@ -5,6 +5,7 @@
 
 #include "model/autoencoder.h"
 
+static const char *const TEXT_ROWS_WORDS[] = {"padded", "valid", NULL};
 static const char *const PRECISION_WORDS[] = {"auto", "f32", "bf16", NULL};
 static const char *const SCHEDULE_WORDS[] = {"linear", "cosine", NULL};
 
@@ -45,6 +46,13 @@ static const ConfigField MODEL_FIELDS[] = {
     INT_FIELD(text2_dim, "512", 1, 65536, "width of text encoder 2"),
     INT_FIELD(text2_heads, "8", 1, 1024, "heads of the attention pooling over encoder 2"),
     INT_FIELD(max_tokens, "77", 1, 4096, "rows of each text encoder"),
+    {.key = "text_rows",
+     .type = CONFIG_ENUM,
+     .offset = offsetof(ModelConfig, text_rows),
+     .default_text = "padded",
+     .words = TEXT_ROWS_WORDS,
+     .help = "what the UNet sees of a caption: all max_tokens rows, as the published network was trained, or only the "
+             "valid ones, those of its tokens"},
     {.key = "precision",
      .type = CONFIG_ENUM,
      .offset = offsetof(ModelConfig, precision),

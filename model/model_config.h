@@ -10,6 +10,9 @@
 #include "model/autoencoder_config.h"
 #include "model/text_encoder_config.h"
 
+/* Padding rows of the text encoders: seen by the UNet, as the published network was trained, or hidden from it. */
+typedef enum TextRows { TEXT_ROWS_PADDED, TEXT_ROWS_VALID } TextRows;
+
 typedef enum PrecisionChoice { PRECISION_AUTO, PRECISION_F32, PRECISION_BF16 } PrecisionChoice;
 
 typedef struct ModelConfig {
@@ -24,6 +27,7 @@ typedef struct ModelConfig {
     int64_t text1_dim, pooled_dim, text2_dim;
     int64_t text2_heads; /* of the attention pooling `proj2` */
     int64_t max_tokens;  /* rows of each text encoder */
+    int32_t text_rows;   /* TextRows */
     int32_t precision;   /* PrecisionChoice */
     AutoencoderConfig autoencoder;
     XlmrConfig text_encoder1; /* XLM-R-CLIP */

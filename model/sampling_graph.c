@@ -45,7 +45,7 @@ void text_graph_free(TextGraph *graph)
 Status unet_graph_create(ParamTable *params, const UnetGraphOptions *options, UnetGraph *out)
 {
     Status status = STATUS_OK;
-    UnetGraph u = {.grad_out = TENSOR_NONE};
+    UnetGraph u = {.text_mask = TENSOR_NONE, .mask2 = TENSOR_NONE, .grad_out = TENSOR_NONE};
     const ModelConfig *m = options->model;
     int64_t n = options->batch;
     bool grad = options->backward;
@@ -57,7 +57,12 @@ Status unet_graph_create(ParamTable *params, const UnetGraphOptions *options, Un
     u.full_emb1 = graph_input(g, "full_emb1", DTYPE_F32, SHAPE3(n, options->tokens1, m->text1_dim), grad);
     u.pooled_emb1 = graph_input(g, "pooled_emb1", DTYPE_F32, SHAPE2(n, m->pooled_dim), grad);
     u.full_emb2 = graph_input(g, "full_emb2", DTYPE_F32, SHAPE3(n, options->tokens2, m->text2_dim), grad);
-    UnetInputs inputs = {u.x, u.timesteps, u.full_emb1, u.pooled_emb1, u.full_emb2};
+    if (options->masked) {
+        u.text_mask = graph_input(g, "text_mask", DTYPE_I32, SHAPE2(n, options->tokens1 + options->tokens2), false);
+        u.mask2 = graph_input(g, "mask2", DTYPE_I32, SHAPE2(n, options->tokens2), false);
+    }
+    UnetInputs inputs = {u.x,         u.timesteps,     u.full_emb1, u.pooled_emb1,
+                         u.full_emb2, options->masked, u.text_mask, u.mask2};
     u.out = unet_forward(g, m, &inputs);
     graph_mark_output(g, u.out);
     TRY(graph_status(g));

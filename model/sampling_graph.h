@@ -18,6 +18,7 @@ typedef struct UnetGraph {
     TensorId x;                                 /* input, F32 (N,h,w,in_channels) */
     TensorId timesteps;                         /* input, F32 (N) */
     TensorId full_emb1, pooled_emb1, full_emb2; /* inputs, F32 (N,T1,text1_dim), (N,pooled_dim), (N,T2,text2_dim) */
+    TensorId text_mask, mask2;                  /* masked: inputs, I32 (N,T1+T2), (N,T2), 0 hides; else TENSOR_NONE */
     TensorId grad_out;                          /* with backward: input, F32 like out; else TENSOR_NONE */
     TensorId out;                               /* output, F32 (N,h,w,out_channels) */
 } UnetGraph;
@@ -25,6 +26,7 @@ typedef struct UnetGraphOptions {
     const ModelConfig *model;
     int64_t batch, height, width; /* latent; for classifier-free guidance the batch holds both halves */
     int64_t tokens1, tokens2;     /* rows of text */
+    bool masked;                  /* with inputs that hide rows of text (model.text_rows: valid) */
     Dtype compute;
     bool backward; /* gradients of weights and of every input but timesteps, seeded by grad_out */
     bool recompute;

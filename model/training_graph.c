@@ -41,11 +41,14 @@ static void add_text(TrainingGraph *t, const TrainingGraphOptions *o)
     Graph *g = t->graph;
     const ModelConfig *m = o->model;
     int64_t n = o->batch, rows = m->max_tokens;
-    t->tokens1 = t->mask1 = t->tokens2 = t->mask2 = TENSOR_NONE;
+    bool valid = m->text_rows == TEXT_ROWS_VALID;
+    t->tokens1 = t->mask1 = t->tokens2 = t->mask2 = t->text_mask = TENSOR_NONE;
+    if (valid) t->text_mask = graph_input(g, "text_mask", DTYPE_I32, SHAPE2(n, 2 * rows), false);
     if (o->text_given) {
         t->full_emb1 = graph_input(g, "full_emb1", DTYPE_F32, SHAPE3(n, rows, m->text1_dim), false);
         t->pooled_emb1 = graph_input(g, "pooled_emb1", DTYPE_F32, SHAPE2(n, m->pooled_dim), false);
         t->full_emb2 = graph_input(g, "full_emb2", DTYPE_F32, SHAPE3(n, rows, m->text2_dim), false);
+        if (valid) t->mask2 = graph_input(g, "mask2", DTYPE_I32, SHAPE2(n, rows), false);
         return;
     }
     t->tokens1 = graph_input(g, "tokens1", DTYPE_I32, SHAPE2(n, rows), false);
@@ -118,7 +121,14 @@ Status training_graph_create(ParamTable *params, const TrainingGraphOptions *opt
 
     TensorId told = t.timesteps; /* the network's clock runs to 1000, however many steps the process has */
     if (diffusion->steps != 1000) told = op_affine(g, t.timesteps, 1000.0f / (float)diffusion->steps, 0);
-    UnetInputs inputs = {t.x_t, told, t.full_emb1, t.pooled_emb1, t.full_emb2};
+    UnetInputs inputs = {.x = t.x_t,
+                         .timesteps = told,
+                         .full_emb1 = t.full_emb1,
+                         .pooled_emb1 = t.pooled_emb1,
+                         .full_emb2 = t.full_emb2,
+                         .masked = t.text_mask != TENSOR_NONE,
+                         .text_mask = t.text_mask,
+                         .mask2 = t.mask2};
     t.unet_out = unet_forward(g, model, &inputs);
     t.loss_terms = op_diffusion_loss(g, t.unet_out, t.x0, t.x_t, t.noise, t.timesteps, table, options->loss_scale,
                                      diffusion_vb_weight(diffusion));

@@ -34,8 +34,9 @@ typedef struct TrainingGraph {
     /* inputs; TENSOR_NONE where the options leave them out */
     TensorId pixels;                            /* F32 (N,R,R,3) in [-1,1] */
     TensorId moments;                           /* F32 (N,h,w,M); an input only with moments_given, else computed */
-    TensorId tokens1, mask1, tokens2, mask2;    /* I32 (N,max_tokens); mask 1 = real token */
+    TensorId tokens1, mask1, tokens2, mask2;    /* I32 (N,max_tokens); mask 1 = real token; text_given: at most mask2 */
     TensorId full_emb1, pooled_emb1, full_emb2; /* F32; inputs only with text_given, else the encoders' outputs */
+    TensorId text_mask;                         /* text_rows valid: I32 (N,2 max_tokens), mask1 then mask2 */
     TensorId timesteps;                         /* F32 (N), integers in [0, diffusion steps) */
     TensorId sample_index;                      /* I32 (N,2): low and high word of the global sample index */
     /* computed */

@@ -14,6 +14,7 @@ typedef struct Unet {
     const ModelConfig *model;
     TensorId emb;     /* compute dtype (N,4 channels): SiLU of the sum of time and pooled text embeddings */
     TensorId context; /* compute dtype (N,T1+T2,context_dim) */
+    TensorId mask;    /* I32 (N,T1+T2) of the context's rows; TENSOR_NONE: all are seen */
     TensorId *skips;  /* outputs of the input blocks, not yet consumed */
     int32_t skip_count;
 } Unet;
@@ -177,7 +178,7 @@ static TensorId attention_block(Unet *u, const char *name, TensorId x)
     TensorId qkv = linear1d(graph, join(name, "qkv").text, h, channels, 3 * channels, TENSOR_NONE, false);
     TensorId kv = linear1d(graph, join(name, "encoder_kv").text, u->context, u->model->context_dim, 2 * channels,
                            TENSOR_NONE, false);
-    h = op_attention(graph, qkv, kv, TENSOR_NONE, (int32_t)(channels / u->model->head_channels));
+    h = op_attention(graph, qkv, kv, u->mask, (int32_t)(channels / u->model->head_channels));
     graph_name(graph, h, "%s.attention", name);
     h = linear1d(graph, join(name, "proj_out").text, h, channels, channels, rows, true);
     graph_segment_end(graph);
@@ -186,7 +187,7 @@ static TensorId attention_block(Unet *u, const char *name, TensorId x)
 
 /* The attention pooling `proj2`: only its first output row is used, so only the first row asks.
  * full_emb2 (N,T,D), compute dtype -> (N,out). */
-static TensorId attention_pooling(Unet *u, const char *name, TensorId x, int64_t out)
+static TensorId attention_pooling(Unet *u, const char *name, TensorId x, TensorId mask, int64_t out)
 {
     Graph *graph = u->graph;
     int64_t n = dim(graph, x, 0), width = dim(graph, x, 2);
@@ -194,7 +195,7 @@ static TensorId attention_pooling(Unet *u, const char *name, TensorId x, int64_t
     TensorId q = linear(graph, join(name, "q_linear").text, first, width, width);
     TensorId v = linear(graph, join(name, "v_linear").text, x, width, width);
     TensorId k = linear(graph, join(name, "k_linear").text, x, width, width);
-    TensorId pooled = op_cross_attention(graph, q, k, v, TENSOR_NONE, TENSOR_NONE, (int32_t)u->model->text2_heads, 0);
+    TensorId pooled = op_cross_attention(graph, q, k, v, mask, TENSOR_NONE, (int32_t)u->model->text2_heads, 0);
     graph_name(graph, pooled, "%s.attention", name);
     pooled = graph_view(graph, pooled, SHAPE2(n, width));
     return linear(graph, join(name, "out").text, pooled, width, out);
@@ -220,7 +221,8 @@ static void condition(Unet *u, const UnetInputs *inputs)
     parts[0] = linear(graph, "to_model_dim", full1, model->text1_dim, model->context_dim);
     TensorId pooled1 = to_dtype(graph, inputs->pooled_emb1, DTYPE_F32);
     pooled1 = linear(graph, "proj", pooled1, model->pooled_dim, emb_channels);
-    TensorId pooled2 = to_dtype(graph, attention_pooling(u, "proj2", full2, emb_channels), DTYPE_F32);
+    TensorId mask2 = inputs->masked ? inputs->mask2 : TENSOR_NONE;
+    TensorId pooled2 = to_dtype(graph, attention_pooling(u, "proj2", full2, mask2, emb_channels), DTYPE_F32);
     parts[1] = linear(graph, "to_model_dim2", full2, model->text2_dim, model->context_dim);
     u->context = layer_norm(graph, "ln_model1", op_concat(graph, parts, 2, 1), model->context_dim);
 
@@ -307,7 +309,7 @@ static bool inputs_fit(Graph *graph, const ModelConfig *model, const UnetInputs 
 
 TensorId unet_forward(Graph *graph, const ModelConfig *model, const UnetInputs *inputs)
 {
-    Unet u = {.graph = graph, .model = model};
+    Unet u = {.graph = graph, .model = model, .mask = inputs->masked ? inputs->text_mask : TENSOR_NONE};
     TensorId out = TENSOR_NONE;
     if (!inputs_fit(graph, model, inputs)) return TENSOR_NONE;
     int64_t skips = (int64_t)model->channel_mult.count * (model->res_blocks + 1);

@@ -16,6 +16,10 @@ typedef struct UnetInputs {
     TensorId full_emb1;   /* (N,T1,text1_dim), F32 or the compute dtype */
     TensorId pooled_emb1; /* (N,pooled_dim), F32 or the compute dtype */
     TensorId full_emb2;   /* (N,T2,text2_dim), F32 or the compute dtype */
+    bool masked;          /* hide text rows by the following masks: nothing in them reaches the output, and they get no
+                           * gradient; the first row of full_emb2 must not be hidden */
+    TensorId text_mask;   /* masked: I32 (N,T1+T2), 0 hides that row of [full_emb1 ; full_emb2] from attention */
+    TensorId mask2;       /* masked: I32 (N,T2), 0 hides that row of full_emb2 from the pooling */
 } UnetInputs;
 
 /* -> F32 (N,H,W,out_channels). Failures are kept in the graph (graph_status). */
