@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const char *const caption_words[] = {"auto", "json", "txt", NULL};
-static const char *const style_words[] = {"xlmr", "mt5", NULL};
+static const char *const style_words[] = {"xlmr", "mt5", "mt5-bytes", NULL};
 static const char *const missing_words[] = {"pass", "drop", "error", NULL};
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -106,26 +106,26 @@ static const ConfigField limits_fields[] = {
 };
 static const ConfigSchema limits_schema = {"limits", limits_fields, COUNT(limits_fields), sizeof(LimitsConfig)};
 
-#define TOKENIZER_FIELDS(default_style)                                      \
-    {                                                                        \
-        {.key = "model",                                                     \
-         .type = CONFIG_STRING,                                              \
-         .offset = offsetof(TokenizerConfig, model),                         \
-         .default_text = "\"\"",                                             \
-         .help = "a SentencePiece model; empty: no tokens of this encoder"}, \
-            {.key = "style",                                                 \
-             .type = CONFIG_ENUM,                                            \
-             .offset = offsetof(TokenizerConfig, style),                     \
-             .default_text = default_style,                                  \
-             .words = style_words,                                           \
-             .help = "layout of ids and special tokens"},                    \
-            {.key = "max_tokens",                                            \
-             .type = CONFIG_INT,                                             \
-             .offset = offsetof(TokenizerConfig, max_tokens),                \
-             .default_text = "77",                                           \
-             .min = 3,                                                       \
-             .max = 512,                                                     \
-             .help = "tokens a caption, special ones included"},             \
+#define TOKENIZER_FIELDS(default_style)                                                                         \
+    {                                                                                                           \
+        {.key = "model",                                                                                        \
+         .type = CONFIG_STRING,                                                                                 \
+         .offset = offsetof(TokenizerConfig, model),                                                            \
+         .default_text = "\"\"",                                                                                \
+         .help = "a SentencePiece model; empty: no tokens of this encoder"},                                    \
+            {.key = "style",                                                                                    \
+             .type = CONFIG_ENUM,                                                                               \
+             .offset = offsetof(TokenizerConfig, style),                                                        \
+             .default_text = default_style,                                                                     \
+             .words = style_words,                                                                              \
+             .help = "layout of ids and special tokens; mt5-bytes: unknown characters as bytes, not as <unk>"}, \
+            {.key = "max_tokens",                                                                               \
+             .type = CONFIG_INT,                                                                                \
+             .offset = offsetof(TokenizerConfig, max_tokens),                                                   \
+             .default_text = "77",                                                                              \
+             .min = 3,                                                                                          \
+             .max = 512,                                                                                        \
+             .help = "tokens a caption, special ones included"},                                                \
     }
 static const ConfigField tokenizer1_fields[] = TOKENIZER_FIELDS("xlmr");
 static const ConfigField tokenizer2_fields[] = TOKENIZER_FIELDS("mt5");

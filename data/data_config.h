@@ -15,8 +15,9 @@ typedef enum CaptionFrom {
 } CaptionFrom;
 
 typedef enum TokenizerStyle {
-    TOKENIZER_XLMR, /* <s> pieces </s>, ids as fairseq counts them: bos 0, pad 1, eos 2, unk 3, piece id + 1 */
-    TOKENIZER_MT5   /* pieces </s>, the model's own ids: pad 0, eos 1 */
+    TOKENIZER_XLMR,     /* <s> pieces </s>, ids as fairseq counts them: bos 0, pad 1, eos 2, unk 3, piece id + 1 */
+    TOKENIZER_MT5,      /* pieces </s>, the model's own ids: pad 0, eos 1 */
+    TOKENIZER_MT5_BYTES /* the same, with unknown characters as bytes where the model has pieces for them */
 } TokenizerStyle;
 
 typedef enum MissingField { MISSING_PASS, MISSING_DROP, MISSING_ERROR } MissingField;

@@ -21,6 +21,7 @@ struct Tokenizer {
     int max_tokens, vocabulary;
     int32_t bos, pad, eos, unk; /* as given out; bos -1: none */
     int32_t model_unk, shift;
+    bool bytes;
     Special specials[SPECIAL_MAX];
     int special_count;
 };
@@ -47,6 +48,7 @@ Status tokenizer_open(const char *path, TokenizerStyle style, int max_tokens, To
     spm_special_ids(t->model, &bos, &pad, &eos, &unk);
     int size = spm_size(t->model);
     t->model_unk = unk;
+    t->bytes = style == TOKENIZER_MT5_BYTES;
     if (style == TOKENIZER_XLMR) {
         bool laid_out = bos == 0 && pad == 1 && eos == 2 && unk == 3;
         t->bos = 0;
@@ -119,7 +121,7 @@ static size_t next_special(const Tokenizer *t, const char *text, size_t size, co
 /* Pieces of text without special tokens: up to `room` ids; returns how many, or -1. */
 static int encode_part(const Tokenizer *t, const char *text, size_t size, int32_t *ids, int room)
 {
-    int count = spm_encode(t->model, text, size, ids, room);
+    int count = spm_encode(t->model, text, size, t->bytes, ids, room);
     for (int i = 0; i < count; i++) ids[i] = ids[i] == t->model_unk ? t->unk : ids[i] + t->shift;
     return count;
 }
@@ -127,7 +129,7 @@ static int encode_part(const Tokenizer *t, const char *text, size_t size, int32_
 Status tokenizer_encode(const Tokenizer *t, const char *text, size_t size, int32_t *ids, int32_t *mask)
 {
     Status status = STATUS_OK;
-    if (!utf8_valid(text, size)) FAIL(ERR_FORMAT, "a caption is not valid UTF-8");
+    if (!utf8_valid(text, size)) FAIL(ERR_FORMAT, "a caption is not valid UTF-8, or holds a NUL");
     int used = 0, end = t->max_tokens - 1;
     if (t->bos >= 0) ids[used++] = t->bos;
     while (size > 0 && used < end) {

@@ -3,6 +3,9 @@
  * xlmr: <s> pieces </s> <pad>..., ids as fairseq counts them: <s> 0, <pad> 1, </s> 2, <unk> 3, a piece's own id + 1.
  *       A model whose own ids already are bos 0, pad 1, eos 2, unk 3 is taken without the offset.
  * mt5:  pieces </s> <pad>..., the model's own ids; eos 1 and pad 0 where the model does not say.
+ * mt5-bytes: the same, but a character that no piece has becomes its bytes where the model has pieces for bytes
+ *       ("byte fallback", as mT5's published model has), which is what SentencePiece by itself does. `mt5` makes <unk>
+ *       of it, as do the tokenizers of Hugging Face that Kandinsky 2.0 is used with.
  * Both cut to max_tokens with the special tokens kept, and pad to max_tokens.
  *
  * A special token that a caption spells out (<s>, <pad>, </s>, <unk> and <mask>; mt5 has no <s> and <mask>) becomes

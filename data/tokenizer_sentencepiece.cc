@@ -46,15 +46,19 @@ void spm_special_ids(const SpmModel *model, int *bos, int *pad, int *eos, int *u
     *unk = model->processor.unk_id();
 }
 
-int spm_encode(const SpmModel *model, const char *text, size_t size, int32_t *ids, int max)
+int spm_encode(const SpmModel *model, const char *text, size_t size, bool bytes, int32_t *ids, int max)
 {
     try {
         std::vector<int> pieces;
         if (!model->processor.Encode(std::string(text, size), &pieces).ok()) return -1;
         int count = 0;
-        while (count < max && count < static_cast<int>(pieces.size())) {
-            ids[count] = pieces[static_cast<size_t>(count)];
-            count++;
+        bool unknown = false;
+        for (const int piece : pieces) {
+            const bool byte = !bytes && model->processor.IsByte(piece);
+            if (byte && unknown) continue;
+            if (count == max) break;
+            ids[count++] = byte ? model->processor.unk_id() : piece;
+            unknown = byte;
         }
         return count;
     } catch (...) {

@@ -2,6 +2,7 @@
 #ifndef DATA_TOKENIZER_SENTENCEPIECE_H
 #define DATA_TOKENIZER_SENTENCEPIECE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -16,8 +17,9 @@ SpmModel *spm_open(const char *path, char *message, size_t message_size);
 void spm_free(SpmModel *model);
 int spm_size(const SpmModel *model);
 void spm_special_ids(const SpmModel *model, int *bos, int *pad, int *eos, int *unk); /* -1: the model has none */
-/* Up to `max` piece ids; returns how many, or -1. */
-int spm_encode(const SpmModel *model, const char *text, size_t size, int32_t *ids, int max);
+/* Up to `max` piece ids; returns how many, or -1. `bytes`: unknown characters come as the bytes of a model with byte
+ * fallback; else they are one unknown piece a run, as without byte fallback. */
+int spm_encode(const SpmModel *model, const char *text, size_t size, bool bytes, int32_t *ids, int max);
 
 #ifdef __cplusplus
 }

@@ -8,7 +8,7 @@
 #include "data/tokenizer.h"
 #include "train/command.h"
 
-static const char *const STYLE_WORDS[] = {"xlmr", "mt5", NULL}; /* TokenizerStyle */
+static const char *const STYLE_WORDS[] = {"xlmr", "mt5", "mt5-bytes", NULL}; /* TokenizerStyle */
 
 typedef struct TokenizeArguments {
     const char *model;
@@ -100,7 +100,8 @@ fail:
 
 static const ArgSpec options[] = {
     {"model", ARG_TEXT, offsetof(TokenizeArguments, model), "FILE", "the SentencePiece model", 0, 0, NULL},
-    {"style", ARG_WORD, offsetof(TokenizeArguments, style), "xlmr|mt5", "the layout of the ids", 0, 0, STYLE_WORDS},
+    {"style", ARG_WORD, offsetof(TokenizeArguments, style), "xlmr|mt5|mt5-bytes",
+     "the layout of the ids (data.tokenizer1.style)", 0, 0, STYLE_WORDS},
     {"max-tokens", ARG_INT, offsetof(TokenizeArguments, max_tokens), "N",
      "ids of a caption, special tokens and padding included (default 77)", 3, 4096, NULL},
 };
@@ -109,7 +110,7 @@ static const TokenizeArguments defaults = {.style = -1, .max_tokens = 77};
 const Command command_probe_tokenize = {
     .name = "probe tokenize",
     .summary = "the token ids of captions, for parity checks",
-    .usage = "--model FILE --style xlmr|mt5 [--max-tokens N] [CAPTIONS]",
+    .usage = "--model FILE --style xlmr|mt5|mt5-bytes [--max-tokens N] [CAPTIONS]",
     .details = "Reads captions, one a line, from the file CAPTIONS or from standard input, and writes each one's ids "
                "as a line:\n"
                "with special tokens, cut and padded to N.\n",
