@@ -15,11 +15,14 @@ const char *const FROZEN_NETWORK_WORDS[] = {"autoencoder", "text_encoder1", "tex
 static const WeightKind KINDS[FROZEN_NETWORK_COUNT] = {WEIGHTS_VAE, WEIGHTS_XLMR_CLIP, WEIGHTS_MT5};
 
 typedef struct Source {
-    WeightFile *file; /* NULL: drawn from the seed */
+    bool used;        /* by the store */
+    char *path;       /* NULL: drawn from the seed */
+    WeightFile *file; /* NULL until opened */
     WeightMatch match;
 } Source;
 
 struct FrozenWeights {
+    Arena *arena;
     ParamTable *whole; /* every parameter of every network: the store's table may have a part (an encoder alone) */
     Source sources[FROZEN_NETWORK_COUNT];
     float **copies; /* converted tensors */
@@ -98,24 +101,24 @@ fail:
     return status;
 }
 
-static Status load_network(FrozenWeights *frozen, FrozenNetwork network, const char *path, ParamStore *store)
+/* Opens a network's file and checks it against the whole network. */
+static Status open_source(FrozenWeights *frozen, FrozenNetwork network)
 {
     Status status = STATUS_OK;
     Source *source = &frozen->sources[network];
-    status = weight_file_open(path, &source->file);
+    status = weight_file_open(source->path, &source->file);
     if (status) {
         status_prefix("model.%s.weights: ", FROZEN_NETWORK_WORDS[network]);
         TRY(status);
     }
     TRY(weight_match(source->file, frozen->whole, KINDS[network], &source->match));
-    status = weight_match_check(&source->match, path, KINDS[network], false,
+    status = weight_match_check(&source->match, source->path, KINDS[network], false,
                                 "is it of this architecture? `vasily import` lists every name and can leave unknown "
                                 "tensors out");
     if (status) {
         status_prefix("model.%s.weights: ", FROZEN_NETWORK_WORDS[network]);
         TRY(status);
     }
-    TRY(bind_network(frozen, network, store));
 fail:
     return status;
 }
@@ -125,11 +128,18 @@ Status frozen_weights_load(const ModelConfig *model, ParamStore *store, FrozenWe
     Status status = STATUS_OK;
     FrozenWeights *frozen = mem_alloc_array(1, sizeof *frozen);
     if (!frozen) return ERR_MEMORY;
+    TRY(arena_create(&frozen->arena));
     TRY(param_table_create(&frozen->whole));
     TRY(model_declare_params(frozen->whole, model));
     for (int n = 0; n < FROZEN_NETWORK_COUNT; n++) {
+        Source *source = &frozen->sources[n];
         const char *path = path_of(model, (FrozenNetwork)n);
-        if (path && has_network(store->table, KINDS[n])) TRY(load_network(frozen, (FrozenNetwork)n, path, store));
+        source->used = has_network(store->table, KINDS[n]);
+        source->path = path ? arena_strdup(frozen->arena, path) : NULL;
+        if (path && !source->path) FAIL(ERR_MEMORY, "out of memory");
+        if (!path || !source->used) continue;
+        TRY(open_source(frozen, (FrozenNetwork)n));
+        TRY(bind_network(frozen, (FrozenNetwork)n, store));
     }
     *out = frozen;
     return STATUS_OK;
@@ -148,7 +158,13 @@ void frozen_weights_free(FrozenWeights *frozen)
     for (size_t i = 0; i < frozen->copy_count; i++) mem_free_aligned(frozen->copies[i]);
     free(frozen->copies);
     param_table_free(frozen->whole);
+    arena_free(frozen->arena);
     free(frozen);
+}
+
+bool frozen_weights_used(const FrozenWeights *frozen, FrozenNetwork network)
+{
+    return frozen->sources[network].used;
 }
 
 /* ---- fingerprints ---- */
@@ -180,6 +196,7 @@ Status frozen_weights_fingerprint(FrozenWeights *frozen, FrozenNetwork network, 
     out[0] = '\0';
     if (!piece) FAIL(ERR_MEMORY, "out of memory");
     if (!has_network(frozen->whole, KINDS[network])) goto fail; /* nothing to tell */
+    if (source->path && !source->file) TRY(open_source(frozen, network));
     TRY(hash_stream_create(&stream));
     if (!source->file) hash_number(stream, seed);
     for (int32_t p = 0; p < param_table_size(frozen->whole); p++) {

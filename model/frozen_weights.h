@@ -22,9 +22,13 @@ typedef struct FrozenWeights FrozenWeights;
 Status frozen_weights_load(const ModelConfig *model, ParamStore *store, FrozenWeights **out);
 void frozen_weights_free(FrozenWeights *frozen); /* NULL is fine */
 
+/* Whether the store's table had any parameter of the network: not where its outputs are precomputed. */
+bool frozen_weights_used(const FrozenWeights *frozen, FrozenNetwork network);
+
 /* What a network's outputs depend on: XXH3-128 over names, shapes and fp32 values where they come from a file, whatever
  * the file's format, or else over names, shapes and the seed. Computed when first asked for, over the whole file. The
- * same for any device and number of ranks. 32 hex digits; "" for a network without parameters in the table. */
+ * same for any device and number of ranks. 32 hex digits; "" for a network without parameters (autoencoder kinds patch
+ * and none). One that the store does not use is opened for it. */
 Status frozen_weights_fingerprint(FrozenWeights *frozen, FrozenNetwork network, uint64_t seed, char out[33]);
 
 #endif

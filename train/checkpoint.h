@@ -21,6 +21,7 @@
 #include "data/cursor.h"
 #include "engine/comm.h"
 #include "engine/params.h"
+#include "model/frozen_weights.h"
 #include "optim/optimizer.h"
 
 #define CHECKPOINT_FORMAT 1
@@ -32,10 +33,11 @@ typedef struct CheckpointState {
     int64_t total_steps; /* of the schedule, frozen when the run began */
     int64_t seed;
     OptimizerState optimizer;
-    int64_t world, threads; /* that wrote it */
-    char *backend;          /* one line: processor, instruction set, versions */
-    char *config;           /* YAML, every key */
-    Cursor *cursor;         /* NULL where none was saved */
+    int64_t world, threads;                /* that wrote it */
+    char *backend;                         /* one line: processor, instruction set, versions */
+    char *config;                          /* YAML, every key */
+    char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints of the frozen networks it was trained with; "": not used */
+    Cursor *cursor;                        /* NULL where none was saved */
 } CheckpointState;
 void checkpoint_state_free(CheckpointState *state);
 

@@ -34,6 +34,10 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     json_int(&w, "world", state->world);
     json_int(&w, "threads", state->threads);
     json_string(&w, "backend", state->backend);
+    json_object(&w, "frozen");
+    for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
+        if (state->frozen[n][0]) json_string(&w, FROZEN_NETWORK_WORDS[n], state->frozen[n]);
+    json_end_object(&w);
     if (state->cursor) json_string(&w, "cursor", cursor.data);
     json_string(&w, "config", state->config);
     json_end_object(&w);
@@ -64,6 +68,21 @@ fail:
     return status;
 }
 
+/* Absent in checkpoints of earlier versions. */
+static Status read_fingerprints(const char *path, const JsonValue *object, char out[FROZEN_NETWORK_COUNT][33])
+{
+    Status status = STATUS_OK;
+    for (int n = 0; n < FROZEN_NETWORK_COUNT; n++) {
+        size_t size = 0;
+        const char *text = json_text(json_get(object, FROZEN_NETWORK_WORDS[n]), &size);
+        if (text && (size > 32 || strlen(text) != size))
+            FAIL(ERR_FORMAT, "%s: the fingerprint of %s is not 32 hex digits", path, FROZEN_NETWORK_WORDS[n]);
+        if (text) memcpy(out[n], text, size + 1);
+    }
+fail:
+    return status;
+}
+
 Status checkpoint_parse_state(const char *path, const char *text, size_t size, CheckpointState *out)
 {
     Status status = STATUS_OK;
@@ -90,6 +109,7 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     TRY(read_integer(path, root, "threads", 1, &out->threads));
     TRY(read_text(path, root, "backend", &out->backend));
     TRY(read_text(path, root, "config", &out->config));
+    TRY(read_fingerprints(path, json_get(root, "frozen"), out->frozen));
     size_t cursor_size;
     const char *cursor = json_text(json_get(root, "cursor"), &cursor_size);
     if (cursor) {

@@ -85,6 +85,7 @@ Status network_start(Network *network, const RunConfig *run)
 {
     Status status = STATUS_OK;
     TRY(param_store_create(network->params, true, &network->store));
+    TRY(frozen_weights_load(&run->model, &network->store, &network->frozen));
     param_store_init(&network->store, (uint64_t)run->seed);
     TRY(executor_create(network->plan, &network->store, &network->executor));
 fail:
@@ -95,6 +96,7 @@ void network_free(Network *network)
 {
     executor_free(network->executor);
     param_store_free(&network->store);
+    frozen_weights_free(network->frozen);
     plan_free(network->plan);
     training_graph_free(&network->training);
     diffusion_free(network->diffusion);

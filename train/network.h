@@ -5,6 +5,7 @@
 
 #include "engine/comm.h"
 #include "engine/executor.h"
+#include "model/frozen_weights.h"
 #include "model/training_graph.h"
 #include "train/run_config.h"
 
@@ -18,6 +19,7 @@ typedef struct Network {
     int64_t micro_batch;
     ParamStore store;   /* started only */
     Executor *executor; /* started only */
+    FrozenWeights *frozen; /* started only: what frozen parameters of the store are bound to */
 } Network;
 
 typedef enum NetworkInputs {
@@ -28,7 +30,7 @@ typedef enum NetworkInputs {
 /* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks). Allocates nothing that
  * grows with the model. */
 Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out);
-/* Buffers with initial weights drawn from run->seed, and the executor. */
+/* Buffers, the frozen networks' weight files, all other weights drawn from run->seed, and the executor. */
 Status network_start(Network *network, const RunConfig *run);
 /* Everything but the backend, which is the caller's. */
 void network_free(Network *network);

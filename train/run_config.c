@@ -94,6 +94,7 @@ static const ConfigField FIELDS[] = {
     {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_SCHEMA, "when to save"},
     {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_SCHEMA,
      "pictures drawn while training, and the defaults of `vasily sample`"},
+    {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},
     {"optim", CONFIG_SECTION, AT(RunConfig, optim), NULL, 0, 0, NULL, &OPTIM_CONFIG_SCHEMA,
      "optimizer, schedule, clipping, moving average"},
     {"model", CONFIG_SECTION, AT(RunConfig, model), NULL, 0, 0, NULL, &MODEL_CONFIG_SCHEMA, "the networks"},

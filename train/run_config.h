@@ -10,6 +10,7 @@
 #include "data/data_config.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
+#include "train/init_weights.h"
 
 typedef struct RunSection {
     char *dir;
@@ -68,6 +69,7 @@ typedef struct RunConfig {
     DeviceConfig device;
     CheckpointConfig checkpoint;
     PreviewConfig preview;
+    InitConfig init;
     OptimConfig optim;
     ModelConfig model;
     DiffusionConfig diffusion;

@@ -14,8 +14,13 @@ static Status find_tokenizer(const SavedModel *model, const char *copy, const ch
     Status status = STATUS_OK;
     char folder[PATH_MAX];
     memcpy(folder, model->path, sizeof folder);
-    TRY(path_join(out, PATH_MAX, dirname(dirname(folder)), copy));
-    if (copy[0] && file_exists(out)) return STATUS_OK;
+    TRY(path_join(out, PATH_MAX, model->path[0] ? dirname(dirname(folder)) : "", copy));
+    if (copy[0] && model->path[0] && file_exists(out)) return STATUS_OK;
+    if (!file_exists(configured) && !model->path[0])
+        FAIL(ERR_IO,
+             "%s does not exist; data.tokenizer1.model and data.tokenizer2.model are the paths of the SentencePiece "
+             "models",
+             configured[0] ? configured : "a tokenizer");
     if (!file_exists(configured))
         FAIL(ERR_IO,
              "neither %s nor %s, which the config names, exists; data.tokenizer1.model=PATH and "
@@ -49,6 +54,37 @@ fail:
     return status;
 }
 
+/* Parameters and buffers of out->run, the frozen ones filled. The frozen networks without files are drawn from `seed`.
+ */
+static Status make_store(SavedModel *out, uint64_t seed)
+{
+    Status status = STATUS_OK;
+    TRY(param_table_create(&out->params));
+    TRY(model_declare_params(out->params, &out->run.model));
+    TRY(param_table_layout(out->params, NULL, 0));
+    TRY(param_store_create(out->params, false, &out->store));
+    TRY(frozen_weights_load(&out->run.model, &out->store, &out->frozen));
+    param_store_init(&out->store, seed);
+fail:
+    return status;
+}
+
+Status saved_model_open_config(const char *path, const char *const *overrides, size_t override_count, SavedModel *out)
+{
+    Status status = STATUS_OK;
+    memset(out, 0, sizeof *out);
+    TRY(run_config_load(path, NULL, overrides, override_count, &out->run, &out->config));
+    if (!out->run.init.from[0])
+        FAIL_WITH(config_error(out->config, "init.from",
+                               "is empty; a config without a run needs it: the weight file or checkpoint to use"));
+    TRY(make_store(out, (uint64_t)out->run.seed));
+    TRY(init_weights_load(&out->run.init, &out->store));
+    return STATUS_OK;
+fail:
+    saved_model_close(out);
+    return status;
+}
+
 Status saved_model_open(const char *path, bool ema, const char *const *overrides, size_t override_count,
                         SavedModel *out)
 {
@@ -59,11 +95,7 @@ Status saved_model_open(const char *path, bool ema, const char *const *overrides
     TRY(checkpoint_read_state(out->path, &out->state));
     TRY(run_config_load("config of the checkpoint", out->state.config, overrides, override_count, &out->run,
                         &out->config));
-    TRY(param_table_create(&out->params));
-    TRY(model_declare_params(out->params, &out->run.model));
-    TRY(param_table_layout(out->params, NULL, 0));
-    TRY(param_store_create(out->params, false, &out->store));
-    param_store_init(&out->store, (uint64_t)out->state.seed); /* the frozen networks are drawn from the run's seed */
+    TRY(make_store(out, (uint64_t)out->state.seed));
     out->ema = ema && checkpoint_has(out->path, "ema");
     if (ema && !out->ema) log_warn("%s has no moving average: using its weights", out->path);
     TRY(checkpoint_read_params(out->path, out->ema ? "ema" : "weights", out->params, out->store.weights));
@@ -76,6 +108,7 @@ fail:
 void saved_model_close(SavedModel *model)
 {
     param_store_free(&model->store);
+    frozen_weights_free(model->frozen);
     param_table_free(model->params);
     config_free(model->config);
     checkpoint_state_free(&model->state);

@@ -28,6 +28,7 @@ struct Trainer {
 
     Network network;
     Optimizer *optimizer;
+    PrecomputedSpec precomputed; /* what the loader reads instead of running frozen networks */
     Loader *loader;
     Cursor *cursor;           /* after the last applied batch, this rank's lanes; NULL before the first */
     Cursor *saving;           /* the same of all ranks, put together while saving */
@@ -37,6 +38,7 @@ struct Trainer {
     float *terms;           /* (micro_batch, 2): mse, vb of each sample */
     float *timesteps;       /* (micro_batch) */
     int32_t *indices;       /* (micro_batch, 2): low and high word of the global sample index */
+    int32_t *text_mask;     /* (micro_batch, 2 max_tokens): mask1 then mask2 of each sample */
     CommRequest **requests; /* per bucket, in the order begun */
     int32_t requests_begun;
     Status bucket_status; /* of beginning them: a callback cannot fail */
@@ -48,7 +50,8 @@ struct Trainer {
     Progress progress;
     Preview *preview;
     char backend_text[512];
-    StrBuf config_text; /* the effective config */
+    char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints; "" where the outputs are precomputed */
+    StrBuf config_text;                    /* the effective config */
 };
 
 /* trainer_save.c */

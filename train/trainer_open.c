@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "train/config_difference.h"
+#include "train/frozen_data.h"
 
 enum { STATE_FILE_LIMIT = 256 << 20 };
 
@@ -57,6 +58,10 @@ static void log_differences(const Trainer *t, const CheckpointState *state)
     if (state->threads != t->network.backend->threads)
         log_warn("saved with %lld threads a rank, going on with %d: equal up to rounding, not to the bit",
                  (long long)state->threads, t->network.backend->threads);
+    for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
+        if (state->frozen[n][0] && t->frozen[n][0] && strcmp(state->frozen[n], t->frozen[n]) != 0)
+            log_warn("model.%s has other weights than so far (%s, now %s): the network goes on with other inputs",
+                     FROZEN_NETWORK_WORDS[n], state->frozen[n], t->frozen[n]);
     if (strcmp(state->backend, t->backend_text) != 0)
         log_warn("computed so far on: %s; now on: %s: equal up to rounding, not to the bit", state->backend,
                  t->backend_text);
@@ -104,10 +109,25 @@ fail:
     return status;
 }
 
+/* Of the frozen networks that this run computes itself. */
+static Status take_fingerprints(Trainer *t)
+{
+    Status status = STATUS_OK;
+    FrozenWeights *frozen = t->network.frozen;
+    for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
+        if (frozen_weights_used(frozen, (FrozenNetwork)n))
+            TRY(frozen_weights_fingerprint(frozen, (FrozenNetwork)n, (uint64_t)t->run->seed, t->frozen[n]));
+fail:
+    return status;
+}
+
 /* `start`: where the data stands; NULL: at the beginning. */
 static Status open_loader(Trainer *t, const Cursor *start)
 {
     Status status = STATUS_OK;
+    const FrozenConfig *frozen = &t->run->frozen;
+    bool precomputed = frozen->latents == FROZEN_PRECOMPUTED || frozen->text == FROZEN_PRECOMPUTED;
+    TRY(frozen_spec_create(t->run, t->comm, false, &t->precomputed));
     TRY(loader_open(&t->run->data,
                     &(LoaderOptions){.seed = (uint64_t)t->run->seed,
                                      .resolution = (int)t->run->train.resolution,
@@ -115,7 +135,8 @@ static Status open_loader(Trainer *t, const Cursor *start)
                                      .rank = comm_rank(t->comm),
                                      .world = comm_world(t->comm),
                                      .first_step = t->step,
-                                     .start = start},
+                                     .start = start,
+                                     .precomputed = precomputed ? &t->precomputed : NULL},
                     &t->loader));
 fail:
     return status;
@@ -129,8 +150,10 @@ static Status allocate_step_buffers(Trainer *t)
     t->terms = mem_alloc_array(2 * n, sizeof *t->terms);
     t->timesteps = mem_alloc_array(n, sizeof *t->timesteps);
     t->indices = mem_alloc_array(2 * n, sizeof *t->indices);
+    t->text_mask = mem_alloc_array(2 * n, (size_t)t->run->model.max_tokens * sizeof *t->text_mask);
     t->requests = mem_alloc_array((size_t)t->network.plan->bucket_count + 1, sizeof *t->requests);
-    if (!t->terms || !t->timesteps || !t->indices || !t->requests) FAIL(ERR_MEMORY, "no memory for a step's inputs");
+    if (!t->terms || !t->timesteps || !t->indices || !t->text_mask || !t->requests)
+        FAIL(ERR_MEMORY, "no memory for a step's inputs");
 fail:
     return status;
 }
@@ -141,11 +164,26 @@ static Status copy_tokenizer(const RunDir *dir, const TokenizerConfig *tokenizer
     Status status = STATUS_OK;
     char path[PATH_MAX], *data = NULL;
     size_t size;
+    if (!file_exists(tokenizer->model)) return STATUS_OK; /* not needed with precomputed text */
     TRY(path_join(path, sizeof path, dir->path, name));
     TRY(file_read(tokenizer->model, (size_t)256 << 20, &data, &size));
     TRY(file_write_atomic(path, data, size));
 fail:
     free(data);
+    return status;
+}
+
+/* With precomputed data training does without the frozen networks; pictures need them. */
+static Status open_previews(Trainer *t)
+{
+    Status status = STATUS_OK;
+    const char *missing;
+    if (t->run->preview.every > 0 && t->run->preview.prompts.count > 0 && !frozen_can_draw(t->run, &missing)) {
+        log_warn("no previews: %s is not there; preview.every: 0 asks for none", missing);
+        return STATUS_OK;
+    }
+    TRY(preview_create(t->run, &t->network, t->dir.previews, &t->preview));
+fail:
     return status;
 }
 
@@ -157,7 +195,7 @@ static Status open_outputs(Trainer *t)
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer2, RUN_DIR_TOKENIZER2));
     TRY(run_dir_write_config(&t->dir, t->config_text.data, t->config_text.size));
     TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step));
-    TRY(preview_create(t->run, &t->network, t->dir.previews, &t->preview));
+    TRY(open_previews(t));
     TRY(metrics_open(t->dir.metrics, t->step, &t->metrics));
     progress_begin(&t->progress, t->step, t->run->train.log_every);
 fail:
@@ -201,6 +239,8 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(dump_config(t, micro_batch_asked));
 
     TRY(open_network(t));
+    if (t->root) TRY(take_fingerprints(t));
+    if (!resumed) TRY(init_weights_load(&run->init, &t->network.store));
     TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend->threads,
                          &t->optimizer));
     if (resumed) {
@@ -246,6 +286,8 @@ void trainer_free(Trainer *t)
     free(t->terms);
     free(t->timesteps);
     free(t->indices);
+    free(t->text_mask);
+    precomputed_spec_free(&t->precomputed);
     free(t->requests);
     free(t->positions);
     free(t->position_values);

@@ -1,6 +1,8 @@
 /* Saving from the trainer's side: the ranks' places in the data are put together, rank 0 writes. */
 #include "train/trainer_internal.h"
 
+#include <string.h>
+
 #include "base/file.h"
 #include "base/log.h"
 
@@ -78,6 +80,7 @@ Status trainer_save(Trainer *t)
             .config = t->config_text.data,
             .cursor = t->saving,
         };
+        memcpy(state.frozen, t->frozen, sizeof state.frozen);
         TRY(checkpoint_save(t->dir.checkpoints, &state, &t->network.store, t->optimizer, t->run->checkpoint.keep));
         log_info("checkpoint of step %lld saved (%.2f s)", (long long)t->step, clock_seconds() - start);
     }
