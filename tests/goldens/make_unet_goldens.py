@@ -18,10 +18,8 @@ A fingerprint is a count sketch (Charikar et al. 2002): element i, with a random
 It keeps the norm of a difference to a few percent, and tensors of up to 512 elements wholly.
 """
 
-import importlib
 import os
 import sys
-import types
 
 import numpy as np
 import torch
@@ -30,6 +28,7 @@ from safetensors.numpy import save_file
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 from golden_philox import RANDOM_TEST, fnv1a, philox_u32  # noqa: E402
 from golden_weights import SEED, draw_weight  # noqa: E402
+from reference_unet import FULL, build, import_reference  # noqa: E402
 
 SIGN_SEED = 21
 BUCKETS = 512
@@ -52,33 +51,6 @@ CASES = {
         timesteps=(3.0, 500.0, 999.0),
     ),
 }
-
-
-def import_reference(checkout):
-    """The repository's UNet classes, without the packages that its other modules want."""
-    transformers = types.ModuleType("transformers")
-    for name in ("T5EncoderModel", "MT5EncoderModel", "BertModel", "XLMRobertaModel", "AutoConfig"):
-        setattr(transformers, name, None)
-    sys.modules["transformers"] = transformers
-    for package, folder in (("kandinsky2", "kandinsky2"), ("kandinsky2.model", "kandinsky2/model")):
-        module = types.ModuleType(package)
-        module.__path__ = [os.path.join(checkout, folder)]
-        sys.modules[package] = module
-    return importlib.import_module("kandinsky2.model.text2im_model")
-
-
-def build(reference, c):
-    model = reference.Text2ImUNet(
-        model_dim=c["context"], text_encoder_in_dim1=c["text1"], text_encoder_in_dim2=c["pooled"],
-        pooling_type="from_model", cache_text_emb=False, in_channels=c["in_channels"],
-        model_channels=c["channels"], out_channels=c["out_channels"], num_res_blocks=c["res_blocks"],
-        attention_resolutions=c["attention"], channel_mult=c["mult"], num_heads=1, num_head_channels=c["head"],
-        use_scale_shift_norm=True, resblock_updown=True,
-    )
-    if c["text2"] != 512:  # the reference fixes 512 wide, 8 heads
-        model.proj2 = reference.AttentionPooling(c["heads2"], c["text2"], 4 * c["channels"])
-        model.to_model_dim2 = torch.nn.Linear(c["text2"], c["context"])
-    return model
 
 
 def sketch(name, gradient):
@@ -168,12 +140,8 @@ def run_case(reference, name, c, out_folder, full_folder):
 
 
 def list_full_params(reference, out_folder):
-    full = dict(
-        in_channels=4, out_channels=8, channels=384, mult=(1, 2, 3, 4), res_blocks=3, attention=(2, 4, 8), head=64,
-        context=768, text1=1024, pooled=640, text2=512, heads2=8,
-    )
     with torch.device("meta"):
-        model = build(reference, full)
+        model = build(reference, FULL)
     with open(os.path.join(out_folder, "unet_full_params.txt"), "w") as file:
         for key, value in model.state_dict().items():
             file.write(key + " " + "x".join(str(d) for d in value.shape) + "\n")

@@ -1,6 +1,8 @@
 /* The training graph as a whole, and pictures drawn with what it trained. */
 #include "check.h"
 
+#include "base/bf16.h"
+#include "base/half.h"
 #include "base/random.h"
 #include "engine/executor.h"
 #include "model/autoencoder.h"
@@ -170,60 +172,197 @@ static void test_micro_batches_add_up(void **state)
     trainer_close(&whole);
 }
 
-/* The same numbers when latents and text states are given instead of computed inside. */
-static void test_given_inputs_equal_inline(void **state)
+/* ---- frozen outputs given instead of computed inside ---- */
+
+typedef struct Frozen {
+    float *values[4]; /* moments, full_emb1, pooled_emb1, full_emb2 */
+    size_t count[4];
+} Frozen;
+
+static void read_frozen(Executor *executor, const Graph *graph, TensorId tensor, Frozen *f, int which)
 {
-    (void)state;
-    Samples s = samples();
-    TrainingGraphOptions o = options(BATCH);
-    o.moments_given = o.text_given = true;
-    Trainer inline_ = trainer_open(options(BATCH)), given = trainer_open(o);
-    static float latents[BATCH * LATENT], full1[BATCH * TINY_TOKENS * 32], pooled1[BATCH * 20],
-        full2[BATCH * TINY_TOKENS * 16];
-    float terms[2][BATCH * 2];
+    size_t count = (size_t)shape_count(&graph_tensor(graph, tensor)->shape);
+    f->values[which] = mem_alloc_array(count, sizeof(float));
+    f->count[which] = count;
+    OK(executor_read(executor, tensor, f->values[which], count * sizeof(float)));
+}
+
+/* What a file would hold: moments by the encoding graph, states by the text graph, each rounded on the host. */
+static Frozen compute_frozen(const Trainer *t, const Samples *s, Dtype compute, FrozenDtype dtype)
+{
+    Frozen f;
     PictureGraph encode;
     TextGraph text;
     Plan *plan = NULL;
     Executor *executor = NULL;
-
-    OK(encode_graph_create(inline_.params, &model, BATCH, TINY_RESOLUTION, TINY_RESOLUTION, false, DTYPE_F32, &encode));
+    OK(encode_graph_create(t->params, &model, BATCH, TINY_RESOLUTION, TINY_RESOLUTION, false, compute, &encode));
     OK(plan_create(encode.graph, backend, &(PlanOptions){.reuse = true}, &plan));
-    OK(executor_create(plan, &inline_.store, &executor));
-    OK(executor_write(executor, encode.pixels, s.pixels, sizeof s.pixels));
+    OK(executor_create(plan, &t->store, &executor));
+    OK(executor_write(executor, encode.pixels, s->pixels, sizeof s->pixels));
     OK(executor_run(executor, NULL));
-    OK(executor_read(executor, encode.moments, latents, sizeof latents));
+    read_frozen(executor, encode.graph, encode.moments, &f, 0);
     executor_free(executor);
     plan_free(plan);
     picture_graph_free(&encode);
 
-    OK(text_graph_create(inline_.params, &model, BATCH, DTYPE_F32, &text));
+    OK(text_graph_create(t->params, &model, BATCH, compute, &text));
     OK(plan_create(text.graph, backend, &(PlanOptions){.reuse = true}, &plan));
-    OK(executor_create(plan, &inline_.store, &executor));
-    OK(executor_write(executor, text.tokens1, s.tokens, sizeof s.tokens));
-    OK(executor_write(executor, text.mask1, s.mask, sizeof s.mask));
-    OK(executor_write(executor, text.tokens2, s.tokens, sizeof s.tokens));
-    OK(executor_write(executor, text.mask2, s.mask, sizeof s.mask));
+    OK(executor_create(plan, &t->store, &executor));
+    OK(executor_write(executor, text.tokens1, s->tokens, sizeof s->tokens));
+    OK(executor_write(executor, text.mask1, s->mask, sizeof s->mask));
+    OK(executor_write(executor, text.tokens2, s->tokens, sizeof s->tokens));
+    OK(executor_write(executor, text.mask2, s->mask, sizeof s->mask));
     OK(executor_run(executor, NULL));
-    OK(executor_read(executor, text.full_emb1, full1, sizeof full1));
-    OK(executor_read(executor, text.pooled_emb1, pooled1, sizeof pooled1));
-    OK(executor_read(executor, text.full_emb2, full2, sizeof full2));
+    const TensorId states[3] = {text.full_emb1, text.pooled_emb1, text.full_emb2};
+    for (int i = 0; i < 3; i++) read_frozen(executor, text.graph, states[i], &f, 1 + i);
     executor_free(executor);
     plan_free(plan);
     text_graph_free(&text);
 
+    for (int i = 0; i < 4; i++)
+        for (size_t k = 0; k < f.count[i] && dtype != FROZEN_F32; k++) {
+            float *value = &f.values[i][k];
+            *value = dtype == FROZEN_F16 ? half_to_f32(half_from_f32(*value)) : bf16_to_f32(bf16_from_f32(*value));
+        }
+    return f;
+}
+
+static void check_given_equals_inline(Dtype compute, FrozenDtype dtype)
+{
+    Samples s = samples();
+    TrainingGraphOptions o = options(BATCH);
+    o.compute = compute;
+    o.round_to = dtype;
+    Trainer inline_ = trainer_open(o);
+    o.moments_given = o.text_given = true;
+    Trainer given = trainer_open(o);
+    float terms[2][BATCH * 2];
+    Frozen f = compute_frozen(&inline_, &s, compute, dtype);
+
     write_samples(&inline_, &s, 0);
     run(&inline_, false, terms[0]);
     write_common(&given, &s, 0);
-    OK(executor_write(given.executor, given.graph.moments, latents, sizeof latents));
-    OK(executor_write(given.executor, given.graph.full_emb1, full1, sizeof full1));
-    OK(executor_write(given.executor, given.graph.pooled_emb1, pooled1, sizeof pooled1));
-    OK(executor_write(given.executor, given.graph.full_emb2, full2, sizeof full2));
+    const TrainingGraph *g = &given.graph;
+    const TensorId inputs[4] = {g->moments, g->full_emb1, g->pooled_emb1, g->full_emb2};
+    for (int i = 0; i < 4; i++) OK(executor_write(given.executor, inputs[i], f.values[i], f.count[i] * sizeof(float)));
     run(&given, false, terms[1]);
     assert_memory_equal(terms[0], terms[1], sizeof terms[0]);
     assert_memory_equal(inline_.store.grads, given.store.grads,
                         (size_t)param_table_trainable_elements(given.params) * sizeof(float));
+    for (int i = 0; i < 4; i++) free(f.values[i]);
     trainer_close(&given);
     trainer_close(&inline_);
+}
+
+/* The same bits when moments and text states are given instead of computed inside, whatever a file keeps them in. */
+static void test_given_inputs_equal_inline(void **state)
+{
+    (void)state;
+    check_given_equals_inline(DTYPE_F32, FROZEN_F32);
+    check_given_equals_inline(DTYPE_F32, FROZEN_BF16);
+}
+
+/* Kandinsky 2.0's autoencoder at a tiny size: 4 x 4 latents of 4 channels, weights from the seed. */
+static ModelConfig kl_model(void)
+{
+    static int64_t mult[] = {1, 2};
+    ModelConfig kl = tiny_model();
+    kl.in_channels = 4;
+    kl.out_channels = 8;
+    kl.autoencoder = (AutoencoderConfig){
+        .kind = AUTOENCODER_KL, .factor = 8, .scale = 0.5, .channels = 32, .channel_mult = {mult, 2}, .res_blocks = 1};
+    return kl;
+}
+
+static void test_given_moments_equal_inline_kl(void **state)
+{
+    (void)state;
+    model = kl_model();
+    check_given_equals_inline(DTYPE_F32, FROZEN_F32);
+    check_given_equals_inline(DTYPE_F32, FROZEN_F16);
+    check_given_equals_inline(DTYPE_F32, FROZEN_BF16);
+    if (backend->has_bf16(backend)) check_given_equals_inline(DTYPE_BF16, FROZEN_F16);
+    model = tiny_model();
+}
+
+/* One sample's clean latent through a graph whose moments are given. */
+static void read_latent(int64_t batch, int32_t first_index, const float *moments, size_t count, float *latent)
+{
+    TrainingGraphOptions o = options(batch);
+    Samples s = samples();
+    o.moments_given = true;
+    o.backward = false;
+    ParamTable *params = NULL;
+    Trainer t = {.batch = batch};
+    OK(param_table_create(&params));
+    OK(model_declare_params(params, &model));
+    OK(training_graph_create(params, &o, &t.graph));
+    graph_mark_output(t.graph.graph, t.graph.x0);
+    OK(param_table_layout(params, NULL, 0));
+    t.params = params;
+    OK(param_store_create(params, false, &t.store));
+    param_store_init(&t.store, 5);
+    OK(plan_create(t.graph.graph, backend, &(PlanOptions){.reuse = true}, &t.plan));
+    OK(executor_create(t.plan, &t.store, &t.executor));
+    for (int64_t n = 0; n < batch; n++) s.index[n][0] = first_index + (int32_t)n;
+    write_common(&t, &s, 0);
+    size_t rows = (size_t)batch * sizeof s.tokens[0];
+    OK(executor_write(t.executor, t.graph.moments, moments, (size_t)batch * count * sizeof *moments));
+    OK(executor_write(t.executor, t.graph.tokens1, s.tokens, rows));
+    OK(executor_write(t.executor, t.graph.mask1, s.mask, rows));
+    OK(executor_write(t.executor, t.graph.tokens2, s.tokens, rows));
+    OK(executor_write(t.executor, t.graph.mask2, s.mask, rows));
+    OK(executor_run(t.executor, NULL));
+    OK(executor_read(t.executor, t.graph.x0, latent, (size_t)batch * count / 2 * sizeof *latent));
+    trainer_close(&t);
+}
+
+/* The posterior's noise is a function of seed and sample alone: stream RANDOM_POSTERIOR, whatever the batch. */
+static void test_posterior_noise(void **state)
+{
+    (void)state;
+    enum { POSITIONS = 16, COUNT = POSITIONS * 8, HALF = COUNT / 2 };
+    model = kl_model();
+    float moments[2 * COUNT], pair[2 * HALF], single[HALF], noise[HALF];
+    random_normal(3, RANDOM_TEST, 0, 0, moments, 2 * COUNT);
+    read_latent(2, 40, moments, COUNT, pair);
+    read_latent(1, 41, moments + COUNT, COUNT, single);
+    assert_memory_equal(single, pair + HALF, sizeof single);
+    for (int n = 0; n < 2; n++) {
+        random_normal(17, RANDOM_POSTERIOR, 40 + (uint64_t)n, 0, noise, HALF);
+        for (int p = 0; p < POSITIONS; p++)
+            for (int c = 0; c < 4; c++) {
+                const float *at = moments + n * COUNT + p * 8;
+                double want = 0.5 * (at[c] + exp(at[4 + c] / 2.0) * noise[p * 4 + c]);
+                assert_true(fabs(pair[n * HALF + p * 4 + c] - want) < 1e-5);
+            }
+    }
+    model = tiny_model();
+}
+
+/* A table for drawing has the decoder and the text encoders even where training computes neither; it is the same table
+ * without, but for those. */
+static void test_drawing_declares_the_decoder(void **state)
+{
+    (void)state;
+    static const char DECODER[] = "autoencoder.decoder.conv_in.weight",
+                      ENCODER[] = "autoencoder.encoder.conv_in.weight";
+    model = kl_model();
+    for (int drawing = 0; drawing < 2; drawing++) {
+        ParamTable *table = NULL;
+        TrainingGraph graph = {0};
+        TrainingGraphOptions o = options(1);
+        o.moments_given = o.text_given = true;
+        o.drawing = drawing;
+        OK(param_table_create(&table));
+        OK(training_graph_create(table, &o, &graph));
+        assert_int_equal(param_table_find(table, DECODER) >= 0, drawing);
+        assert_int_equal(param_table_find(table, ENCODER) >= 0, false);
+        assert_int_equal(param_table_frozen_elements(table) > 0, drawing);
+        training_graph_free(&graph);
+        param_table_free(table);
+    }
+    model = tiny_model();
 }
 
 /* Sign descent is crude but quick: a few steps on one batch must lower its loss. */
@@ -397,6 +536,9 @@ int main(void)
         cmocka_unit_test(test_first_loss),
         cmocka_unit_test(test_micro_batches_add_up),
         cmocka_unit_test(test_given_inputs_equal_inline),
+        cmocka_unit_test(test_given_moments_equal_inline_kl),
+        cmocka_unit_test(test_posterior_noise),
+        cmocka_unit_test(test_drawing_declares_the_decoder),
         cmocka_unit_test(test_gradients_lower_the_loss),
         cmocka_unit_test(test_short_process),
         cmocka_unit_test(test_refusals),
