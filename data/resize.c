@@ -96,11 +96,10 @@ static void resize_rows(const Resizer *r, const uint8_t *in, size_t pitch, float
     }
 }
 
-/* One row of the result from the middle picture, whose rows are padded to whole groups of COLUMNS. */
-static void resize_column(const Resizer *r, int i, const float *middle, size_t pitch, uint8_t *out)
+/* One row of the result, `width` numbers, from the middle picture, whose rows are padded to whole groups of COLUMNS. */
+static void resize_column(const Resizer *r, int i, const float *middle, size_t pitch, size_t width, uint8_t *out)
 {
     const float *w = r->weights + (size_t)i * (size_t)r->max_taps;
-    size_t width = (size_t)r->to * 3;
     for (size_t x = 0; x < width; x += 4 * COLUMNS) {
         const float *p = middle + (size_t)r->first[i] * pitch + x;
         Float4 sum[COLUMNS] = {{0}};
@@ -126,30 +125,39 @@ static Status make_room(float **buffer, size_t *capacity, size_t count)
     return STATUS_OK;
 }
 
-Status resize_square(Resizer *r, const uint8_t *rgb, int width, int height, int resolution, uint8_t *out)
+Status resize_box(Resizer *r, const uint8_t *rgb, size_t pitch, int width, int height, int to_width, int to_height,
+                  uint8_t *out)
 {
     Status status = STATUS_OK;
-    int side = width < height ? width : height;
-    size_t pitch = (size_t)width * 3, out_pitch = (size_t)resolution * 3;
-    const uint8_t *corner = rgb + (size_t)((height - side) / 2) * pitch + (size_t)((width - side) / 2) * 3;
-    if (side == resolution) {
-        for (size_t y = 0; y < (size_t)side; y++) memcpy(out + y * out_pitch, corner + y * pitch, out_pitch);
+    size_t out_pitch = (size_t)to_width * 3;
+    if (width == to_width && height == to_height) {
+        for (size_t y = 0; y < (size_t)height; y++) memcpy(out + y * out_pitch, rgb + y * pitch, out_pitch);
         return STATUS_OK;
     }
-    TRY(make_weights(r, side, resolution));
+    TRY(make_weights(r, width, to_width));
     size_t middle_pitch = (out_pitch / (4 * COLUMNS) + 1) * (4 * COLUMNS); /* at least one more than out_pitch */
-    TRY(make_room(&r->values, &r->values_capacity, ((size_t)side * 3 + 4) * ROWS));
-    TRY(make_room(&r->middle, &r->middle_capacity, ((size_t)side + ROWS) * middle_pitch));
-    for (int y = 0; y < side; y += side < ROWS ? 1 : ROWS) {
+    TRY(make_room(&r->values, &r->values_capacity, ((size_t)width * 3 + 4) * ROWS));
+    TRY(make_room(&r->middle, &r->middle_capacity, ((size_t)height + ROWS) * middle_pitch));
+    for (int y = 0; y < height; y += height < ROWS ? 1 : ROWS) {
         /* The last rows may be taken twice; a tiny picture's rows are taken four times each, the copies overwritten. */
-        size_t at = (size_t)(side < ROWS || y <= side - ROWS ? y : side - ROWS);
-        resize_rows(r, corner + at * pitch, side < ROWS ? 0 : pitch, r->values, r->middle + at * middle_pitch,
+        size_t at = (size_t)(height < ROWS || y <= height - ROWS ? y : height - ROWS);
+        resize_rows(r, rgb + at * pitch, height < ROWS ? 0 : pitch, r->values, r->middle + at * middle_pitch,
                     middle_pitch);
     }
-    for (int y = 0; y < resolution; y++) resize_column(r, y, r->middle, middle_pitch, out + (size_t)y * out_pitch);
+    TRY(make_weights(r, height, to_height));
+    for (int y = 0; y < to_height; y++)
+        resize_column(r, y, r->middle, middle_pitch, out_pitch, out + (size_t)y * out_pitch);
     return STATUS_OK;
 fail:
     return status;
+}
+
+Status resize_square(Resizer *r, const uint8_t *rgb, int width, int height, int resolution, uint8_t *out)
+{
+    int side = width < height ? width : height;
+    size_t pitch = (size_t)width * 3;
+    const uint8_t *corner = rgb + (size_t)((height - side) / 2) * pitch + (size_t)((width - side) / 2) * 3;
+    return resize_box(r, corner, pitch, side, side, resolution, resolution, out);
 }
 
 void resizer_free(Resizer *r)

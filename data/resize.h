@@ -21,6 +21,10 @@ typedef struct Resizer {
     size_t first_capacity, taps_capacity, weights_capacity, values_capacity, middle_capacity;
 } Resizer;
 
+/* A box of a picture to any size, with the same filter: rgb points to its upper left pixel, rows are `pitch` bytes
+ * apart; out: (to_height, to_width, 3). Sides of at least 1. */
+Status resize_box(Resizer *resizer, const uint8_t *rgb, size_t pitch, int width, int height, int to_width,
+                  int to_height, uint8_t *out);
 /* rgb: (height, width, 3); out: (resolution, resolution, 3). */
 Status resize_square(Resizer *resizer, const uint8_t *rgb, int width, int height, int resolution, uint8_t *out);
 void resizer_free(Resizer *resizer);

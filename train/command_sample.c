@@ -1,4 +1,4 @@
-/* vasily sample: pictures from captions, with the weights of a checkpoint. */
+/* vasily sample: pictures from captions, or from captions and a picture, with the weights of a checkpoint. */
 #include <errno.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,26 +6,34 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "data/png_write.h"
 #include "engine/backend.h"
 #include "train/command.h"
 #include "train/network.h"
 #include "train/picture_grid.h"
+#include "train/sample_arguments.h"
+#include "train/sample_progress.h"
 #include "train/sampling.h"
 #include "train/saved_model.h"
 
 enum { PROMPT_FILE_LIMIT = 16 << 20, PROMPTS_MAX = 1 << 20, LABEL_MAX = 64 };
-static const int64_t UNSET = -1; /* the run's preview section says */
 
-typedef struct SampleArguments {
-    ArgTexts prompts;
-    const char *prompt_file, *out;
-    int64_t steps, seed, count, batch, columns;
-    double scale, eta, threshold;
-    int32_t sampler;
-    bool no_ema, no_labels;
-} SampleArguments;
+typedef struct Job {
+    SampleArguments a; /* complete */
+    Arena *arena;
+    ArgTexts prompts;      /* one a picture, perhaps with a label */
+    const char **captions; /* the same without */
+    int64_t width, height;
+    SavedModel model;
+    Backend *backend;
+    Diffusion *diffusion;
+    Sampling *sampling;
+    InitPicture init;
+    SampleNotes notes;
+    SampleProgress progress;
+} Job;
 
 /* ---- captions ---- */
 
@@ -44,131 +52,191 @@ fail:
 }
 
 /* Each prompt `count` times in a row. */
-static Status repeat_prompts(const ArgTexts *from, int64_t count, Arena *arena, ArgTexts *out)
+static Status repeat_prompts(Job *job, const ArgTexts *from, int64_t count)
 {
     Status status = STATUS_OK;
     if ((int64_t)from->count > PROMPTS_MAX / count)
         FAIL(ERR_LIMIT, "%zu captions x %lld pictures are more than %d", from->count, (long long)count, PROMPTS_MAX);
     for (size_t i = 0; i < from->count; i++)
-        for (int64_t k = 0; k < count; k++) TRY(args_texts_add(out, arena, from->items[i]));
+        for (int64_t k = 0; k < count; k++) TRY(args_texts_add(&job->prompts, job->arena, from->items[i]));
+    job->captions = arena_alloc_array(job->arena, job->prompts.count, sizeof *job->captions);
+    if (!job->captions) FAIL(ERR_MEMORY, "out of memory");
+    for (size_t i = 0; i < job->prompts.count; i++) job->captions[i] = prompt_caption(job->prompts.items[i]);
 fail:
     return status;
 }
 
-static SamplingOptions options_of(const SampleArguments *a, const SavedModel *model, int64_t pictures)
-{
-    SamplingOptions o = sampling_options(&model->run);
-    if (a->batch != UNSET) o.batch = a->batch;
-    if (o.batch > pictures) o.batch = pictures;
-    if (a->steps != UNSET) o.steps = (int32_t)a->steps;
-    if (!isnan(a->scale)) o.scale = a->scale;
-    if (a->sampler != UNSET) o.sampler.kind = (SamplerKind)a->sampler;
-    if (!isnan(a->eta)) o.sampler.eta = a->eta;
-    if (!isnan(a->threshold)) o.sampler.threshold = a->threshold;
-    if (a->seed != UNSET) o.seed = (uint64_t)a->seed;
-    return o;
-}
+/* ---- the picture to start from ---- */
 
-/* ---- pictures ---- */
-
-/* What a picture was made with, as texts of the PNG; the first value is the prompt. */
-typedef struct PictureNotes {
-    const char *keys[10], *values[10];
-    char numbers[6][32];
-    int count;
-} PictureNotes;
-
-static void add_note(PictureNotes *notes, const char *key, const char *value)
-{
-    notes->keys[notes->count] = key;
-    notes->values[notes->count++] = value;
-}
-
-static void note_number(PictureNotes *notes, int slot, const char *key, double value)
-{
-    snprintf(notes->numbers[slot], sizeof notes->numbers[slot], "%.10g", value);
-    add_note(notes, key, notes->numbers[slot]);
-}
-
-static void make_notes(const SavedModel *model, const SamplingOptions *o, PictureNotes *notes)
-{
-    memset(notes, 0, sizeof *notes);
-    add_note(notes, "prompt", "");
-    add_note(notes, "Software", "vasily");
-    add_note(notes, "checkpoint", model->path);
-    add_note(notes, "weights", model->ema ? "ema" : "weights");
-    add_note(notes, "sampler", SAMPLER_WORDS[o->sampler.kind]);
-    note_number(notes, 0, "steps", o->steps);
-    note_number(notes, 1, "scale", o->scale);
-    note_number(notes, 2, "eta", o->sampler.eta);
-    note_number(notes, 3, "threshold", o->sampler.threshold);
-    note_number(notes, 4, "seed", (double)o->seed);
-}
-
-/* "OUT/0007-de.png" of each picture. */
-static Status write_each(const char *folder, const ArgTexts *prompts, int64_t side, const uint8_t *rgb,
-                         PictureNotes *notes)
+static Status load_init(Job *job)
 {
     Status status = STATUS_OK;
-    char path[PATH_MAX], label[LABEL_MAX], name[2 * LABEL_MAX];
+    const SampleArguments *a = &job->a;
+    const ModelConfig *m = &job->model.run.model;
+    InitPictureOptions o = {
+        .picture = a->init,
+        .mask = a->mask,
+        .width = job->width,
+        .height = job->height,
+        .drawn_width = generator_drawn_size(m, job->width),
+        .drawn_height = generator_drawn_size(m, job->height),
+        .placed = a->place != NULL,
+        .stretched = a->compat == COMPAT_REFERENCE,
+        .max_pixels = job->model.run.data.limits.picture_pixels,
+    };
+    if (!a->init) return STATUS_OK;
+    if (a->place) TRY(sample_parse_place(a->place, &o.x, &o.y));
+    status = init_picture_load(&o, &job->init);
+    if (status != STATUS_OK) status_prefix("vasily sample: ");
+    TRY(status);
+    if (job->init.mask && m->in_channels == model_latent_channels(m))
+        log_warn("this model was not trained for inpainting (model.in_channels is %lld, not %lld): what is kept is put "
+                 "back at every step, but the network does not see the mask, and edges may show",
+                 (long long)m->in_channels, (long long)(2 * model_latent_channels(m) + 1));
+fail:
+    return status;
+}
+
+/* ---- notes in the pictures ---- */
+
+static Status note_hash(Job *job, const char *key, Hash128 hash)
+{
+    char *text = arena_alloc(job->arena, 33);
+    if (!text) return ERR_MEMORY;
+    hash_format(hash, text);
+    return sample_note(&job->notes, key, text);
+}
+
+static Status make_notes(Job *job)
+{
+    Status status = STATUS_OK;
+    const SavedModel *model = &job->model;
+    TRY(sample_note(&job->notes, "prompt", ""));
+    TRY(sample_note(&job->notes, "pictures", "1"));
+    TRY(sample_note(&job->notes, "Software", "vasily"));
+    TRY(sample_notes_of(&job->a, job->arena, &job->notes));
+    TRY(sample_note(&job->notes, "checkpoint", model->path));
+    TRY(sample_note(&job->notes, "weights", model->ema ? "ema" : "weights"));
+    const char *step = arena_printf(job->arena, "%lld", (long long)model->state.step);
+    if (!step) FAIL(ERR_MEMORY, "out of memory");
+    TRY(sample_note(&job->notes, "step", step));
+    size_t bytes = (size_t)param_table_trainable_elements(model->params) * sizeof(float);
+    TRY(note_hash(job, "weights-hash", hash_memory(model->store.weights, bytes)));
+    TRY(sample_note(&job->notes, "precision",
+                    model_compute_dtype(&model->run.model, job->backend) == DTYPE_BF16 ? "bf16" : "f32"));
+    if (job->a.init) TRY(note_hash(job, "init-hash", job->init.picture_hash));
+    if (job->a.mask) TRY(note_hash(job, "mask-hash", job->init.mask_hash));
+fail:
+    return status;
+}
+
+/* Names what makes a picture drawn like another one differ from it. */
+static void compare_notes(const Job *job, const PngTexts *like)
+{
+    static const char *const keys[] = {"weights-hash", "init-hash", "mask-hash", "precision"};
+    for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
+        const char *then = png_texts_find(like, keys[k]);
+        for (int i = 0; then && i < job->notes.count; i++)
+            if (strcmp(job->notes.keys[i], keys[k]) == 0 && strcmp(job->notes.values[i], then) != 0)
+                log_warn("%s of %s was %s and is %s now: the picture will differ", keys[k], job->a.like, then,
+                         job->notes.values[i]);
+    }
+}
+
+static Status write_png(Job *job, const char *path, int64_t width, int64_t height, const uint8_t *rgb)
+{
+    return png_write_rgb(path, (int)width, (int)height, rgb, job->notes.keys, job->notes.values, job->notes.count);
+}
+
+/* ---- drawing ---- */
+
+/* Pictures first .. first + count - 1. */
+static Status draw(Job *job, int64_t first, int64_t count, uint8_t *rgb)
+{
+    Status status = STATUS_OK;
+    job->progress.pictures_done = first;
+    job->progress.pictures_here = count;
+    TRY(sampling_draw(job->sampling, NULL, job->captions + first, count, (uint64_t)(job->a.first + first), rgb,
+                      sample_progress_step, &job->progress));
+    for (int64_t i = 0; job->a.paste && i < count; i++)
+        init_picture_paste(&job->init, rgb + (size_t)i * (size_t)(job->width * job->height * 3));
+fail:
+    return status;
+}
+
+/* "OUT/0007-de.png" of each picture, written as soon as its batch is drawn. */
+static Status draw_each(Job *job, const char *folder, int64_t batch)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX], label[LABEL_MAX], name[2 * LABEL_MAX], number[24];
+    int64_t total = (int64_t)job->prompts.count;
+    size_t bytes = (size_t)(job->width * job->height * 3);
+    uint8_t *rgb = mem_alloc_array((size_t)batch, bytes);
+    if (!rgb) FAIL(ERR_MEMORY, "no memory for %lld pictures", (long long)batch);
     TRY(file_make_dirs(folder));
-    for (size_t i = 0; i < prompts->count; i++) {
-        const char *tab = strchr(prompts->items[i], '\t');
-        label[0] = 0;
-        if (tab) prompt_label(prompts->items[i], label, sizeof label);
-        for (char *c = label; *c; c++)
-            if (*c == '/' || (unsigned char)*c < ' ') *c = '_';
-        snprintf(name, sizeof name, "%04zu%s%s.png", i, label[0] ? "-" : "", label);
-        TRY(path_join(path, sizeof path, folder, name));
-        notes->values[0] = prompt_caption(prompts->items[i]);
-        TRY(png_write_rgb(path, (int)side, (int)side, rgb + i * (size_t)(side * side * 3), notes->keys, notes->values,
-                          notes->count));
+    for (int64_t first = 0; first < total; first += batch) {
+        int64_t here = total - first < batch ? total - first : batch;
+        TRY(draw(job, first, here, rgb));
+        for (int64_t i = first; i < first + here; i++) {
+            const char *prompt = job->prompts.items[i];
+            label[0] = 0;
+            if (strchr(prompt, '\t')) prompt_label(prompt, label, sizeof label);
+            for (char *c = label; *c; c++)
+                if (*c == '/' || (unsigned char)*c < ' ') *c = '_';
+            snprintf(name, sizeof name, "%04lld%s%s.png", (long long)i, label[0] ? "-" : "", label);
+            snprintf(number, sizeof number, "%lld", (long long)(job->a.first + i));
+            TRY(path_join(path, sizeof path, folder, name));
+            TRY(sample_note(&job->notes, "prompt", prompt_caption(prompt)));
+            TRY(sample_note(&job->notes, "first", number));
+            TRY(write_png(job, path, job->width, job->height, rgb + (size_t)(i - first) * bytes));
+        }
     }
 fail:
+    free(rgb);
     return status;
 }
 
 /* One picture as it is, several as a grid with their labels. */
-static Status write_one(const char *path, const ArgTexts *prompts, int64_t side, const uint8_t *rgb,
-                        const SampleArguments *arguments, Arena *arena, PictureNotes *notes)
+static Status draw_one(Job *job, const char *path)
 {
     Status status = STATUS_OK;
     PictureGrid grid = {0};
     StrBuf all = {0};
-    if (prompts->count == 1) {
-        notes->values[0] = prompt_caption(prompts->items[0]);
-        return png_write_rgb(path, (int)side, (int)side, rgb, notes->keys, notes->values, notes->count);
+    size_t count = job->prompts.count;
+    char number[24];
+    uint8_t *rgb = mem_alloc_array(count, (size_t)(job->width * job->height * 3));
+    const char **labels = arena_alloc_array(job->arena, count, sizeof *labels);
+    if (!rgb || !labels)
+        FAIL(ERR_MEMORY, "no memory for a grid of %zu pictures; --out FOLDER writes each as it is drawn", count);
+    TRY(draw(job, 0, (int64_t)count, rgb));
+    if (count == 1) {
+        TRY(sample_note(&job->notes, "prompt", job->captions[0]));
+        TRY(write_png(job, path, job->width, job->height, rgb));
+        goto fail;
     }
-    const char **labels = arena_alloc_array(arena, prompts->count, sizeof *labels);
-    if (!labels) FAIL(ERR_MEMORY, "out of memory");
-    for (size_t i = 0; i < prompts->count; i++) {
-        char *label = arena_alloc(arena, LABEL_MAX);
+    for (size_t i = 0; i < count; i++) {
+        char *label = arena_alloc(job->arena, LABEL_MAX);
         if (!label) FAIL(ERR_MEMORY, "out of memory");
-        prompt_label(prompts->items[i], label, LABEL_MAX);
+        prompt_label(job->prompts.items[i], label, LABEL_MAX);
         labels[i] = label;
-        TRY(strbuf_printf(&all, "%s%s", i ? "\n" : "", prompts->items[i]));
+        TRY(strbuf_printf(&all, "%s%s", i ? "\n" : "", job->prompts.items[i]));
     }
-    notes->values[0] = all.data;
+    snprintf(number, sizeof number, "%zu", count);
+    TRY(sample_note(&job->notes, "prompt", all.data));
+    TRY(sample_note(&job->notes, "pictures", number));
     TRY(picture_grid_draw(&(GridSpec){.pictures = rgb,
-                                      .labels = arguments->no_labels ? NULL : labels,
-                                      .count = (int32_t)prompts->count,
-                                      .width = (int32_t)side,
-                                      .height = (int32_t)side,
-                                      .columns = (int32_t)arguments->columns},
+                                      .labels = job->a.no_labels ? NULL : labels,
+                                      .count = (int32_t)count,
+                                      .width = (int32_t)job->width,
+                                      .height = (int32_t)job->height,
+                                      .columns = (int32_t)job->a.columns},
                           &grid));
-    TRY(png_write_rgb(path, grid.width, grid.height, grid.rgb, notes->keys, notes->values, notes->count));
+    TRY(write_png(job, path, grid.width, grid.height, grid.rgb));
 fail:
     picture_grid_free(&grid);
     strbuf_free(&all);
+    free(rgb);
     return status;
-}
-
-static void show_progress(void *context, int64_t done, int64_t total)
-{
-    char text[80];
-    (void)context;
-    snprintf(text, sizeof text, "sampling step %lld/%lld", (long long)done, (long long)total);
-    log_live_line(done < total ? text : NULL);
 }
 
 static bool is_png(const char *path)
@@ -179,100 +247,88 @@ static bool is_png(const char *path)
 
 /* ---- the command ---- */
 
-static Status run(CommandCall *call)
+/* Model, options, captions: everything but the networks. */
+static Status prepare(Job *job, CommandCall *call, const char *const *overrides, size_t override_count, PngTexts *like,
+                      char **text)
 {
     Status status = STATUS_OK;
-    const SampleArguments *arguments = call->options;
-    const char *const *overrides;
-    size_t override_count;
-    ArgTexts given = arguments->prompts, prompts = {0};
-    SavedModel model = {0};
-    Backend *backend = NULL;
-    Diffusion *diffusion = NULL;
-    Sampling *sampling = NULL;
-    PictureNotes notes;
-    char *text = NULL, tokenizer1[PATH_MAX], tokenizer2[PATH_MAX];
-    uint8_t *rgb = NULL;
-    double start;
-    TRY(command_arguments(call, 1, &overrides, &override_count));
-    if (arguments->prompt_file) TRY(read_prompts(arguments->prompt_file, call->arena, &text, &given));
+    SampleArguments *a = &job->a;
+    if (!a->out[0]) FAIL(ERR_USAGE, "vasily sample: --out is empty");
+    if (a->like) TRY(sample_arguments_like(a, job->arena, like));
+    ArgTexts given = a->prompts;
+    if (a->prompt_file) TRY(read_prompts(a->prompt_file, job->arena, text, &given));
     if (!given.count) FAIL(ERR_USAGE, "vasily sample: nothing to draw; --prompt TEXT or --prompts FILE");
-    if (!arguments->out[0]) FAIL(ERR_USAGE, "vasily sample: --out is empty");
-    TRY(repeat_prompts(&given, arguments->count, call->arena, &prompts));
-    TRY(saved_model_open(call->positional.items[0], !arguments->no_ema, overrides, override_count, &model));
-    SamplingOptions options = options_of(arguments, &model, (int64_t)prompts.count);
-    TRY(saved_model_tokenizers(&model, overrides, override_count, tokenizer1, tokenizer2));
-    options.tokenizer1 = tokenizer1;
-    options.tokenizer2 = tokenizer2;
-    if (options.steps > model.run.diffusion.steps)
-        FAIL(ERR_USAGE, "vasily sample: --steps %d is more than the %lld steps of the model's noise process",
-             options.steps, (long long)model.run.diffusion.steps);
-    make_notes(&model, &options, &notes);
-
-    int64_t side = model.run.train.resolution;
-    rgb = mem_alloc_array(prompts.count, (size_t)(side * side * 3));
-    const char **captions = arena_alloc_array(call->arena, prompts.count, sizeof *captions);
-    if (!rgb || !captions) FAIL(ERR_MEMORY, "no memory for %zu pictures", prompts.count);
-    for (size_t i = 0; i < prompts.count; i++) captions[i] = prompt_caption(prompts.items[i]);
-
-    TRY(network_open_backend(&model.run, NULL, &backend));
-    TRY(diffusion_create(&model.run.diffusion, &diffusion));
-    TRY(sampling_create(&model.run, backend, model.params, &model.store, diffusion, &options, &sampling));
-    log_info("%s: %zu pictures of %lld pixels, %s, %d steps, scale %g", model.path, prompts.count, (long long)side,
-             SAMPLER_WORDS[options.sampler.kind], options.steps, options.scale);
-    start = clock_seconds();
-    TRY(sampling_draw(sampling, NULL, captions, (int64_t)prompts.count, 0, rgb, show_progress, NULL));
-    if (is_png(arguments->out))
-        TRY(write_one(arguments->out, &prompts, side, rgb, arguments, call->arena, &notes));
-    else
-        TRY(write_each(arguments->out, &prompts, side, rgb, &notes));
-    log_info("wrote %s (%.1f s)", arguments->out, clock_seconds() - start);
+    TRY(repeat_prompts(job, &given, a->count));
+    TRY(saved_model_open(call->positional.items[0], !a->no_ema, overrides, override_count, &job->model));
+    TRY(sample_arguments_complete(a, &job->model.run, job->arena));
+    TRY(sample_parse_size(a->size, &job->width, &job->height));
+    status = generator_check_size(&job->model.run.model, job->height, job->width);
+    if (status != STATUS_OK) status_prefix("vasily sample: --");
+    TRY(status);
+    TRY(load_init(job));
 fail:
-    log_live_line(NULL);
-    sampling_free(sampling);
-    diffusion_free(diffusion);
-    if (backend) backend_close(backend);
-    saved_model_close(&model);
-    free(rgb);
-    free(text);
     return status;
 }
 
-static const ArgSpec options[] = {
-    {"prompt", ARG_TEXTS, offsetof(SampleArguments, prompts), "TEXT", "a caption; may be repeated", 0, 0, NULL},
-    {"prompts", ARG_TEXT, offsetof(SampleArguments, prompt_file), "FILE",
-     "captions, one a line; \"language<TAB>caption\" puts the language under the picture", 0, 0, NULL},
-    {"out", ARG_TEXT, offsetof(SampleArguments, out), "PATH",
-     "X.png: one picture, or a grid of several; else a folder of one PNG each (default samples.png)", 0, 0, NULL},
-    {"steps", ARG_INT, offsetof(SampleArguments, steps), "N", "sampling steps", 1, 100000, NULL},
-    {"scale", ARG_FLOAT, offsetof(SampleArguments, scale), "S", "classifier-free guidance; 1: none", 0, 1000, NULL},
-    {"sampler", ARG_WORD, offsetof(SampleArguments, sampler), "ddpm|ddim", "how noise becomes a picture", 0, 0,
-     SAMPLER_WORDS},
-    {"eta", ARG_FLOAT, offsetof(SampleArguments, eta), "E", "ddim: 0 deterministic, 1 as random as ddpm", 0, 1, NULL},
-    {"threshold", ARG_FLOAT, offsetof(SampleArguments, threshold), "P",
-     "dynamic thresholding at this percentile; 0: none", 0, 100, NULL},
-    {"seed", ARG_INT, offsetof(SampleArguments, seed), "N", "of the noise", 0, 9e15, NULL},
-    {"count", ARG_INT, offsetof(SampleArguments, count), "K", "pictures of each caption (default 1)", 1, 100000, NULL},
-    {"batch", ARG_INT, offsetof(SampleArguments, batch), "N", "pictures at once; the result does not depend on it", 1,
-     4096, NULL},
-    {"columns", ARG_INT, offsetof(SampleArguments, columns), "N", "of the grid (default: about square)", 0, 10000,
-     NULL},
-    {"no-ema", ARG_FLAG, offsetof(SampleArguments, no_ema), NULL, "the weights themselves, not their moving average", 0,
-     0, NULL},
-    {"no-labels", ARG_FLAG, offsetof(SampleArguments, no_labels), NULL, "no text under the pictures of a grid", 0, 0,
-     NULL},
-};
-static const SampleArguments defaults = {
-    .out = "samples.png",
-    .steps = -1,
-    .seed = -1,
-    .count = 1,
-    .batch = -1,
-    .scale = NAN,
-    .eta = NAN,
-    .threshold = NAN,
-    .sampler = -1,
-};
+static SamplingOptions sampling_options_of(const Job *job)
+{
+    const SampleArguments *a = &job->a;
+    SamplingOptions o = sampling_options(&job->model.run);
+    o.width = job->width;
+    o.height = job->height;
+    o.batch = a->batch < (int64_t)job->prompts.count ? a->batch : (int64_t)job->prompts.count;
+    o.steps = (int32_t)a->steps;
+    o.scale = a->scale;
+    o.seed = (uint64_t)a->seed;
+    o.init = a->init != NULL;
+    o.sampler = (SamplerOptions){.kind = (SamplerKind)a->sampler,
+                                 .eta = a->eta,
+                                 .threshold = a->threshold,
+                                 .strength = isnan(a->strength) ? 0 : a->strength,
+                                 .reference = a->compat == COMPAT_REFERENCE};
+    return o;
+}
+
+static Status run(CommandCall *call)
+{
+    Status status = STATUS_OK;
+    const char *const *overrides;
+    size_t override_count;
+    Job job = {.a = *(const SampleArguments *)call->options, .arena = call->arena};
+    PngTexts like = {0};
+    char *text = NULL, tokenizer1[PATH_MAX], tokenizer2[PATH_MAX];
+    double start = clock_seconds(), own, all;
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(prepare(&job, call, overrides, override_count, &like, &text));
+    TRY(saved_model_tokenizers(&job.model, overrides, override_count, tokenizer1, tokenizer2));
+    SamplingOptions options = sampling_options_of(&job);
+    options.tokenizer1 = tokenizer1;
+    options.tokenizer2 = tokenizer2;
+    TRY(network_open_backend(&job.model.run, NULL, &job.backend));
+    TRY(make_notes(&job));
+    compare_notes(&job, &like);
+    TRY(diffusion_create(&job.model.run.diffusion, &job.diffusion));
+    TRY(sampling_create(&job.model.run, job.backend, job.model.params, &job.model.store, job.diffusion, &options,
+                        &job.sampling));
+    if (job.a.init) TRY(sampling_use_picture(job.sampling, &job.init));
+    log_info("%s: %zu pictures of %lldx%lld, %s, %d steps, scale %g", job.model.path, job.prompts.count,
+             (long long)job.width, (long long)job.height, SAMPLER_WORDS[job.a.sampler], options.steps, options.scale);
+    sample_progress_begin(&job.progress, (int64_t)job.prompts.count);
+    TRY(is_png(job.a.out) ? draw_one(&job, job.a.out) : draw_each(&job, job.a.out, options.batch));
+    sample_progress_end();
+    sampling_times(job.sampling, &own, &all);
+    log_info("wrote %s (%.1f s, of them %.1f s drawing, %.1f%% of that in the sampler itself)", job.a.out,
+             clock_seconds() - start, all, all > 0 ? 100 * own / all : 0);
+fail:
+    sample_progress_end();
+    sampling_free(job.sampling);
+    diffusion_free(job.diffusion);
+    if (job.backend) backend_close(job.backend);
+    saved_model_close(&job.model);
+    init_picture_free(&job.init);
+    free(text);
+    return status;
+}
 
 const Command command_sample = {
     .name = "sample",
@@ -280,11 +336,13 @@ const Command command_sample = {
     .usage = "RUN|CHECKPOINT [key.path=value ...] --prompt TEXT [--prompt ...] [--out samples.png]",
     .details =
         "A run's folder stands for its newest good checkpoint. What is not given (--steps, --scale, --sampler, --eta,\n"
-        "--threshold, --seed, --batch) is as the run's `preview` section says. The moving average of the weights is "
-        "used\n"
-        "unless --no-ema. How each picture was made stands in its PNG's texts.\n",
-    .table = COMMAND_TABLE(options),
+        "--threshold, --seed, --batch) is as the run's `preview` section says. The moving average of the weights is\n"
+        "used unless --no-ema. How each picture was made stands in its PNG's texts; --like draws it again.\n"
+        "\n"
+        "--init with --strength varies a picture; with --mask it draws anew what is black (inpainting); with --place\n"
+        "and a larger --size it draws what lies around (outpainting). docs/sampling.md tells all of it.\n",
+    .table = {SAMPLE_OPTIONS, SAMPLE_OPTION_COUNT},
     .options_size = sizeof(SampleArguments),
-    .defaults = &defaults,
+    .defaults = &SAMPLE_ARGUMENT_DEFAULTS,
     .run = run,
 };

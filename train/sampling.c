@@ -10,24 +10,27 @@
 #include "model/autoencoder.h"
 
 struct Sampling {
-    int64_t batch, resolution, tokens;
+    int64_t batch, height, width, tokens;
     uint64_t seed;
     Tokenizer *tokenizer[2];
     int32_t *prompt[4], *empty[4]; /* tokens1, mask1, tokens2, mask2: (batch, tokens) each */
     uint64_t *noise;               /* (batch) */
-    float *pixels;                 /* (batch, R, R, 3) */
+    float *pixels;                 /* (batch, height, width, 3) */
     Generator *generator;
     int32_t steps;
     /* progress of the draw in course */
     SamplingProgress progress;
     void *context;
     int64_t batches_done, batches;
+    double sampler_seconds, seconds; /* of all draws */
 };
 
 SamplingOptions sampling_options(const RunConfig *run)
 {
     const PreviewConfig *preview = &run->preview;
     return (SamplingOptions){
+        .height = run->train.resolution,
+        .width = run->train.resolution,
         .batch = preview->batch,
         .steps = (int32_t)preview->steps,
         .scale = preview->scale,
@@ -89,31 +92,35 @@ Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *param
     GeneratorOptions generator = {
         .model = &run->model,
         .diffusion = diffusion,
-        .height = run->train.resolution,
-        .width = run->train.resolution,
+        .height = options->height,
+        .width = options->width,
         .batch = options->batch,
         .steps = options->steps,
         .scale = (float)options->scale,
         .sampler = options->sampler,
+        .encoder = options->init,
         .compute = model_compute_dtype(&run->model, backend),
     };
     Sampling *sampling = mem_alloc_array(1, sizeof *sampling);
     if (!sampling) FAIL(ERR_MEMORY, "out of memory");
     sampling->batch = options->batch;
-    sampling->resolution = run->train.resolution;
+    sampling->height = options->height;
+    sampling->width = options->width;
     sampling->tokens = run->model.max_tokens;
     sampling->seed = options->seed;
     sampling->steps = options->steps;
     generator.sampler.threshold_bound = autoencoder_latent_bound(&run->model);
 
-    size_t rows = (size_t)sampling->batch, side = (size_t)sampling->resolution, elements = 0;
+    size_t rows = (size_t)sampling->batch, elements = 0;
+    TRY(generator_check_size(&run->model, options->height, options->width));
     for (int k = 0; k < 4; k++) {
         sampling->prompt[k] = mem_alloc_array(rows * (size_t)sampling->tokens, sizeof(int32_t));
         sampling->empty[k] = mem_alloc_array(rows * (size_t)sampling->tokens, sizeof(int32_t));
         if (!sampling->prompt[k] || !sampling->empty[k])
             FAIL(ERR_MEMORY, "no memory for the captions of %zu pictures", rows);
     }
-    if (!mem_mul_size(rows, side * side * 3, &elements)) FAIL(ERR_LIMIT, "a batch of %zu pictures is too large", rows);
+    if (!mem_mul_size(rows, (size_t)(options->height * options->width * 3), &elements))
+        FAIL(ERR_LIMIT, "a batch of %zu pictures is too large", rows);
     sampling->noise = mem_alloc_array(rows, sizeof *sampling->noise);
     sampling->pixels = mem_alloc_array(elements, sizeof *sampling->pixels);
     if (!sampling->noise || !sampling->pixels) FAIL(ERR_MEMORY, "no memory for %zu pictures", rows);
@@ -142,6 +149,17 @@ void sampling_free(Sampling *sampling)
     free(sampling);
 }
 
+Status sampling_use_picture(Sampling *sampling, const InitPicture *picture)
+{
+    return generator_use_picture(sampling->generator, picture->pixels, picture->mask);
+}
+
+void sampling_times(const Sampling *sampling, double *sampler, double *all)
+{
+    *sampler = sampling->sampler_seconds;
+    *all = sampling->seconds;
+}
+
 static void on_step(void *context, int32_t done, int32_t total)
 {
     Sampling *sampling = context;
@@ -161,7 +179,8 @@ Status sampling_draw(Sampling *sampling, const float *weights, const char *const
                      uint64_t first_noise, uint8_t *rgb, SamplingProgress progress, void *context)
 {
     Status status = STATUS_OK;
-    size_t picture = (size_t)sampling->resolution * (size_t)sampling->resolution * 3;
+    size_t picture = (size_t)(sampling->height * sampling->width * 3);
+    double sampler, all;
     GeneratorTokens prompt = {sampling->prompt[0], sampling->prompt[1], sampling->prompt[2], sampling->prompt[3]};
     GeneratorTokens empty = {sampling->empty[0], sampling->empty[1], sampling->empty[2], sampling->empty[3]};
     sampling->progress = progress;
@@ -178,6 +197,9 @@ Status sampling_draw(Sampling *sampling, const float *weights, const char *const
         sampling->batches_done = b;
         TRY(generator_run(sampling->generator, &prompt, &empty, sampling->seed, sampling->noise, sampling->pixels,
                           on_step, sampling));
+        generator_times(sampling->generator, &sampler, &all);
+        sampling->sampler_seconds += sampler;
+        sampling->seconds += all;
         pixels_to_bytes(sampling->pixels, (size_t)here * picture, rgb + (size_t)first * picture);
     }
 fail:

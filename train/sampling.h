@@ -5,14 +5,17 @@
 
 #include "engine/executor.h"
 #include "model/generate.h"
+#include "train/init_picture.h"
 #include "train/run_config.h"
 
 typedef struct SamplingOptions {
-    int64_t batch; /* pictures at once */
+    int64_t height, width; /* pixels */
+    int64_t batch;         /* pictures at once */
     int32_t steps;
     double scale;
     SamplerOptions sampler; /* threshold_bound is filled in here */
     uint64_t seed;
+    bool init;                           /* a picture will be given to start from */
     const char *tokenizer1, *tokenizer2; /* SentencePiece models */
 } SamplingOptions;
 
@@ -26,14 +29,20 @@ Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *param
                        const Diffusion *diffusion, const SamplingOptions *options, Sampling **out);
 void sampling_free(Sampling *sampling); /* NULL is fine */
 
+/* The picture that all are drawn from, at the size of the options; it is encoded at once and need not outlive the call.
+ */
+Status sampling_use_picture(Sampling *sampling, const InitPicture *picture);
+
 /* Called as steps are done: `done` of `total` over all batches. May be NULL. */
 typedef void (*SamplingProgress)(void *context, int64_t done, int64_t total);
 
-/* Draws `count` pictures, R x R x 3 bytes each, into `rgb`. Picture i starts from noise `first_noise` + i, so the same
- * captions give the same pictures in batches of any size. `weights`: a flat buffer such as the EMA, or NULL for the
- * store's own. */
+/* Draws `count` pictures, height x width x 3 bytes each, into `rgb`. Picture i starts from noise `first_noise` + i, so
+ * the same captions give the same pictures in batches of any size. `weights`: a flat buffer such as the EMA, or NULL
+ * for the store's own. */
 Status sampling_draw(Sampling *sampling, const float *weights, const char *const *captions, int64_t count,
                      uint64_t first_noise, uint8_t *rgb, SamplingProgress progress, void *context);
+/* Seconds of all that was drawn so far: in the sampler itself, and in all. */
+void sampling_times(const Sampling *sampling, double *sampler, double *all);
 
 /* "de<TAB>Katze" is the caption "Katze" under the label "de"; a prompt without a tab has itself as its label. The label
  * is copied into `label`. */
