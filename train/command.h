@@ -37,6 +37,8 @@ extern const Command command_plan;
 extern const Command command_probe_unet;
 extern const Command command_probe_vae_encode;
 extern const Command command_probe_vae_decode;
+extern const Command command_probe_xlmr_clip;
+extern const Command command_probe_mt5;
 extern const Command command_probe_tokenize;
 extern const Command command_data_order;
 extern const Command command_bench_step;
