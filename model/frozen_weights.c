@@ -137,6 +137,10 @@ Status frozen_weights_load(const ModelConfig *model, ParamStore *store, FrozenWe
         source->used = has_network(store->table, KINDS[n]);
         source->path = path ? arena_strdup(frozen->arena, path) : NULL;
         if (path && !source->path) FAIL(ERR_MEMORY, "out of memory");
+        bool kl = n == FROZEN_AUTOENCODER && model->autoencoder.kind == AUTOENCODER_KL;
+        if (!path && source->used && kl && log_rank() == 0)
+            log_warn("model.autoencoder.weights is empty: the autoencoder's weights are drawn from the seed, and what "
+                     "it decodes is noise");
         if (!path || !source->used) continue;
         TRY(open_source(frozen, (FrozenNetwork)n));
         TRY(bind_network(frozen, (FrozenNetwork)n, store));

@@ -270,7 +270,8 @@ static Status check_text_encoders(const ModelConfig *model, const Config *config
     return STATUS_OK;
 }
 
-Status model_config_check_autoencoder(const ModelConfig *model, const Config *config)
+/* The autoencoder by itself, and that its latents are what out_channels says. */
+static Status check_autoencoder(const ModelConfig *model, const Config *config)
 {
     Status status = STATUS_OK;
     const AutoencoderConfig *autoencoder = &model->autoencoder;
@@ -298,7 +299,7 @@ Status model_config_check(const ModelConfig *model, const Config *config)
     Status status = STATUS_OK;
     int64_t latent = model_latent_channels(model);
     TRY(model_config_check_unet(model, config));
-    TRY(model_config_check_autoencoder(model, config));
+    TRY(check_autoencoder(model, config));
     if (model->in_channels != latent && model->in_channels != 2 * latent + 1)
         return refuse(config, "model.in_channels",
                       "%lld, but with %lld latent channels it must be %lld, or %lld for inpainting",

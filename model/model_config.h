@@ -49,8 +49,6 @@ extern const ConfigSchema DIFFUSION_CONFIG_SCHEMA;
 
 /* The UNet by itself: channel counts, groups, heads, levels. `config` may be NULL (then no file and line are named). */
 Status model_config_check_unet(const ModelConfig *model, const Config *config);
-/* The autoencoder by itself, and that its latents are what out_channels says. */
-Status model_config_check_autoencoder(const ModelConfig *model, const Config *config);
 /* The above, and that autoencoder, text encoders and UNet fit each other. */
 Status model_config_check(const ModelConfig *model, const Config *config);
 /* That pictures of `resolution` pixels a side fit; `key` is the config key that holds it, for the message. */

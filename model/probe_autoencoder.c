@@ -1,14 +1,14 @@
 #include "model/probe_autoencoder.h"
 
-#include "base/log.h"
+#include "model/frozen_weights.h"
 #include "model/probe_graph.h"
 #include "model/sampling_graph.h"
-#include "model/weights.h"
 
 typedef struct Probe {
     Safetensors *in;
     ParamTable *params;
     ParamStore store;
+    FrozenWeights *frozen;
     PictureGraph picture;
 } Probe;
 
@@ -16,6 +16,7 @@ static void probe_free(Probe *probe)
 {
     picture_graph_free(&probe->picture);
     param_store_free(&probe->store);
+    frozen_weights_free(probe->frozen);
     param_table_free(probe->params);
     safetensors_close(probe->in);
 }
@@ -23,15 +24,10 @@ static void probe_free(Probe *probe)
 static Status load_weights(Probe *probe, const ModelConfig *model, uint64_t seed)
 {
     Status status = STATUS_OK;
-    const AutoencoderConfig *config = &model->autoencoder;
     TRY(param_table_layout(probe->params, NULL, 0));
     TRY(param_store_create(probe->params, false, &probe->store));
+    TRY(frozen_weights_load(model, &probe->store, &probe->frozen));
     param_store_init(&probe->store, seed);
-    if (config->weights != NULL && config->weights[0] != 0)
-        TRY(weights_load(config->weights, &probe->store, (WeightsFilter){.frozen = true}, true));
-    else if (config->kind == AUTOENCODER_KL)
-        log_info("probe: no model.autoencoder.weights, the network has its initial weights of seed %llu",
-                 (unsigned long long)seed);
 fail:
     return status;
 }
@@ -43,7 +39,7 @@ Status probe_vae_encode(const ModelConfig *model, Backend *backend, Dtype comput
     static const char NEEDED[] = "vae-encode reads `pixels`, and `noise` where it is there";
     Probe probe = {0};
     int64_t pixels[4] = {0, 3, 0, 0};
-    TRY(model_config_check_autoencoder(model, NULL));
+    TRY(model_config_check(model, NULL));
     TRY(safetensors_open(in, &probe.in));
     TRY(probe_find(probe.in, in, NEEDED, "pixels", 4, pixels));
     bool noise = model->autoencoder.kind == AUTOENCODER_KL && safetensors_find(probe.in, "noise") != NULL;
@@ -69,7 +65,7 @@ Status probe_vae_decode(const ModelConfig *model, Backend *backend, Dtype comput
 {
     Status status = STATUS_OK;
     Probe probe = {0};
-    TRY(model_config_check_autoencoder(model, NULL));
+    TRY(model_config_check(model, NULL));
     TRY(safetensors_open(in, &probe.in));
     int64_t latent[4] = {0, model_latent_channels(model), 0, 0}, factor = model_latent_factor(model);
     TRY(probe_find(probe.in, in, "vae-decode reads `latent`", "latent", 4, latent));
