@@ -38,6 +38,8 @@ Status comm_all_gather(Comm *comm, const void *data, size_t bytes, void *out);
 Status comm_barrier(Comm *comm);
 /* Ends every rank of the job with `code`; does not return. */
 void comm_abort(Comm *comm, int code);
+/* Bytes of the buffers that collectives of `world` ranks pass their data through, on each rank. */
+int64_t comm_buffer_bytes(int world);
 /* The MPI library's version text, or "none". */
 const char *comm_library_version(void);
 

@@ -87,6 +87,19 @@ static Piece *piece_at(CommPipeline *pipeline, int64_t position)
     return &pipeline->pieces[position % PIECES];
 }
 
+/* Floats of the largest slice of one rank. */
+static int64_t slice_of(int world)
+{
+    const int64_t slice = (PIECE_ELEMENTS / world + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN;
+    return slice > SLICE_MIN ? slice : SLICE_MIN;
+}
+
+int64_t comm_buffer_bytes(int world)
+{
+    if (world < 2) return 0; /* no MPI, no pipeline */
+    return PIECES * (world + 1) * slice_of(world) * (int64_t)sizeof(float);
+}
+
 Status comm_pipeline_create(CommWorld *world, CommPipeline **out)
 {
     Status status = STATUS_OK;
@@ -110,8 +123,7 @@ Status comm_pipeline_create(CommWorld *world, CommPipeline **out)
 
     size_t ranks = (size_t)pipeline->world;
     if (ranks > (1 << 30) / SLICE_MIN) FAIL(ERR_LIMIT, "%zu ranks; at most %d", ranks, (1 << 30) / SLICE_MIN);
-    int64_t slice = (PIECE_ELEMENTS / pipeline->world + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN;
-    pipeline->slice = slice > SLICE_MIN ? slice : SLICE_MIN;
+    pipeline->slice = slice_of(pipeline->world);
     pipeline->headers = mem_alloc_array(ranks, sizeof(Header));
     if (!pipeline->headers) FAIL(ERR_MEMORY, "no memory for the collectives of %zu ranks", ranks);
     for (int i = 0; i < PIECES; i++) {

@@ -2,6 +2,7 @@
 
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* A whole number from a file such as memory.max; -1 when absent or "max". */
@@ -29,6 +30,18 @@ static int64_t read_field(const char *path, const char *key)
     return value;
 }
 
+int64_t memory_resident(void)
+{
+    const int64_t kilobytes = read_field("/proc/self/status", "VmRSS:");
+    return kilobytes < 0 ? 0 : kilobytes * 1024;
+}
+
+int64_t memory_peak(void)
+{
+    const int64_t kilobytes = read_field("/proc/self/status", "VmHWM:");
+    return kilobytes < 0 ? 0 : kilobytes * 1024;
+}
+
 int64_t memory_available(void)
 {
     int64_t kilobytes = read_field("/proc/meminfo", "MemAvailable:");
@@ -38,6 +51,11 @@ int64_t memory_available(void)
     int64_t cache = read_field("/sys/fs/cgroup/memory.stat", "file "); /* given back by the kernel when needed */
     if (cache > 0 && used > cache) used -= cache;
     if (limit >= 0 && used >= 0 && limit - used < available) available = limit > used ? limit - used : 0;
+    const char *told = getenv("VASILY_MEMORY_BYTES");
+    if (told != NULL) {
+        const int64_t left = strtoll(told, NULL, 10) - memory_resident();
+        if (left < available) available = left > 0 ? left : 0;
+    }
     return available;
 }
 

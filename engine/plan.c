@@ -125,10 +125,10 @@ size_t plan_bytes(const Plan *plan)
     return plan->slab_bytes + plan->workspace_bytes + plan->packed_bytes;
 }
 
-void plan_choose_pack(Plan *plan, int64_t beside)
+void plan_choose_pack(Plan *plan, int64_t beside, int sharing)
 {
     plan_set_pack(plan, PLAN_PACK_KEEP);
-    const double wanted = (double)plan_bytes(plan) + (double)beside;
+    const double wanted = ((double)plan_bytes(plan) + (double)beside) * sharing;
     if (1.05 * wanted > (double)memory_available()) plan_set_pack(plan, PLAN_PACK_SCRATCH);
 }
 

@@ -56,8 +56,9 @@ void plan_free(Plan *plan);
 /* Another choice, before executors are made over the plan. */
 void plan_set_pack(Plan *plan, PlanPack pack);
 /* Keeps packed weights where all that the plan wants and `beside` bytes, which others will take, fit in the memory that
- * is available now (engine/memory.h), with a twentieth to spare; else makes them in scratch. */
-void plan_choose_pack(Plan *plan, int64_t beside);
+ * is available now (engine/memory.h) to each of `sharing` processes alike, with a twentieth to spare; else makes them
+ * in scratch. */
+void plan_choose_pack(Plan *plan, int64_t beside, int sharing);
 /* What an executor allocates. */
 size_t plan_bytes(const Plan *plan);
 /* Room for op `index`'s packed weights; a multiple of 64. */

@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/random.h"
+#include "engine/memory.h"
 #include "optim/optimizer.h"
 #include "train/command.h"
 #include "train/network.h"
@@ -31,8 +32,9 @@ typedef struct Bench {
     double *op_seconds; /* per op, over the timed steps */
     uint8_t *scratch;   /* the largest input */
     double *step_seconds;
-    double optimizer_seconds, input_seconds;
-    double peak; /* FLOP/s of a large matrix product */
+    double optimizer_seconds, pack_seconds;
+    double peak;        /* FLOP/s of a large matrix product */
+    int64_t peak_bytes; /* of this process in memory, after the steps */
     KindTime kinds[OP_COUNT];
 } Bench;
 
@@ -83,8 +85,9 @@ static Status run_step(Bench *bench, int64_t step, bool timed, double *seconds)
         double before = clock_seconds();
         TRY(fill_inputs(bench));
         inputs += clock_seconds() - before;
-        TRY(executor_run(bench->network.executor,
-                         &(ExecutorRun){.add_gradients = m > 0, .op_seconds = timed ? bench->op_seconds : NULL}));
+        TRY(executor_run(bench->network.executor, &(ExecutorRun){.add_gradients = m > 0,
+                                                                 .op_seconds = timed ? bench->op_seconds : NULL,
+                                                                 .pack_seconds = timed ? &bench->pack_seconds : NULL}));
     }
     double before = clock_seconds();
     TRY(optimizer_step(bench->optimizer, step, 1.0, &report));
@@ -116,6 +119,8 @@ static Status set_up(Bench *bench, const BenchArguments *arguments)
     TRY(network_open_backend(&bench->config, NULL, &bench->backend));
     TRY(network_plan(&bench->config, bench->backend, arguments->frozen ? NETWORK_PIXELS : NETWORK_GIVEN,
                      &bench->network));
+    network_plan_memory(&bench->network, &bench->config, 1, false, 1);
+    TRY(memory_plan_check(&bench->network.memory, &bench->config, 1));
     TRY(network_start(&bench->network, &bench->config));
     TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store,
                          bench->backend->threads, &bench->optimizer));
@@ -207,6 +212,17 @@ static BenchFigures figures_of(Bench *bench, int64_t steps)
                           .share = bench->peak > 0 ? flops / median / bench->peak : 0};
 }
 
+/* What is no op of the graph. */
+static void json_extra_row(JsonWriter *w, const char *name, double seconds)
+{
+    json_object(w, NULL);
+    json_string(w, "op", name);
+    json_int(w, "count", 1);
+    json_float(w, "seconds", seconds);
+    json_float(w, "gflop", 0);
+    json_end_object(w);
+}
+
 static Status print_json(Bench *bench, const BenchFigures *f, int64_t steps)
 {
     Status status = STATUS_OK;
@@ -226,6 +242,9 @@ static Status print_json(Bench *bench, const BenchFigures *f, int64_t steps)
     json_float(&w, "gflops", f->flops_per_second / 1e9);
     json_float(&w, "matmul_peak_gflops", bench->peak / 1e9);
     json_float(&w, "share_of_peak", f->share);
+    json_string(&w, "packed_weights", bench->network.plan->pack == PLAN_PACK_KEEP ? "keep" : "scratch");
+    json_int(&w, "planned_bytes", bench->network.memory.total);
+    json_int(&w, "peak_bytes", bench->peak_bytes);
     json_array(&w, "ops");
     for (int k = 0; k < OP_COUNT && bench->kinds[k].ops; k++) {
         const KindTime *kind = &bench->kinds[k];
@@ -236,12 +255,8 @@ static Status print_json(Bench *bench, const BenchFigures *f, int64_t steps)
         json_float(&w, "gflop", kind->flops * (double)bench->micro_batches / 1e9);
         json_end_object(&w);
     }
-    json_object(&w, NULL);
-    json_string(&w, "op", "optimizer");
-    json_int(&w, "count", 1);
-    json_float(&w, "seconds", bench->optimizer_seconds / (double)steps);
-    json_float(&w, "gflop", 0);
-    json_end_object(&w);
+    json_extra_row(&w, "pack", bench->pack_seconds / (double)steps);
+    json_extra_row(&w, "optimizer", bench->optimizer_seconds / (double)steps);
     json_end_array(&w);
     json_end_object(&w);
     TRY(strbuf_append(&text, "\n", 1));
@@ -265,7 +280,7 @@ static void print_table(Bench *bench, const BenchFigures *f, int64_t steps)
     double total = 0, rest;
     for (int64_t i = 0; i < steps; i++) total += bench->step_seconds[i];
     total /= (double)steps;
-    rest = total - bench->optimizer_seconds / (double)steps;
+    rest = total - (bench->optimizer_seconds + bench->pack_seconds) / (double)steps;
     printf("%s, %s, %d threads, %.1f M parameters, batch %lld = %lld x %lld, %lld steps\n", bench->backend->name,
            dtype_name(bench->network.compute), bench->backend->threads,
            (double)param_table_trainable_parameters(bench->network.params) / 1e6,
@@ -274,7 +289,10 @@ static void print_table(Bench *bench, const BenchFigures *f, int64_t steps)
     printf("median step %.3f s (best %.3f)  %.2f images/s  %.1f GFLOP/s", f->seconds, bench->step_seconds[0],
            f->images_per_second, f->flops_per_second / 1e9);
     if (bench->peak > 0) printf("  %.1f%% of the matmul peak, %.1f GFLOP/s", 100 * f->share, bench->peak / 1e9);
-    printf("\n\n  %-22s %5s %13s %7s\n", "op", "count", "a step", "share");
+    printf("\npeak memory %.3f GB, planned %.3f GB; packed weights %s\n", (double)bench->peak_bytes / 1e9,
+           (double)bench->network.memory.total / 1e9,
+           bench->network.plan->pack == PLAN_PACK_KEEP ? "kept" : "made in scratch");
+    printf("\n  %-22s %5s %13s %7s\n", "op", "count", "a step", "share");
     for (int k = 0; k < OP_COUNT && bench->kinds[k].ops; k++) {
         const KindTime *kind = &bench->kinds[k];
         double seconds = kind->seconds / (double)steps;
@@ -282,7 +300,8 @@ static void print_table(Bench *bench, const BenchFigures *f, int64_t steps)
         rest -= seconds;
     }
     print_row("optimizer", 1, bench->optimizer_seconds / (double)steps, total, 0);
-    print_row("packing and the rest", 1, rest > 0 ? rest : 0, total, 0);
+    print_row("packing weights", 1, bench->pack_seconds / (double)steps, total, 0);
+    print_row("the rest", 1, rest > 0 ? rest : 0, total, 0);
 }
 
 static Status run(CommandCall *call)
@@ -297,10 +316,11 @@ static Status run(CommandCall *call)
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &bench->config, &bench->file));
     TRY(set_up(bench, arguments));
+    TRY(measure_peak(bench)); /* while most of the step's memory is not touched yet: its own is no part of the peak */
     for (int64_t i = 0; i < arguments->warmup; i++) TRY(run_step(bench, i, false, &ignored));
-    TRY(measure_peak(bench));
     for (int64_t i = 0; i < arguments->steps; i++)
         TRY(run_step(bench, arguments->warmup + i, true, &bench->step_seconds[i]));
+    bench->peak_bytes = memory_peak();
     TRY(measure_peak(bench));
     sum_by_kind(bench);
     BenchFigures figures = figures_of(bench, arguments->steps);

@@ -2,7 +2,6 @@
 #include <stdio.h>
 
 #include "base/json.h"
-#include "optim/optimizer.h"
 #include "train/command.h"
 #include "train/network.h"
 
@@ -17,7 +16,6 @@ typedef struct PlanFigures {
     int64_t ranks, global_batch, micro_batch, micro_batches;
     double forward_flops_per_image, flops_per_image; /* training: forward, backward, recomputation */
     double flops_per_step;
-    int64_t weights, gradients, optimizer, activations, workspace, packed, frozen, batches, total; /* bytes */
     int64_t communication; /* bytes that a rank sends in a step: a ring moves 2 (W - 1) / W of the gradients */
     int64_t peak_live;
     int32_t buckets;
@@ -27,8 +25,7 @@ static PlanFigures figures_of(const RunConfig *run, const Network *network, int6
 {
     const Plan *plan = network->plan;
     const ParamTable *params = network->params;
-    int64_t elements = param_table_trainable_elements(params), side = run->train.resolution;
-    int64_t local = run->train.global_batch / ranks, row = side * side * 3 * 4 + run->model.max_tokens * 16;
+    int64_t elements = param_table_trainable_elements(params), local = run->train.global_batch / ranks;
     PlanFigures f = {
         .parameters = param_table_trainable_parameters(params),
         .ranks = ranks,
@@ -37,14 +34,6 @@ static PlanFigures figures_of(const RunConfig *run, const Network *network, int6
         .micro_batches = local / network->micro_batch,
         .forward_flops_per_image = plan->forward_flops / (double)network->micro_batch,
         .flops_per_image = (plan->forward_flops + plan->backward_flops) / (double)network->micro_batch,
-        .weights = elements * 4,
-        .gradients = elements * 4,
-        .optimizer = optimizer_bytes(&run->optim, elements),
-        .activations = (int64_t)plan->slab_bytes,
-        .workspace = (int64_t)plan->workspace_bytes,
-        .packed = (int64_t)plan->packed_bytes,
-        .frozen = param_table_frozen_elements(params) * 4,
-        .batches = run->data.prefetch_batches * local * row,
         .communication = 2 * (ranks - 1) * (elements * 4 / ranks),
         .peak_live = (int64_t)plan->peak_live_bytes,
         .buckets = plan->bucket_count,
@@ -52,7 +41,6 @@ static PlanFigures figures_of(const RunConfig *run, const Network *network, int6
     for (int32_t i = 0; i < param_table_size(params); i++)
         if (!param_table_get(params, i)->trainable) f.frozen_parameters += param_table_get(params, i)->count;
     f.flops_per_step = f.flops_per_image * (double)local;
-    f.total = f.weights + f.gradients + f.optimizer + f.activations + f.workspace + f.packed + f.frozen + f.batches;
     return f;
 }
 
@@ -75,15 +63,8 @@ static Status print_json(const PlanFigures *f, const Network *network)
     json_float(&w, "flops_per_image", f->flops_per_image);
     json_float(&w, "flops_per_step", f->flops_per_step);
     json_object(&w, "bytes");
-    json_int(&w, "weights", f->weights);
-    json_int(&w, "gradients", f->gradients);
-    json_int(&w, "optimizer", f->optimizer);
-    json_int(&w, "activations", f->activations);
-    json_int(&w, "workspace", f->workspace);
-    json_int(&w, "packed_weights", f->packed);
-    json_int(&w, "frozen_weights", f->frozen);
-    json_int(&w, "prefetched_batches", f->batches);
-    json_int(&w, "total", f->total);
+    for (int use = 0; use < MEMORY_USES; use++) json_int(&w, memory_use_key(use), network->memory.bytes[use]);
+    json_int(&w, "total", network->memory.total);
     json_int(&w, "communication_per_step", f->communication);
     json_int(&w, "activations_lower_bound", f->peak_live);
     json_end_object(&w);
@@ -114,17 +95,11 @@ static void print_table(const PlanFigures *f, const Network *network)
            f->forward_flops_per_image / 1e9, f->flops_per_image / 1e9, f->flops_per_step / 1e9);
     printf("ops                      %d, %d gradient buckets\n\nbytes of one rank\n",
            graph_op_count(network->plan->graph), f->buckets);
-    print_bytes("weights", f->weights);
-    print_bytes("gradients", f->gradients);
-    print_bytes("optimizer and EMA", f->optimizer);
-    print_bytes("activations", f->activations);
-    print_bytes("workspace", f->workspace);
-    print_bytes("packed weights", f->packed);
-    print_bytes("frozen weights", f->frozen);
-    print_bytes("prefetched batches", f->batches);
-    print_bytes("total", f->total);
-    print_bytes("communication a step", f->communication);
-    printf("\nactivations cannot be placed in less than %lld bytes\n", (long long)f->peak_live);
+    for (int use = 0; use < MEMORY_USES; use++)
+        if (network->memory.bytes[use] > 0) print_bytes(memory_use_label(use), network->memory.bytes[use]);
+    print_bytes("total", network->memory.total);
+    printf("\nactivations cannot be placed in less than %lld bytes; a rank sends %.1f MB of gradients a step\n",
+           (long long)f->peak_live, (double)f->communication / 1e6);
 }
 
 static Status run(CommandCall *call)
@@ -143,6 +118,7 @@ static Status run(CommandCall *call)
     TRY(run_config_check_ranks(&config, file, (int)arguments->ranks));
     TRY(network_open_backend(&config, NULL, &backend));
     TRY(network_plan(&config, backend, NETWORK_PIXELS, &network));
+    network_plan_memory(&network, &config, arguments->ranks, true, 1);
     PlanFigures figures = figures_of(&config, &network, arguments->ranks);
     if (arguments->json)
         TRY(print_json(&figures, &network));
@@ -171,8 +147,10 @@ const Command command_plan = {
     .name = "plan",
     .summary = "memory, work and traffic of a run, without running it",
     .usage = "CONFIG [key.path=value ...] [--ranks N] [--json] [--ops]",
-    .details = "The figure for activations is what training uses on this device, to the byte. Work counts two for a\n"
-               "multiply-add and leaves out norms and activations.\n",
+    .details =
+        "The total is the most memory that a rank has in use at once (its peak resident size); the trainer logs\n"
+        "both at its end. Mapped weight files are counted, though ranks of one machine share their pages. Work\n"
+        "counts two for a multiply-add and leaves out norms and activations.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(PlanArguments),
     .defaults = &defaults,

@@ -81,6 +81,34 @@ fail:
     return status;
 }
 
+static void make_memory_plan(Network *network, const RunConfig *run, int64_t ranks, bool training)
+{
+    memory_plan_make(&(MemoryPlanOptions){.run = run,
+                                          .params = network->params,
+                                          .plan = network->plan,
+                                          .ranks = ranks,
+                                          .training = training,
+                                          .precomputed_latents = run->frozen.latents != 0,
+                                          .precomputed_text = run->frozen.text != 0},
+                     &network->memory);
+}
+
+void network_plan_memory(Network *network, const RunConfig *run, int64_t ranks, bool training, int sharing)
+{
+    make_memory_plan(network, run, ranks, training);
+    switch (run->device.packed_weights) {
+    case PACKED_KEEP:
+        plan_set_pack(network->plan, PLAN_PACK_KEEP);
+        break;
+    case PACKED_SCRATCH:
+        plan_set_pack(network->plan, PLAN_PACK_SCRATCH);
+        break;
+    default:
+        plan_choose_pack(network->plan, memory_plan_beside(&network->memory), sharing);
+    }
+    make_memory_plan(network, run, ranks, training);
+}
+
 Status network_start(Network *network, const RunConfig *run)
 {
     Status status = STATUS_OK;

@@ -7,6 +7,7 @@
 #include "engine/executor.h"
 #include "model/frozen_weights.h"
 #include "model/training_graph.h"
+#include "train/memory_plan.h"
 #include "train/run_config.h"
 
 typedef struct Network {
@@ -17,9 +18,10 @@ typedef struct Network {
     Plan *plan;
     Dtype compute;
     int64_t micro_batch;
-    ParamStore store;   /* started only */
-    Executor *executor; /* started only */
+    MemoryPlan memory;     /* after network_plan_memory */
+    ParamStore store;      /* started only */
     FrozenWeights *frozen; /* started only: what frozen parameters of the store are bound to */
+    Executor *executor;    /* started only */
 } Network;
 
 typedef enum NetworkInputs {
@@ -30,6 +32,9 @@ typedef enum NetworkInputs {
 /* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks). Allocates nothing that
  * grows with the model. */
 Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out);
+/* Settles whether packed weights are kept (device.packed_weights), and fills network->memory. `training`: with all that
+ * a trainer has besides, else the network and its optimizer; `sharing`: ranks that share this machine's memory. */
+void network_plan_memory(Network *network, const RunConfig *run, int64_t ranks, bool training, int sharing);
 /* Buffers, the frozen networks' weight files, all other weights drawn from run->seed, and the executor. */
 Status network_start(Network *network, const RunConfig *run);
 /* Everything but the backend, which is the caller's. */

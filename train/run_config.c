@@ -9,6 +9,7 @@
 #include "data/tokenizer.h"
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
+static const char *const PACKED_WORDS[] = {"auto", "keep", "scratch", NULL};
 static const char *const FROM_WORDS[] = {"inline", "precomputed", NULL};
 const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", "plms", "dpm++", NULL};
 
@@ -45,6 +46,9 @@ static const ConfigField DEVICE_FIELDS[] = {
      "what computes; auto takes the fastest there is"},
     {"threads", CONFIG_INT, AT(DeviceConfig, threads), "0", 0, 4096, NULL, NULL,
      "compute threads of one rank; 0: the processors it may use, shared by the ranks of one machine"},
+    {"packed_weights", CONFIG_ENUM, AT(DeviceConfig, packed_weights), "auto", 0, 0, PACKED_WORDS, NULL,
+     "weights in the kernels' own formats: kept beside the fp32 ones, or made in scratch memory whenever they are read "
+     "(slower, less memory, the same bits); auto keeps them where everything fits in the memory available"},
 };
 static const ConfigSchema DEVICE_SCHEMA = {"device", DEVICE_FIELDS, FIELD_COUNT(DEVICE_FIELDS), sizeof(DeviceConfig)};
 

@@ -28,9 +28,11 @@ typedef struct TrainConfig {
 } TrainConfig;
 
 typedef enum DeviceName { DEVICE_AUTO, DEVICE_CPU, DEVICE_REF, DEVICE_CUDA } DeviceName;
+typedef enum PackedWeights { PACKED_AUTO, PACKED_KEEP, PACKED_SCRATCH } PackedWeights;
 typedef struct DeviceConfig {
-    int32_t name;    /* DeviceName */
-    int64_t threads; /* 0: the processors this process may use, shared by the ranks of one machine */
+    int32_t name;           /* DeviceName */
+    int64_t threads;        /* 0: the processors this process may use, shared by the ranks of one machine */
+    int32_t packed_weights; /* PackedWeights */
 } DeviceConfig;
 const char *device_word(const DeviceConfig *device); /* "auto", "cpu", ... */
 

@@ -215,12 +215,14 @@ static void packed_weights_are_kept_where_they_fit(void **state)
     assert_int_equal(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend), STATUS_OK);
     assert_int_equal(plan_create(net.graph, backend, &(PlanOptions){.reuse = true}, &plan), STATUS_OK);
     const size_t kept = plan_bytes(plan);
-    plan_choose_pack(plan, 0);
+    plan_choose_pack(plan, 0, 1);
     assert_int_equal(plan->pack, PLAN_PACK_KEEP);
     assert_int_equal(plan_bytes(plan), kept);
-    plan_choose_pack(plan, memory_available());
+    plan_choose_pack(plan, memory_available(), 1);
     assert_int_equal(plan->pack, PLAN_PACK_SCRATCH);
     assert_int_equal(plan->packed_bytes, 0);
+    plan_choose_pack(plan, memory_available() / 2, 3);
+    assert_int_equal(plan->pack, PLAN_PACK_SCRATCH);
     plan_set_pack(plan, PLAN_PACK_KEEP);
     assert_int_equal(plan_bytes(plan), kept);
     plan_free(plan);

@@ -1,0 +1,171 @@
+#include "train/memory_plan.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "engine/comm.h"
+#include "engine/memory.h"
+#include "optim/optimizer.h"
+
+static const struct {
+    const char *key, *label;
+} USES[MEMORY_USES] = {
+    [MEMORY_WEIGHTS] = {"weights", "weights"},
+    [MEMORY_GRADIENTS] = {"gradients", "gradients"},
+    [MEMORY_OPTIMIZER] = {"optimizer", "optimizer and EMA"},
+    [MEMORY_ACTIVATIONS] = {"activations", "activations"},
+    [MEMORY_WORKSPACE] = {"workspace", "workspace"},
+    [MEMORY_PACKED] = {"packed_weights", "packed weights"},
+    [MEMORY_FROZEN] = {"frozen_weights", "frozen weights"},
+    [MEMORY_FROZEN_MAPPED] = {"frozen_mapped", "frozen, mapped files"},
+    [MEMORY_BATCHES] = {"prefetched_batches", "batches made ahead"},
+    [MEMORY_COMMUNICATION] = {"communication_buffers", "communication buffers"},
+    [MEMORY_PREVIEWS] = {"previews", "previews"},
+    [MEMORY_CHECKPOINT] = {"checkpoint", "saving a checkpoint"},
+    [MEMORY_PROCESS] = {"process", "program and libraries"},
+};
+
+const char *memory_use_key(MemoryUse use)
+{
+    return USES[use].key;
+}
+
+const char *memory_use_label(MemoryUse use)
+{
+    return USES[use].label;
+}
+
+/* The weight file that a frozen parameter comes from; "" where it is drawn. */
+static const char *file_of(const ModelConfig *model, const char *name)
+{
+    if (strncmp(name, "autoencoder.", strlen("autoencoder.")) == 0) return model->autoencoder.weights;
+    if (strncmp(name, "text_encoder1.", strlen("text_encoder1.")) == 0) return model->text_encoder1.weights;
+    if (strncmp(name, "text_encoder2.", strlen("text_encoder2.")) == 0) return model->text_encoder2.weights;
+    return "";
+}
+
+/* A convolution's weights lie differently in files, so they are converted into memory of our own; everything else is
+ * read where it is, as long as the file has it in fp32. */
+static void add_frozen(const MemoryPlanOptions *o, MemoryPlan *memory)
+{
+    for (int32_t i = 0; i < param_table_size(o->params); i++) {
+        const Param *param = param_table_get(o->params, i);
+        if (param->trainable) continue;
+        const bool mapped = file_of(&o->run->model, param->name)[0] && param->layout != PARAM_CONV;
+        memory->bytes[mapped ? MEMORY_FROZEN_MAPPED : MEMORY_FROZEN] += param->count * (int64_t)sizeof(float);
+    }
+}
+
+/* Batches in the ring, samples under way before them, and what a decode thread holds of one picture. */
+static int64_t batch_bytes(const MemoryPlanOptions *o)
+{
+    const RunConfig *run = o->run;
+    const ModelConfig *model = &run->model;
+    const int64_t side = run->train.resolution, latent = model_latent_size(model, side);
+    const int64_t rows = run->train.global_batch / o->ranks, tokens = model->max_tokens;
+    int64_t row = 4 * tokens * (int64_t)sizeof(int32_t), candidate = 0;
+    if (o->precomputed_latents) {
+        row += latent * latent * model_moment_channels(model) * (int64_t)sizeof(float);
+    } else {
+        row += side * side * 3 * (int64_t)sizeof(float);
+        candidate = side * side * 3;
+    }
+    if (o->precomputed_text)
+        row += (tokens * (model->text1_dim + model->text2_dim) + model->pooled_dim) * (int64_t)sizeof(float);
+    return (run->data.prefetch_batches + 1) * rows * row + 2 * (rows < 64 ? rows : 64) * candidate;
+}
+
+static int64_t largest_parameter(const ParamTable *params)
+{
+    int64_t most = 0;
+    for (int32_t i = 0; i < param_table_size(params); i++) {
+        const Param *param = param_table_get(params, i);
+        if (param->trainable && param->count > most) most = param->count;
+    }
+    return most * (int64_t)sizeof(float);
+}
+
+void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
+{
+    const int64_t elements = param_table_trainable_elements(o->params);
+    *memory = (MemoryPlan){0};
+    int64_t *bytes = memory->bytes;
+    bytes[MEMORY_WEIGHTS] = bytes[MEMORY_GRADIENTS] = elements * (int64_t)sizeof(float);
+    bytes[MEMORY_OPTIMIZER] = optimizer_bytes(&o->run->optim, elements);
+    bytes[MEMORY_ACTIVATIONS] = (int64_t)o->plan->slab_bytes;
+    bytes[MEMORY_WORKSPACE] = (int64_t)o->plan->workspace_bytes;
+    bytes[MEMORY_PACKED] = (int64_t)o->plan->packed_bytes;
+    add_frozen(o, memory);
+    if (o->training) {
+        bytes[MEMORY_BATCHES] = batch_bytes(o);
+        bytes[MEMORY_COMMUNICATION] = comm_buffer_bytes((int)o->ranks);
+        bytes[MEMORY_PREVIEWS] = o->previews;
+        bytes[MEMORY_CHECKPOINT] = largest_parameter(o->params);
+    }
+    bytes[MEMORY_PROCESS] = memory_resident();
+    for (int use = 0; use < MEMORY_USES; use++) memory->total += bytes[use];
+}
+
+int64_t memory_plan_beside(const MemoryPlan *memory)
+{
+    return memory->total - memory->bytes[MEMORY_ACTIVATIONS] - memory->bytes[MEMORY_WORKSPACE] -
+           memory->bytes[MEMORY_PACKED] - memory->bytes[MEMORY_PROCESS];
+}
+
+static Status add_remedy(StrBuf *remedies, const char *remedy)
+{
+    return strbuf_printf(remedies, "%s%s", remedies->size ? "; " : "", remedy);
+}
+
+/* Only what this run has not done yet. */
+static Status list_remedies(const MemoryPlan *memory, const RunConfig *run, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    char text[96];
+    if (!run->train.recompute && memory->bytes[MEMORY_ACTIVATIONS] > 0)
+        TRY(add_remedy(out, "train.recompute: true keeps fewer activations"));
+    if (run->train.micro_batch > 1) TRY(add_remedy(out, "a smaller train.micro_batch"));
+    if (memory->bytes[MEMORY_PACKED] > 0) {
+        snprintf(text, sizeof text, "device.packed_weights: scratch saves about %.2f GB",
+                 1e-9 * (double)memory->bytes[MEMORY_PACKED]);
+        TRY(add_remedy(out, text));
+    }
+    if (run->optim.ema_decay > 0) {
+        snprintf(text, sizeof text, "optim.ema_decay: 0 saves %.2f GB", 1e-9 * (double)memory->bytes[MEMORY_WEIGHTS]);
+        TRY(add_remedy(out, text));
+    }
+    if (memory->bytes[MEMORY_FROZEN] + memory->bytes[MEMORY_FROZEN_MAPPED] > 0)
+        TRY(add_remedy(out, "frozen.latents and frozen.text: precomputed leave the frozen networks out"));
+    if (memory->bytes[MEMORY_PREVIEWS] > 0) TRY(add_remedy(out, "preview.every: 0, or a smaller preview.batch"));
+    if (memory->bytes[MEMORY_BATCHES] > memory->total / 20)
+        TRY(add_remedy(out, "a smaller train.global_batch or data.prefetch_batches"));
+    if (out->size == 0) TRY(add_remedy(out, "a smaller network, or a machine with more memory"));
+fail:
+    return status;
+}
+
+Status memory_plan_check(const MemoryPlan *memory, const RunConfig *run, int sharing)
+{
+    Status status = STATUS_OK;
+    StrBuf remedies = {0}, largest = {0};
+    MemoryPlan left = *memory;
+    const int64_t wanted = memory->total - memory->bytes[MEMORY_PROCESS]; /* that is taken already */
+    const int64_t available = memory_available() / (sharing > 1 ? sharing : 1);
+    if (wanted <= available) return STATUS_OK;
+    TRY(list_remedies(memory, run, &remedies));
+    for (int k = 0; k < 4; k++) {
+        int most = 0;
+        for (int use = 1; use < MEMORY_USES; use++)
+            if (left.bytes[use] > left.bytes[most]) most = use;
+        TRY(strbuf_printf(&largest, "%s%s %.2f", k ? ", " : "", USES[most].label, 1e-9 * (double)left.bytes[most]));
+        left.bytes[most] = 0;
+    }
+    FAIL(ERR_MEMORY,
+         "training takes %.2f GB more on each rank, and %.2f GB are free for it (%s; `vasily plan` has all). "
+         "What helps: %s",
+         1e-9 * (double)wanted, 1e-9 * (double)available, largest.data, remedies.data);
+fail:
+    strbuf_free(&remedies);
+    strbuf_free(&largest);
+    return status;
+}
