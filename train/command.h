@@ -34,6 +34,7 @@ typedef struct Command {
 extern const Command command_train;
 extern const Command command_sample;
 extern const Command command_plan;
+extern const Command command_precompute;
 extern const Command command_probe_unet;
 extern const Command command_probe_vae_encode;
 extern const Command command_probe_vae_decode;
@@ -42,6 +43,8 @@ extern const Command command_probe_mt5;
 extern const Command command_probe_tokenize;
 extern const Command command_data_order;
 extern const Command command_bench_step;
+extern const Command command_import;
+extern const Command command_inspect;
 extern const Command command_export;
 extern const Command command_config;
 

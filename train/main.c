@@ -11,6 +11,7 @@
 static const Command *const commands[] = {&command_train,
                                           &command_sample,
                                           &command_plan,
+                                          &command_precompute,
                                           &command_bench_step,
                                           &command_probe_unet,
                                           &command_probe_vae_encode,
@@ -19,6 +20,8 @@ static const Command *const commands[] = {&command_train,
                                           &command_probe_mt5,
                                           &command_probe_tokenize,
                                           &command_data_order,
+                                          &command_import,
+                                          &command_inspect,
                                           &command_export,
                                           &command_config};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };

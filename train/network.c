@@ -7,6 +7,7 @@
 #include "base/arena.h"
 #include "base/hash.h"
 #include "base/log.h"
+#include "train/frozen_data.h"
 
 /* The processors this process may use, divided by the ranks of this machine that may use the same ones: a launcher that
  * binds has divided already. */
@@ -49,7 +50,8 @@ fail:
 Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out)
 {
     Status status = STATUS_OK;
-    bool previews = run->preview.every > 0 && run->preview.prompts.count > 0;
+    const char *missing;
+    bool previews = run->preview.every > 0 && run->preview.prompts.count > 0 && frozen_can_draw(run, &missing);
     memset(out, 0, sizeof *out);
     out->backend = backend;
     out->micro_batch = run->train.micro_batch;
@@ -64,8 +66,9 @@ Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs
                                   .batch = run->train.micro_batch,
                                   .seed = (uint64_t)run->seed,
                                   .loss_scale = (float)(1.0 / (double)run->train.global_batch),
-                                  .moments_given = inputs == NETWORK_GIVEN,
-                                  .text_given = inputs == NETWORK_GIVEN,
+                                  .moments_given = inputs == NETWORK_GIVEN || run->frozen.latents == FROZEN_PRECOMPUTED,
+                                  .text_given = inputs == NETWORK_GIVEN || run->frozen.text == FROZEN_PRECOMPUTED,
+                                  .round_to = (FrozenDtype)run->frozen.dtype,
                                   .drawing = inputs == NETWORK_PIXELS && previews,
                                   .backward = true,
                                   .recompute = run->train.recompute,

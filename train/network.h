@@ -25,7 +25,8 @@ typedef struct Network {
 } Network;
 
 typedef enum NetworkInputs {
-    NETWORK_PIXELS, /* pictures and tokens: autoencoder and text encoders are part of the graph */
+    NETWORK_PIXELS, /* pictures and tokens: autoencoder and text encoders are part of the graph, but those whose outputs
+                     * are precomputed (run->frozen) */
     NETWORK_GIVEN   /* moments and text states: the UNet and its loss alone */
 } NetworkInputs;
 

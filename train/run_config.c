@@ -250,12 +250,27 @@ fail:
     return status;
 }
 
+Status run_config_check_precompute(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    TRY(data_config_check(config, "data", &run->data));
+    if (run->frozen.text == FROZEN_INLINE) return STATUS_OK;
+    TRY(check_tokenizer(run, config, &run->data.tokenizer1, 1));
+    TRY(check_tokenizer(run, config, &run->data.tokenizer2, 2));
+fail:
+    return status;
+}
+
 Status run_config_check_data(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
-    TRY(check_tokenizer(run, config, &run->data.tokenizer1, 1));
-    TRY(check_tokenizer(run, config, &run->data.tokenizer2, 2));
+    /* with precomputed text, tokenizers serve previews alone */
+    bool precomputed = run->frozen.text == FROZEN_PRECOMPUTED;
+    if (!precomputed || file_exists(run->data.tokenizer1.model))
+        TRY(check_tokenizer(run, config, &run->data.tokenizer1, 1));
+    if (!precomputed || file_exists(run->data.tokenizer2.model))
+        TRY(check_tokenizer(run, config, &run->data.tokenizer2, 2));
 fail:
     return status;
 }

@@ -94,5 +94,7 @@ Status run_config_load_unet(const char *path, const char *const *overrides, size
 Status run_config_check_ranks(RunConfig *run, const Config *config, int world);
 /* What a command needs that reads samples: sources, tokenizers of the model's length. */
 Status run_config_check_data(const RunConfig *run, const Config *config);
+/* The same for a command that makes precomputed data: tokenizers only where text is. */
+Status run_config_check_precompute(const RunConfig *run, const Config *config);
 
 #endif

@@ -22,6 +22,35 @@ static Status write_input(Executor *executor, TensorId tensor, const void *data,
     return executor_write(executor, tensor, data, (size_t)count * size);
 }
 
+/* The text: tokens for the encoders of the graph, or the states that they would give. */
+static Status write_text(Trainer *t, const Batch *batch, int64_t first)
+{
+    Status status = STATUS_OK;
+    Executor *executor = t->network.executor;
+    const TrainingGraph *graph = &t->network.training;
+    const int32_t *mask1 = batch->mask1 + first * batch->tokens1_max,
+                  *mask2 = batch->mask2 + first * batch->tokens2_max;
+    int64_t n = t->network.micro_batch, rows1 = batch->tokens1_max, rows2 = batch->tokens2_max;
+    for (int64_t k = 0; k < n; k++) {
+        memcpy(t->text_mask + k * (rows1 + rows2), mask1 + k * rows1, (size_t)rows1 * sizeof *mask1);
+        memcpy(t->text_mask + k * (rows1 + rows2) + rows1, mask2 + k * rows2, (size_t)rows2 * sizeof *mask2);
+    }
+    TRY(write_input(executor, graph->text_mask, t->text_mask, n * (rows1 + rows2), 4));
+    TRY(write_input(executor, graph->mask2, mask2, n * rows2, 4));
+    if (batch->states1) {
+        int64_t states1 = rows1 * batch->width1, states2 = rows2 * batch->width2, pooled = batch->pooled;
+        TRY(write_input(executor, graph->full_emb1, batch->states1 + first * states1, n * states1, 4));
+        TRY(write_input(executor, graph->pooled_emb1, batch->pooled1 + first * pooled, n * pooled, 4));
+        TRY(write_input(executor, graph->full_emb2, batch->states2 + first * states2, n * states2, 4));
+        return STATUS_OK;
+    }
+    TRY(write_input(executor, graph->tokens1, batch->tokens1 + first * rows1, n * rows1, 4));
+    TRY(write_input(executor, graph->mask1, mask1, n * rows1, 4));
+    TRY(write_input(executor, graph->tokens2, batch->tokens2 + first * rows2, n * rows2, 4));
+fail:
+    return status;
+}
+
 /* Rows [first, first + micro_batch) of the batch. */
 static Status write_inputs(Trainer *t, const Batch *batch, int64_t first)
 {
@@ -29,17 +58,18 @@ static Status write_inputs(Trainer *t, const Batch *batch, int64_t first)
     Executor *executor = t->network.executor;
     const TrainingGraph *graph = &t->network.training;
     int64_t n = t->network.micro_batch, pixels = (int64_t)batch->resolution * batch->resolution * 3;
+    int64_t moments = batch->moment_values;
     for (int64_t k = 0; k < n; k++) {
         uint64_t index = (uint64_t)batch->index[first + k];
         t->timesteps[k] = (float)diffusion_draw_timestep(t->network.diffusion, (uint64_t)t->run->seed, index);
         t->indices[2 * k] = (int32_t)(uint32_t)index;
         t->indices[2 * k + 1] = (int32_t)(uint32_t)(index >> 32);
     }
-    TRY(write_input(executor, graph->pixels, batch->pixels + first * pixels, n * pixels, sizeof(float)));
-    TRY(write_input(executor, graph->tokens1, batch->tokens1 + first * batch->tokens1_max, n * batch->tokens1_max, 4));
-    TRY(write_input(executor, graph->mask1, batch->mask1 + first * batch->tokens1_max, n * batch->tokens1_max, 4));
-    TRY(write_input(executor, graph->tokens2, batch->tokens2 + first * batch->tokens2_max, n * batch->tokens2_max, 4));
-    TRY(write_input(executor, graph->mask2, batch->mask2 + first * batch->tokens2_max, n * batch->tokens2_max, 4));
+    if (batch->moments)
+        TRY(write_input(executor, graph->moments, batch->moments + first * moments, n * moments, sizeof(float)));
+    else
+        TRY(write_input(executor, graph->pixels, batch->pixels + first * pixels, n * pixels, sizeof(float)));
+    TRY(write_text(t, batch, first));
     TRY(write_input(executor, graph->timesteps, t->timesteps, n, sizeof(float)));
     TRY(write_input(executor, graph->sample_index, t->indices, 2 * n, sizeof(int32_t)));
 fail:

@@ -1,0 +1,58 @@
+/* vasily precompute: the frozen networks' outputs, once for all. */
+#include "train/command.h"
+#include "train/precompute.h"
+#include "train/run_config.h"
+
+typedef struct PrecomputeArguments {
+    const char *out;
+    int64_t pictures, captions;
+} PrecomputeArguments;
+
+static Status run(CommandCall *call)
+{
+    Status status = STATUS_OK;
+    const PrecomputeArguments *arguments = call->options;
+    const char *const *overrides;
+    size_t override_count;
+    RunConfig config;
+    Config *file = NULL;
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
+    if (config.frozen.latents == FROZEN_INLINE && config.frozen.text == FROZEN_INLINE)
+        FAIL_WITH(config_error(file, "frozen.latents",
+                               "and frozen.text are inline: nothing is to be precomputed; set one of them, or both, to "
+                               "precomputed"));
+    if (arguments->out) config.frozen.path = arena_strdup(call->arena, arguments->out);
+    if (!config.frozen.path) FAIL(ERR_MEMORY, "out of memory");
+    TRY(run_config_check_precompute(&config, file));
+    TRY(precompute_run(&(PrecomputeOptions){
+        .run = &config, .comm = call->comm, .pictures = arguments->pictures, .captions = arguments->captions}));
+fail:
+    config_free(file);
+    return status;
+}
+
+static const ArgSpec options[] = {
+    {"out", ARG_TEXT, offsetof(PrecomputeArguments, out), "DIR",
+     "folder of the files, which training then finds as frozen.path (default: what that key says)", 0, 0, NULL},
+    {"pictures", ARG_INT, offsetof(PrecomputeArguments, pictures), "N",
+     "pictures at once (default: as many as make 4 of 256 x 256, at most 32)", 1, 4096, NULL},
+    {"captions", ARG_INT, offsetof(PrecomputeArguments, captions), "N", "captions at once (default 16)", 1, 4096, NULL},
+};
+
+const Command command_precompute = {
+    .name = "precompute",
+    .summary = "run the frozen networks once over all data",
+    .usage = "CONFIG [key.path=value ...] [--out DIR]",
+    .details =
+        "Writes what the config's frozen.latents and frozen.text declare precomputed: one HDF5 file a shard and kind,\n"
+        "beside the shard or under frozen.path. `vasily train` with the same config reads them, in the same order and\n"
+        "with the same losses as inline. Under `mpirun -n W` the shards are dealt to W ranks.\n"
+        "\n"
+        "A file appears when it is whole. Shards whose files fit the config are passed over, so after a stop the same\n"
+        "command goes on; files made with other weights, tokenizers, filters or sizes are made anew.\n",
+    .table = COMMAND_TABLE(options),
+    .options_size = sizeof(PrecomputeArguments),
+    .parallel = true,
+    .run = run,
+};
