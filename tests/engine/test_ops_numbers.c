@@ -120,7 +120,7 @@ static TensorId build_position_ids(CaseGraph *c, const int64_t *a)
 static TensorId build_relative_bias(CaseGraph *c, const int64_t *a)
 {
     float table[64];
-    for (int64_t i = 0; i < 2 * a[1]; i++) table[i] = (float)(i / 2 + 1000 * (i % 2));
+    for (int64_t i = 0; i < 2 * a[1]; i++) table[i] = (float)(i >> 1) + (i & 1 ? 1000.0f : 0.0f);
     const TensorId id = graph_constant(c->graph, "table", DTYPE_F32, SHAPE2(a[1], 2), table);
     return op_relative_bias(c->graph, id, a[0], (int32_t)a[2]);
 }

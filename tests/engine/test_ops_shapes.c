@@ -63,6 +63,7 @@ static void shapes(void **state)
     assert_shape(normed, SHAPE4(2, 9, 7, 6));
     const Op *op = graph_op(g, graph_op_count(g) - 1);
     assert_shape(op->out[1], SHAPE3(2, 3, 2));
+    assert_int_equal(graph_tensor(g, op->out[1])->dtype, DTYPE_F32);
     assert_shape(op_rms_norm(g, x, weight("gamma", SHAPE1(6)), 1e-6f), SHAPE4(2, 9, 7, 6));
     assert_shape(op_multiply(g, x, x), SHAPE4(2, 9, 7, 6));
     assert_shape(op_round(g, x, ROUND_F16), SHAPE4(2, 9, 7, 6));
@@ -71,7 +72,6 @@ static void shapes(void **state)
     const TensorId positions = op_position_ids(g, graph_input(g, "ids", DTYPE_I32, SHAPE2(2, 7), false), 1);
     assert_shape(positions, SHAPE2(2, 7));
     assert_int_equal(graph_tensor(g, positions)->dtype, DTYPE_I32);
-    assert_int_equal(graph_tensor(g, op->out[1])->dtype, DTYPE_F32);
 }
 
 /* Each refusal in a graph of its own; the message has both words. */
@@ -319,6 +319,31 @@ static void costs(void **state)
 }
 
 /* A trained linear keeps the value before its activation; a frozen one fuses. */
+/* Masks and the ops without products: traffic alone. */
+static void costs_in_bytes(void **state)
+{
+    const TensorId x = in("x", SHAPE4(2, 3, 4, 8)), mask = graph_input(g, "mask", DTYPE_I32, SHAPE2(2, 5), false);
+    const double bytes = 4.0 * 2 * 3 * 4 * 8;
+    op_rms_norm(g, x, weight("gamma", SHAPE1(8)), 1e-6f);
+    op_multiply(g, x, x);
+    op_round(g, x, ROUND_BF16);
+    op_posterior_sample(g, x, in("noise", SHAPE4(2, 3, 4, 4)), 1);
+    op_position_ids(g, mask, 1);
+    op_relative_bias(g, weight("table", SHAPE2(8, 6)), 5, 20);
+    op_attention(g, in("qkv", SHAPE3(2, 7, 48)), in("context", SHAPE3(2, 5, 32)), mask, 4);
+    assert_int_equal(graph_status(g), STATUS_OK);
+    assert_float_equal(cost_of(OP_RMS_NORM).bytes, 2 * bytes + 4 * 8, 0);
+    assert_float_equal(cost_of(OP_MULTIPLY).bytes, 3 * bytes, 0);
+    assert_float_equal(cost_of(OP_ROUND).bytes, 2 * bytes, 0);
+    assert_float_equal(cost_of(OP_POSTERIOR_SAMPLE).bytes, 2 * bytes, 0);
+    assert_float_equal(cost_of(OP_POSITION_IDS).bytes, 4.0 * 2 * 10, 0);
+    assert_float_equal(cost_of(OP_RELATIVE_BIAS).bytes, 4.0 * (8 * 6 + 6 * 5 * 5), 0);
+    assert_float_equal(cost_of(OP_ATTENTION).flops, 2.0 * 2 * 2 * 7 * 12 * 16, 0);
+    assert_float_equal(cost_of(OP_ATTENTION).bytes, 4.0 * (2 * 7 * 48 + 2 * 5 * 32 + 2 * 5 + 2 * 7 * 16 + 2 * 4 * 7),
+                       0);
+    assert_float_equal(cost_of(OP_ROUND).flops, 0, 0);
+}
+
 static void linear_splits_where_it_is_trained(void **state)
 {
     const TensorId x = in("x", SHAPE2(3, 4)), r = in("r", SHAPE2(3, 5));
@@ -358,6 +383,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(shapes, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(refusals, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(costs, open_graph, close_graph),
+        cmocka_unit_test_setup_teardown(costs_in_bytes, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(linear_splits_where_it_is_trained, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(unsupported_gradients_are_errors, open_graph, close_graph),
         cmocka_unit_test(names_differ),
