@@ -63,6 +63,9 @@ Status safetensors_writer_create(const char *path, const SafeTensor *tensors, in
 /* The next tensor's elements from floats, converted to its declared type: F32, BF16 or F16. */
 Status safetensors_writer_add_f32(SafetensorsWriter *writer, const float *values);
 Status safetensors_writer_add_bytes(SafetensorsWriter *writer, const void *data);
+/* The same for the next `count` elements of the tensor that is being written; one without elements takes a call too. */
+Status safetensors_writer_piece_f32(SafetensorsWriter *writer, const float *values, int64_t count);
+Status safetensors_writer_piece_bytes(SafetensorsWriter *writer, const void *data, int64_t count);
 Status safetensors_writer_finish(SafetensorsWriter *writer); /* ends the writer, also on failure */
 void safetensors_writer_abort(SafetensorsWriter *writer);    /* leaves no file; NULL is fine */
 /* All at once, from `data`. */

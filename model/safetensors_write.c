@@ -25,6 +25,7 @@ struct SafetensorsWriter {
     Arena *arena;
     Declared *tensors;
     int32_t count, next;
+    size_t done; /* elements of the next tensor that are written */
     uint8_t *chunk;
 };
 
@@ -51,6 +52,9 @@ static Status write_header(SafetensorsWriter *writer, const SafeTensor *tensors)
     uint8_t length[8];
     json_begin(&json, &header);
     json_object(&json, NULL);
+    json_object(&json, "__metadata__"); /* transformers asks for it before it loads a file */
+    json_string(&json, "format", "pt");
+    json_end_object(&json);
     for (int32_t i = 0; i < writer->count; i++) {
         const SafeTensor *t = &tensors[i];
         size_t bytes = writer->tensors[i].count * safe_dtype_size(t->dtype);
@@ -125,41 +129,74 @@ fail:
     return status;
 }
 
-/* The next declaration, or NULL. */
-static const Declared *next_tensor(SafetensorsWriter *writer)
-{
-    return writer->next < writer->count ? &writer->tensors[writer->next++] : NULL;
-}
-
-Status safetensors_writer_add_bytes(SafetensorsWriter *writer, const void *data)
+/* The tensor being written, after a check that `count` more of its elements fit. */
+static Status current_tensor(const SafetensorsWriter *writer, int64_t count, const Declared **out)
 {
     Status status = STATUS_OK;
-    const Declared *t = next_tensor(writer);
-    if (t == NULL) FAIL(ERR_INTERNAL, "%s: more tensors than declared", writer->path);
-    TRY(write_all(writer, data, t->count * safe_dtype_size(t->dtype)));
+    if (writer->next >= writer->count) FAIL(ERR_INTERNAL, "%s: more tensors than declared", writer->path);
+    const Declared *t = &writer->tensors[writer->next];
+    if (count < 0 || (uint64_t)count > t->count - writer->done)
+        FAIL(ERR_INTERNAL, "%s: more elements than declared", writer->path);
+    *out = t;
 fail:
     return status;
 }
 
-Status safetensors_writer_add_f32(SafetensorsWriter *writer, const float *values)
+static void advance(SafetensorsWriter *writer, int64_t count)
+{
+    writer->done += (size_t)count;
+    if (writer->done < writer->tensors[writer->next].count) return;
+    writer->next++;
+    writer->done = 0;
+}
+
+Status safetensors_writer_piece_bytes(SafetensorsWriter *writer, const void *data, int64_t count)
 {
     Status status = STATUS_OK;
-    const Declared *t = next_tensor(writer);
-    if (t == NULL) FAIL(ERR_INTERNAL, "%s: more tensors than declared", writer->path);
-    if (t->dtype == SAFE_F32) return write_all(writer, values, t->count * sizeof *values);
+    const Declared *t = NULL;
+    TRY(current_tensor(writer, count, &t));
+    TRY(write_all(writer, data, (size_t)count * safe_dtype_size(t->dtype)));
+    advance(writer, count);
+fail:
+    return status;
+}
+
+Status safetensors_writer_piece_f32(SafetensorsWriter *writer, const float *values, int64_t count)
+{
+    Status status = STATUS_OK;
+    const Declared *t = NULL;
+    TRY(current_tensor(writer, count, &t));
+    if (t->dtype == SAFE_F32) return safetensors_writer_piece_bytes(writer, values, count);
     if (t->dtype != SAFE_BF16 && t->dtype != SAFE_F16)
         FAIL(ERR_INTERNAL, "%s: floats are written as F32, BF16 or F16, not %s", writer->path,
              safe_dtype_name(t->dtype));
     uint16_t *half = (uint16_t *)(void *)writer->chunk;
-    for (size_t done = 0; done < t->count;) {
-        size_t n = t->count - done < CHUNK ? t->count - done : CHUNK;
-        for (size_t i = 0; i < n; i++)
+    for (int64_t done = 0; done < count;) {
+        int64_t n = count - done < CHUNK ? count - done : CHUNK;
+        for (int64_t i = 0; i < n; i++)
             half[i] = t->dtype == SAFE_BF16 ? bf16_from_f32(values[done + i]) : half_from_f32(values[done + i]);
-        TRY(write_all(writer, half, n * sizeof *half));
+        TRY(write_all(writer, half, (size_t)n * sizeof *half));
         done += n;
     }
+    advance(writer, count);
 fail:
     return status;
+}
+
+/* Elements of the next tensor; 0 past the last, where adding fails. */
+static int64_t next_count(const SafetensorsWriter *writer)
+{
+    return writer->next < writer->count ? (int64_t)writer->tensors[writer->next].count : 0;
+}
+
+Status safetensors_writer_add_bytes(SafetensorsWriter *writer, const void *data)
+{
+    return safetensors_writer_piece_bytes(writer, data, next_count(writer));
+}
+
+Status safetensors_writer_add_f32(SafetensorsWriter *writer, const float *values)
+{
+    return safetensors_writer_piece_f32(writer, values, next_count(writer));
 }
 
 Status safetensors_writer_finish(SafetensorsWriter *writer)
