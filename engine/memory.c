@@ -1,9 +1,11 @@
 #include "engine/memory.h"
 
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* A whole number from a file such as memory.max; -1 when absent or "max". */
 static int64_t read_number(const char *path)
@@ -30,16 +32,29 @@ static int64_t read_field(const char *path, const char *key)
     return value;
 }
 
+/* Bytes that the kernel counts for this process under `key`; 0 when unknown. Nothing is allocated, so that a training
+ * step may ask. */
+static int64_t read_own(const char *key)
+{
+    char text[4096];
+    int64_t kilobytes = 0;
+    const int file = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    if (file < 0) return 0;
+    const ssize_t size = read(file, text, sizeof text - 1);
+    close(file);
+    text[size > 0 ? size : 0] = '\0';
+    const char *found = strstr(text, key);
+    return found != NULL && sscanf(found + strlen(key), "%" SCNd64, &kilobytes) == 1 ? kilobytes * 1024 : 0;
+}
+
 int64_t memory_resident(void)
 {
-    const int64_t kilobytes = read_field("/proc/self/status", "VmRSS:");
-    return kilobytes < 0 ? 0 : kilobytes * 1024;
+    return read_own("VmRSS:");
 }
 
 int64_t memory_peak(void)
 {
-    const int64_t kilobytes = read_field("/proc/self/status", "VmHWM:");
-    return kilobytes < 0 ? 0 : kilobytes * 1024;
+    return read_own("VmHWM:");
 }
 
 int64_t memory_available(void)

@@ -203,7 +203,11 @@ Status plan_create(const Graph *graph, Backend *backend, const PlanOptions *opti
         FAIL(ERR_INTERNAL, "a plan needs the parameters laid out: call graph_backward or param_table_layout first");
     TRY(place_tensors(plan, options->reuse));
     TRY(prepare_kernels(plan));
-    plan_set_pack(plan, options->pack);
+    if (options->pack == PLAN_PACK_AUTO) {
+        plan_choose_pack(plan, 0, 1);
+    } else {
+        plan_set_pack(plan, options->pack);
+    }
     TRY(cut_buckets(plan, options->bucket_bytes > 0 ? options->bucket_bytes : BUCKET_BYTES_DEFAULT));
     for (int32_t i = 0; i < graph_op_count(graph); i++) {
         const Op *op = graph_op(graph, i);

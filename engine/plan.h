@@ -16,8 +16,9 @@
 
 /* Weights in the kernels' own formats and types (engine/backend.h). The results are the same bits either way. */
 typedef enum PlanPack {
-    PLAN_PACK_KEEP,   /* made for all ops when weights have changed, and kept: the fastest */
-    PLAN_PACK_SCRATCH /* made in the workspace each time an op runs: about as little memory as the largest one takes */
+    PLAN_PACK_KEEP,    /* made for all ops when weights have changed, and kept: the fastest */
+    PLAN_PACK_SCRATCH, /* made in the workspace each time an op runs: about as little memory as the largest one takes */
+    PLAN_PACK_AUTO     /* kept where they fit: plan_create chooses as plan_choose_pack does, with nothing beside */
 } PlanPack;
 
 typedef struct PlanOptions {

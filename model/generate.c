@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "engine/memory.h"
 #include "model/autoencoder.h"
 #include "model/sampling_graph.h"
 
@@ -75,11 +76,35 @@ fail:
 
 /* ---- creation ---- */
 
-static Status stage_create(const Graph *graph, const ParamStore *store, Backend *backend, Stage *stage)
+static Status stage_plan(const Graph *graph, Backend *backend, Stage *stage)
+{
+    return plan_create(graph, backend, &(PlanOptions){.reuse = true}, &stage->plan);
+}
+
+/* Bytes of all plans with packed weights made in this way from now on. */
+static int64_t set_pack(Generator *g, PlanPack pack)
+{
+    Stage *const stages[] = {&g->text_stage, &g->unet_stage, &g->decode_stage, &g->encode_stage};
+    int64_t bytes = 0;
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++) {
+        if (stages[i]->plan == NULL) continue;
+        plan_set_pack(stages[i]->plan, pack);
+        bytes += (int64_t)plan_bytes(stages[i]->plan);
+    }
+    return bytes;
+}
+
+static Status start_stages(Generator *g, const ParamStore *store)
 {
     Status status = STATUS_OK;
-    TRY(plan_create(graph, backend, &(PlanOptions){.reuse = true}, &stage->plan));
-    TRY(executor_create(stage->plan, store, &stage->executor));
+    Stage *const stages[] = {&g->text_stage, &g->unet_stage, &g->decode_stage, &g->encode_stage};
+    const PlanPack pack = g->options.pack;
+    /* As plan_choose_pack, for all of them together. */
+    const bool fits =
+        pack != PLAN_PACK_AUTO || 1.05 * (double)set_pack(g, PLAN_PACK_KEEP) <= (double)memory_available();
+    set_pack(g, pack != PLAN_PACK_AUTO ? pack : fits ? PLAN_PACK_KEEP : PLAN_PACK_SCRATCH);
+    for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
+        if (stages[i]->plan != NULL) TRY(executor_create(stages[i]->plan, store, &stages[i]->executor));
 fail:
     return status;
 }
@@ -127,7 +152,7 @@ fail:
     return status;
 }
 
-static Status create_graphs(Generator *g, ParamTable *params, const ParamStore *store, Backend *backend)
+static Status plan_graphs(Generator *g, ParamTable *params, Backend *backend)
 {
     Status status = STATUS_OK;
     const GeneratorOptions *o = &g->options;
@@ -143,18 +168,18 @@ static Status create_graphs(Generator *g, ParamTable *params, const ParamStore *
     TRY(text_graph_create(params, m, o->batch, o->compute, &g->text));
     TRY(unet_graph_create(params, &unet, &g->unet));
     TRY(decode_graph_create(params, m, o->batch, g->drawn_height, g->drawn_width, o->compute, &g->decode));
-    TRY(stage_create(g->text.graph, store, backend, &g->text_stage));
-    TRY(stage_create(g->unet.graph, store, backend, &g->unet_stage));
-    TRY(stage_create(g->decode.graph, store, backend, &g->decode_stage));
+    TRY(stage_plan(g->text.graph, backend, &g->text_stage));
+    TRY(stage_plan(g->unet.graph, backend, &g->unet_stage));
+    TRY(stage_plan(g->decode.graph, backend, &g->decode_stage));
     if (!o->encoder) return STATUS_OK;
     TRY(encode_graph_create(params, m, 1, g->drawn_height, g->drawn_width, false, o->compute, &g->encode));
-    TRY(stage_create(g->encode.graph, store, backend, &g->encode_stage));
+    TRY(stage_plan(g->encode.graph, backend, &g->encode_stage));
 fail:
     return status;
 }
 
-Status generator_create(ParamTable *params, const ParamStore *store, Backend *backend, const GeneratorOptions *options,
-                        Generator **out)
+/* Options checked, graphs planned; no memory for running yet. */
+static Status generator_plan(ParamTable *params, Backend *backend, const GeneratorOptions *options, Generator **out)
 {
     Status status = STATUS_OK;
     const ModelConfig *m = options->model;
@@ -177,12 +202,39 @@ Status generator_create(ParamTable *params, const ParamStore *store, Backend *ba
     g->h = g->drawn_height / model_latent_factor(m);
     g->w = g->drawn_width / model_latent_factor(m);
     g->latent_count = g->h * g->w * g->channels;
+    TRY(plan_graphs(g, params, backend));
+    *out = g;
+    return STATUS_OK;
+fail:
+    generator_free(g);
+    return status;
+}
+
+Status generator_create(ParamTable *params, const ParamStore *store, Backend *backend, const GeneratorOptions *options,
+                        Generator **out)
+{
+    Status status = STATUS_OK;
+    Generator *g = NULL;
+    TRY(generator_plan(params, backend, options, &g));
     TRY(sampler_create(options->diffusion, options->steps, &options->sampler, options->batch, g->h * g->w, g->channels,
                        &g->sampler));
-    TRY(create_graphs(g, params, store, backend));
+    TRY(start_stages(g, store));
     TRY(allocate_buffers(g));
     *out = g;
     return STATUS_OK;
+fail:
+    generator_free(g);
+    return status;
+}
+
+Status generator_plan_bytes(ParamTable *params, Backend *backend, const GeneratorOptions *options, int64_t *kept,
+                            int64_t *scratch)
+{
+    Status status = STATUS_OK;
+    Generator *g = NULL;
+    TRY(generator_plan(params, backend, options, &g));
+    *kept = set_pack(g, PLAN_PACK_KEEP);
+    *scratch = set_pack(g, PLAN_PACK_SCRATCH);
 fail:
     generator_free(g);
     return status;

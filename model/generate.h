@@ -19,7 +19,8 @@ typedef struct GeneratorOptions {
     float scale; /* guidance; 1: no unconditional half is computed */
     SamplerOptions sampler;
     Dtype compute;
-    bool encoder; /* a picture will be given: img2img, inpainting */
+    bool encoder;  /* a picture will be given: img2img, inpainting */
+    PlanPack pack; /* AUTO: packed weights of all graphs together are kept where they fit */
 } GeneratorOptions;
 
 typedef struct Generator Generator;
@@ -36,6 +37,9 @@ Status generator_check_size(const ModelConfig *model, int64_t height, int64_t wi
 Status generator_create(ParamTable *params, const ParamStore *store, Backend *backend, const GeneratorOptions *options,
                         Generator **out);
 void generator_free(Generator *generator); /* NULL is fine */
+/* What its plans would allocate with packed weights kept, and made in scratch; nothing is allocated. */
+Status generator_plan_bytes(ParamTable *params, Backend *backend, const GeneratorOptions *options, int64_t *kept,
+                            int64_t *scratch);
 /* Other weights of the same layout (EMA), or NULL for the store's own; call it too when the weights have changed. */
 void generator_use_weights(Generator *generator, const float *weights);
 

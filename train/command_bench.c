@@ -119,7 +119,7 @@ static Status set_up(Bench *bench, const BenchArguments *arguments)
     TRY(network_open_backend(&bench->config, NULL, &bench->backend));
     TRY(network_plan(&bench->config, bench->backend, arguments->frozen ? NETWORK_PIXELS : NETWORK_GIVEN,
                      &bench->network));
-    network_plan_memory(&bench->network, &bench->config, 1, false, 1);
+    network_plan_memory(&bench->network, &bench->config, &(NetworkSurroundings){.ranks = 1, .sharing = 1});
     TRY(memory_plan_check(&bench->network.memory, &bench->config, 1));
     TRY(network_start(&bench->network, &bench->config));
     TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store,

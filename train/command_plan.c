@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "train/command.h"
 #include "train/network.h"
+#include "train/preview.h"
 
 typedef struct PlanArguments {
     int64_t ranks;
@@ -113,12 +114,14 @@ static Status run(CommandCall *call)
     Backend *backend = NULL;
     Network network = {0};
     StrBuf table = {0};
+    NetworkSurroundings around = {.ranks = arguments->ranks, .sharing = 1, .training = true};
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
     TRY(run_config_check_ranks(&config, file, (int)arguments->ranks));
     TRY(network_open_backend(&config, NULL, &backend));
     TRY(network_plan(&config, backend, NETWORK_PIXELS, &network));
-    network_plan_memory(&network, &config, arguments->ranks, true, 1);
+    TRY(preview_plan_bytes(&config, &network, &around.previews_kept, &around.previews_scratch));
+    network_plan_memory(&network, &config, &around);
     PlanFigures figures = figures_of(&config, &network, arguments->ranks);
     if (arguments->json)
         TRY(print_json(&figures, &network));

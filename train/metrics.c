@@ -85,6 +85,7 @@ Status metrics_write(Metrics *metrics, const StepMetrics *step)
     json_bool(&w, "skipped", step->skipped);
     json_int(&w, "skipped_steps", step->skipped_steps);
     json_int(&w, "allocations", step->allocations);
+    json_int(&w, "peak_bytes", step->peak_bytes);
     json_end_object(&w);
     TRY(strbuf_append(&metrics->line, "\n", 1));
     /* One write a line, so that a reader or a kill sees whole lines or, at worst, a torn last one. */

@@ -24,6 +24,7 @@ typedef struct StepMetrics {
     int64_t skipped_steps;    /* since the start of the run */
     int64_t rejected;         /* samples passed over by this rank's loader since it started */
     int64_t allocations;      /* by the trainer's thread in this step, this process */
+    int64_t peak_bytes;       /* the most memory that this process ever had in use */
 } StepMetrics;
 
 typedef struct Metrics {

@@ -51,9 +51,12 @@ Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs
 {
     Status status = STATUS_OK;
     const char *missing;
-    bool previews = run->preview.every > 0 && run->preview.prompts.count > 0 && frozen_can_draw(run, &missing);
+    /* What is inline must be there when training begins, whether it is on this machine or not. */
+    const bool frozen_inline = run->frozen.latents == FROZEN_INLINE && run->frozen.text == FROZEN_INLINE;
     memset(out, 0, sizeof *out);
     out->backend = backend;
+    out->previews = inputs == NETWORK_PIXELS && run->preview.every > 0 && run->preview.prompts.count > 0 &&
+                    (frozen_inline || frozen_can_draw(run, &missing));
     out->micro_batch = run->train.micro_batch;
     out->compute = model_compute_dtype(&run->model, backend);
     TRY(param_table_create(&out->params));
@@ -69,7 +72,7 @@ Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs
                                   .moments_given = inputs == NETWORK_GIVEN || run->frozen.latents == FROZEN_PRECOMPUTED,
                                   .text_given = inputs == NETWORK_GIVEN || run->frozen.text == FROZEN_PRECOMPUTED,
                                   .round_to = (FrozenDtype)run->frozen.dtype,
-                                  .drawing = inputs == NETWORK_PIXELS && previews,
+                                  .drawing = out->previews,
                                   .backward = true,
                                   .recompute = run->train.recompute,
                                   .compute = out->compute,
@@ -84,32 +87,31 @@ fail:
     return status;
 }
 
-static void make_memory_plan(Network *network, const RunConfig *run, int64_t ranks, bool training)
+static void make_memory_plan(Network *network, const RunConfig *run, const NetworkSurroundings *around)
 {
+    const bool kept = network->plan->pack == PLAN_PACK_KEEP;
     memory_plan_make(&(MemoryPlanOptions){.run = run,
                                           .params = network->params,
                                           .plan = network->plan,
-                                          .ranks = ranks,
-                                          .training = training,
-                                          .precomputed_latents = run->frozen.latents != 0,
-                                          .precomputed_text = run->frozen.text != 0},
+                                          .ranks = around->ranks,
+                                          .training = around->training,
+                                          .previews = kept ? around->previews_kept : around->previews_scratch,
+                                          .precomputed_latents = run->frozen.latents == FROZEN_PRECOMPUTED,
+                                          .precomputed_text = run->frozen.text == FROZEN_PRECOMPUTED},
                      &network->memory);
 }
 
-void network_plan_memory(Network *network, const RunConfig *run, int64_t ranks, bool training, int sharing)
+void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around)
 {
-    make_memory_plan(network, run, ranks, training);
-    switch (run->device.packed_weights) {
-    case PACKED_KEEP:
-        plan_set_pack(network->plan, PLAN_PACK_KEEP);
-        break;
-    case PACKED_SCRATCH:
-        plan_set_pack(network->plan, PLAN_PACK_SCRATCH);
-        break;
-    default:
-        plan_choose_pack(network->plan, memory_plan_beside(&network->memory), sharing);
+    const PlanPack asked = run_config_pack(run);
+    plan_set_pack(network->plan, PLAN_PACK_KEEP);
+    make_memory_plan(network, run, around);
+    if (asked == PLAN_PACK_AUTO) {
+        plan_choose_pack(network->plan, memory_plan_beside(&network->memory), around->sharing);
+    } else {
+        plan_set_pack(network->plan, asked);
     }
-    make_memory_plan(network, run, ranks, training);
+    make_memory_plan(network, run, around);
 }
 
 Status network_start(Network *network, const RunConfig *run)

@@ -18,6 +18,7 @@ typedef struct Network {
     Plan *plan;
     Dtype compute;
     int64_t micro_batch;
+    bool previews;         /* the parameters that drawing needs are in the table */
     MemoryPlan memory;     /* after network_plan_memory */
     ParamStore store;      /* started only */
     FrozenWeights *frozen; /* started only: what frozen parameters of the store are bound to */
@@ -33,9 +34,14 @@ typedef enum NetworkInputs {
 /* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks). Allocates nothing that
  * grows with the model. */
 Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out);
-/* Settles whether packed weights are kept (device.packed_weights), and fills network->memory. `training`: with all that
- * a trainer has besides, else the network and its optimizer; `sharing`: ranks that share this machine's memory. */
-void network_plan_memory(Network *network, const RunConfig *run, int64_t ranks, bool training, int sharing);
+typedef struct NetworkSurroundings {
+    int64_t ranks;                           /* that train */
+    int sharing;                             /* of them, those that share this machine's memory */
+    bool training;                           /* all that a trainer has; else the network and its optimizer alone */
+    int64_t previews_kept, previews_scratch; /* preview_plan_bytes, on the rank that draws */
+} NetworkSurroundings;
+/* Settles whether packed weights are kept (device.packed_weights), and fills network->memory. */
+void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around);
 /* Buffers, the frozen networks' weight files, all other weights drawn from run->seed, and the executor. */
 Status network_start(Network *network, const RunConfig *run);
 /* Everything but the backend, which is the caller's. */

@@ -24,6 +24,25 @@ struct Preview {
     Sampling *sampling;
 };
 
+static SamplingOptions options_of(const RunConfig *run)
+{
+    SamplingOptions options = sampling_options(run);
+    const int64_t count = (int64_t)run->preview.prompts.count;
+    if (options.batch > count) options.batch = count;
+    return options;
+}
+
+Status preview_plan_bytes(const RunConfig *run, const Network *network, int64_t *kept, int64_t *scratch)
+{
+    Status status = STATUS_OK;
+    *kept = *scratch = 0;
+    if (!network->previews) return STATUS_OK;
+    const SamplingOptions options = options_of(run);
+    TRY(sampling_plan_bytes(run, network->backend, network->params, network->diffusion, &options, kept, scratch));
+fail:
+    return status;
+}
+
 Status preview_create(const RunConfig *run, const Network *network, const char *folder, Preview **out)
 {
     Status status = STATUS_OK;
@@ -48,8 +67,8 @@ Status preview_create(const RunConfig *run, const Network *network, const char *
         prompt_label(prompt, preview->labels[i], LABEL_MAX);
         preview->label_pointers[i] = preview->labels[i];
     }
-    SamplingOptions options = sampling_options(run);
-    if (options.batch > preview->count) options.batch = preview->count;
+    SamplingOptions options = options_of(run);
+    options.pack = network->plan->pack;
     TRY(sampling_create(run, network->backend, network->params, &network->store, network->diffusion, &options,
                         &preview->sampling));
     *out = preview;

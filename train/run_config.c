@@ -115,6 +115,13 @@ const char *device_word(const DeviceConfig *device)
     return DEVICE_WORDS[device->name];
 }
 
+PlanPack run_config_pack(const RunConfig *run)
+{
+    return run->device.packed_weights == PACKED_KEEP      ? PLAN_PACK_KEEP
+           : run->device.packed_weights == PACKED_SCRATCH ? PLAN_PACK_SCRATCH
+                                                          : PLAN_PACK_AUTO;
+}
+
 static Status check_all(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;

@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "data/data_config.h"
+#include "engine/plan.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
 #include "train/init_weights.h"
@@ -80,6 +81,7 @@ typedef struct RunConfig {
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;
+PlanPack run_config_pack(const RunConfig *run); /* device.packed_weights */
 extern const char *const SAMPLER_WORDS[];
 
 /* Loads the file (or, with `text`, that text under the name `path`), applies the overrides and checks everything that

@@ -38,6 +38,7 @@ SamplingOptions sampling_options(const RunConfig *run)
                     .eta = preview->sampler == SAMPLER_DDIM ? preview->eta : 0,
                     .threshold = preview->threshold},
         .seed = (uint64_t)preview->seed,
+        .pack = run_config_pack(run),
         .tokenizer1 = run->data.tokenizer1.model,
         .tokenizer2 = run->data.tokenizer2.model,
     };
@@ -85,10 +86,9 @@ fail:
     return status;
 }
 
-Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *params, const ParamStore *store,
-                       const Diffusion *diffusion, const SamplingOptions *options, Sampling **out)
+static GeneratorOptions generator_options(const RunConfig *run, const Backend *backend, const Diffusion *diffusion,
+                                          const SamplingOptions *options)
 {
-    Status status = STATUS_OK;
     GeneratorOptions generator = {
         .model = &run->model,
         .diffusion = diffusion,
@@ -100,7 +100,30 @@ Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *param
         .sampler = options->sampler,
         .encoder = options->init,
         .compute = model_compute_dtype(&run->model, backend),
+        .pack = options->pack,
     };
+    generator.sampler.threshold_bound = autoencoder_latent_bound(&run->model);
+    return generator;
+}
+
+Status sampling_plan_bytes(const RunConfig *run, Backend *backend, ParamTable *params, const Diffusion *diffusion,
+                           const SamplingOptions *options, int64_t *kept, int64_t *scratch)
+{
+    Status status = STATUS_OK;
+    const GeneratorOptions generator = generator_options(run, backend, diffusion, options);
+    const int64_t pixels = options->batch * options->height * options->width * 3 * (int64_t)sizeof(float);
+    TRY(generator_plan_bytes(params, backend, &generator, kept, scratch));
+    *kept += 2 * pixels; /* the generator's and ours */
+    *scratch += 2 * pixels;
+fail:
+    return status;
+}
+
+Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *params, const ParamStore *store,
+                       const Diffusion *diffusion, const SamplingOptions *options, Sampling **out)
+{
+    Status status = STATUS_OK;
+    const GeneratorOptions generator = generator_options(run, backend, diffusion, options);
     Sampling *sampling = mem_alloc_array(1, sizeof *sampling);
     if (!sampling) FAIL(ERR_MEMORY, "out of memory");
     sampling->batch = options->batch;
@@ -109,7 +132,6 @@ Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *param
     sampling->tokens = run->model.max_tokens;
     sampling->seed = options->seed;
     sampling->steps = options->steps;
-    generator.sampler.threshold_bound = autoencoder_latent_bound(&run->model);
 
     size_t rows = (size_t)sampling->batch, elements = 0;
     TRY(generator_check_size(&run->model, options->height, options->width));

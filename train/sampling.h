@@ -16,6 +16,7 @@ typedef struct SamplingOptions {
     SamplerOptions sampler; /* threshold_bound is filled in here */
     uint64_t seed;
     bool init;                           /* a picture will be given to start from */
+    PlanPack pack;                       /* how packed weights are held */
     const char *tokenizer1, *tokenizer2; /* SentencePiece models */
 } SamplingOptions;
 
@@ -28,6 +29,9 @@ typedef struct Sampling Sampling;
 Status sampling_create(const RunConfig *run, Backend *backend, ParamTable *params, const ParamStore *store,
                        const Diffusion *diffusion, const SamplingOptions *options, Sampling **out);
 void sampling_free(Sampling *sampling); /* NULL is fine */
+/* What it would allocate with packed weights kept, and made in scratch: most of it, and nothing is allocated. */
+Status sampling_plan_bytes(const RunConfig *run, Backend *backend, ParamTable *params, const Diffusion *diffusion,
+                           const SamplingOptions *options, int64_t *kept, int64_t *scratch);
 
 /* The picture that all are drawn from, at the size of the options; it is encoded at once and need not outlive the call.
  */

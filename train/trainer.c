@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/memory.h"
 
 /* Gradients may be infinite now and then; so many times in a row, weights or data are broken. */
 enum { SKIPPED_IN_A_ROW_MAX = 100 };
@@ -208,6 +209,7 @@ static Status record_step(Trainer *t, StepMetrics *step)
     LoaderStats stats;
     loader_stats(t->loader, &stats);
     step->rejected = bad_samples_seen(&stats.bad) - stats.bad.counts[SAMPLE_ACCEPTED];
+    step->peak_bytes = memory_peak();
     TRY(metrics_write(&t->metrics, step));
     progress_step(&t->progress, step);
 fail:
@@ -217,6 +219,15 @@ fail:
 static bool is_due(int64_t every, int64_t step)
 {
     return every > 0 && step % every == 0;
+}
+
+/* The plan against what the kernel counted. */
+static void log_memory(const Trainer *t)
+{
+    const double planned = (double)t->network.memory.total, peak = (double)memory_peak();
+    if (t->root && peak > 0)
+        log_info("memory of this rank: %.3f GB at its peak, %.3f GB planned (%+.1f%%)", peak * 1e-9, planned * 1e-9,
+                 100 * (peak / planned - 1));
 }
 
 Status trainer_run(Trainer *t, TrainerEnd *end)
@@ -236,6 +247,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     }
     progress_end(&t->progress);
     if (t->saved_step != t->step) TRY(trainer_save(t));
+    log_memory(t);
     return STATUS_OK;
 fail:
     progress_end(&t->progress);

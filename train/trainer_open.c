@@ -89,6 +89,19 @@ fail:
 
 /* ---- the parts ---- */
 
+/* Before anything is allocated; all ranks of a machine look at its memory at the same time. */
+static Status plan_memory(Trainer *t)
+{
+    Status status = STATUS_OK;
+    NetworkSurroundings around = {.ranks = comm_world(t->comm), .sharing = comm_local_world(t->comm), .training = true};
+    if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around.previews_kept, &around.previews_scratch));
+    network_plan_memory(&t->network, t->run, &around);
+    TRY(memory_plan_check(&t->network.memory, t->run, around.sharing));
+    TRY(comm_barrier(t->comm));
+fail:
+    return status;
+}
+
 static Status open_network(Trainer *t)
 {
     Status status = STATUS_OK;
@@ -96,6 +109,7 @@ static Status open_network(Trainer *t)
     TRY(network_open_backend(t->run, t->comm, &backend));
     backend_describe(backend, t->backend_text, sizeof t->backend_text);
     TRY(network_plan(t->run, backend, NETWORK_PIXELS, &t->network));
+    TRY(plan_memory(t));
     TRY(network_start(&t->network, t->run));
     const Plan *plan = t->network.plan;
     log_info("%.1f M parameters, %s, micro-batch %lld x %lld on %d ranks; activations %zu bytes, workspace %zu, packed "
