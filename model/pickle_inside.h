@@ -30,9 +30,12 @@ struct Pickle {
 Status pickle_add(Pickle *p, PickleType type, uint32_t *out);
 Status pickle_append(Pickle *p, uint32_t container, uint32_t item);
 
-/* The value of a global: PICKLE_GLOBAL or, for all that is not on the list, PICKLE_INERT. */
+/* The value of a global: PICKLE_GLOBAL or, for all that is not on the list, PICKLE_INERT. ERR_FORMAT for names that are
+ * there to do harm. */
 Status pickle_find_global(Pickle *p, const char *module, size_t module_size, const char *name, size_t name_size,
                           uint32_t *out);
+/* Whether a name is one for running or opening things (pickle_danger.c). */
+bool pickle_is_dangerous(const char *module, size_t module_size, const char *name, size_t name_size);
 /* callable(*args), by the list. */
 Status pickle_call(Pickle *p, uint32_t callable, uint32_t args, uint32_t *out);
 /* What a persistent id stands for: a storage, or inert. */

@@ -66,22 +66,28 @@ static bool is_word(const char *text, size_t size, const char *word)
     return strlen(word) == size && memcmp(text, word, size) == 0;
 }
 
-/* Keeps "module.name" for those who want to know what the file was made of. */
-static Status note_foreign(Pickle *p, const char *module, size_t module_size, const char *name, size_t name_size)
+enum { SHOWN_NAME = 160 };
+
+/* "module.name" for messages. One that is not plain ASCII is cut at its first odd byte. */
+static void show_name(const char *module, size_t module_size, const char *name, size_t name_size, char out[SHOWN_NAME])
+{
+    size_t size = 0;
+    for (size_t i = 0; i < module_size && size < SHOWN_NAME / 2 - 1 && module[i] > ' ' && module[i] < 127; i++)
+        out[size++] = module[i];
+    out[size++] = '.';
+    for (size_t i = 0; i < name_size && size < SHOWN_NAME - 1 && name[i] > ' ' && name[i] < 127; i++)
+        out[size++] = name[i];
+    out[size] = '\0';
+}
+
+/* Keeps the name for those who want to know what the file was made of. */
+static Status note_foreign(Pickle *p, const char *shown)
 {
     Status status = STATUS_OK;
-    char text[160];
-    size_t size = 0;
     if (p->foreign_count == PICKLE_MAX_FOREIGN) return STATUS_OK;
-    /* One that is not plain ASCII is cut at its first odd byte: it is only shown. */
-    for (size_t i = 0; i < module_size && size < 79 && module[i] > ' ' && module[i] < 127; i++)
-        text[size++] = module[i];
-    text[size++] = '.';
-    for (size_t i = 0; i < name_size && size < 159 && name[i] > ' ' && name[i] < 127; i++) text[size++] = name[i];
-    text[size] = '\0';
     for (size_t i = 0; i < p->foreign_count; i++)
-        if (strcmp(p->foreign[i], text) == 0) return STATUS_OK;
-    p->foreign[p->foreign_count] = arena_strdup(p->arena, text);
+        if (strcmp(p->foreign[i], shown) == 0) return STATUS_OK;
+    p->foreign[p->foreign_count] = arena_strdup(p->arena, shown);
     if (!p->foreign[p->foreign_count]) FAIL(ERR_MEMORY, "%s: out of memory", p->name);
     p->foreign_count++;
 fail:
@@ -92,6 +98,7 @@ Status pickle_find_global(Pickle *p, const char *module, size_t module_size, con
                           uint32_t *out)
 {
     Status status = STATUS_OK;
+    char shown[SHOWN_NAME];
     size_t plain = module_size;
     if (is_word(module, module_size, "torch.cuda")) plain = strlen("torch"); /* storages of an older torch */
     for (int32_t i = 0; i < KNOWN_COUNT; i++) {
@@ -100,8 +107,15 @@ Status pickle_find_global(Pickle *p, const char *module, size_t module_size, con
         p->values[*out].as.global = i;
         return STATUS_OK;
     }
+    show_name(module, module_size, name, name_size, shown);
+    if (pickle_is_dangerous(module, module_size, name, name_size))
+        FAIL(
+            ERR_FORMAT,
+            "%s: the pickle asks for %s, which no weights need: the file was made to run something where it is loaded. "
+            "Nothing of it was executed here; do not load it with Python either",
+            p->name, shown);
     TRY(pickle_add(p, PICKLE_INERT, out));
-    TRY(note_foreign(p, module, module_size, name, name_size));
+    TRY(note_foreign(p, shown));
 fail:
     return status;
 }

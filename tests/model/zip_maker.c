@@ -5,8 +5,8 @@
 
 static void put(StrBuf *out, uint64_t value, int bytes)
 {
-    uint8_t at[8];
-    for (int i = 0; i < bytes; i++) at[i] = (uint8_t)(value >> (8 * i));
+    uint8_t at[16];
+    for (int i = 0; i < bytes; i++) at[i] = i < 8 ? (uint8_t)(value >> (8 * i)) : 0;
     (void)strbuf_append(out, at, (size_t)bytes);
 }
 
