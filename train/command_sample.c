@@ -27,6 +27,7 @@ typedef struct Job {
     const char **captions; /* the same without */
     int64_t width, height;
     SavedModel model;
+    const char *from; /* where it came from, as given */
     Backend *backend;
     Diffusion *diffusion;
     Sampling *sampling;
@@ -107,6 +108,9 @@ static Status note_hash(Job *job, const char *key, Hash128 hash)
     return sample_note(&job->notes, key, text);
 }
 
+static const char *const FROZEN_HASHES[FROZEN_NETWORK_COUNT] = {"autoencoder-hash", "text-encoder1-hash",
+                                                                "text-encoder2-hash"};
+
 static Status make_notes(Job *job)
 {
     Status status = STATUS_OK;
@@ -115,15 +119,26 @@ static Status make_notes(Job *job)
     TRY(sample_note(&job->notes, "pictures", "1"));
     TRY(sample_note(&job->notes, "Software", "vasily"));
     TRY(sample_notes_of(&job->a, job->arena, &job->notes));
-    TRY(sample_note(&job->notes, "checkpoint", model->path));
-    TRY(sample_note(&job->notes, "weights", model->ema ? "ema" : "weights"));
-    const char *step = arena_printf(job->arena, "%lld", (long long)model->state.step);
-    if (!step) FAIL(ERR_MEMORY, "out of memory");
-    TRY(sample_note(&job->notes, "step", step));
+    TRY(sample_note(&job->notes, "checkpoint", model->path[0] ? model->path : model->run.init.from));
+    if (model->path[0]) {
+        const char *step = arena_printf(job->arena, "%lld", (long long)model->state.step);
+        if (!step) FAIL(ERR_MEMORY, "out of memory");
+        TRY(sample_note(&job->notes, "weights", model->ema ? "ema" : "weights"));
+        TRY(sample_note(&job->notes, "step", step));
+    } else {
+        TRY(sample_note(&job->notes, "config", job->from));
+    }
     size_t bytes = (size_t)param_table_trainable_elements(model->params) * sizeof(float);
     TRY(note_hash(job, "weights-hash", hash_memory(model->store.weights, bytes)));
     TRY(sample_note(&job->notes, "precision",
                     model_compute_dtype(&model->run.model, job->backend) == DTYPE_BF16 ? "bf16" : "f32"));
+    for (int n = 0; n < FROZEN_NETWORK_COUNT; n++) { /* those of the run where it has noted them */
+        char *hash = arena_strdup(job->arena, "00000000000000000000000000000000");
+        if (!hash) FAIL(ERR_MEMORY, "out of memory");
+        memcpy(hash, model->state.frozen[n], 33);
+        if (!hash[0]) TRY(frozen_weights_fingerprint(model->frozen, (FrozenNetwork)n, (uint64_t)model->run.seed, hash));
+        if (hash[0]) TRY(sample_note(&job->notes, FROZEN_HASHES[n], hash));
+    }
     if (job->a.init) TRY(note_hash(job, "init-hash", job->init.picture_hash));
     if (job->a.mask) TRY(note_hash(job, "mask-hash", job->init.mask_hash));
 fail:
@@ -133,7 +148,8 @@ fail:
 /* Names what makes a picture drawn like another one differ from it. */
 static void compare_notes(const Job *job, const PngTexts *like)
 {
-    static const char *const keys[] = {"weights-hash", "init-hash", "mask-hash", "precision"};
+    static const char *const keys[] = {"weights-hash", "autoencoder-hash", "text-encoder1-hash", "text-encoder2-hash",
+                                       "init-hash",    "mask-hash",        "precision"};
     for (size_t k = 0; k < sizeof keys / sizeof *keys; k++) {
         const char *then = png_texts_find(like, keys[k]);
         for (int i = 0; then && i < job->notes.count; i++)
@@ -247,6 +263,15 @@ static bool is_png(const char *path)
 
 /* ---- the command ---- */
 
+/* A run or checkpoint, or a config with the weights of its init.from. */
+static Status open_model(Job *job, const char *path, const char *const *overrides, size_t override_count)
+{
+    bool config = file_exists(path) && !file_is_dir(path);
+    job->from = path;
+    return config ? saved_model_open_config(path, overrides, override_count, &job->model)
+                  : saved_model_open(path, !job->a.no_ema, overrides, override_count, &job->model);
+}
+
 /* Model, options, captions: everything but the networks. */
 static Status prepare(Job *job, CommandCall *call, const char *const *overrides, size_t override_count, PngTexts *like,
                       char **text)
@@ -259,7 +284,7 @@ static Status prepare(Job *job, CommandCall *call, const char *const *overrides,
     if (a->prompt_file) TRY(read_prompts(a->prompt_file, job->arena, text, &given));
     if (!given.count) FAIL(ERR_USAGE, "vasily sample: nothing to draw; --prompt TEXT or --prompts FILE");
     TRY(repeat_prompts(job, &given, a->count));
-    TRY(saved_model_open(call->positional.items[0], !a->no_ema, overrides, override_count, &job->model));
+    TRY(open_model(job, call->positional.items[0], overrides, override_count));
     TRY(sample_arguments_complete(a, &job->model.run, job->arena));
     TRY(sample_parse_size(a->size, &job->width, &job->height));
     status = generator_check_size(&job->model.run.model, job->height, job->width);
@@ -311,8 +336,9 @@ static Status run(CommandCall *call)
     TRY(sampling_create(&job.model.run, job.backend, job.model.params, &job.model.store, job.diffusion, &options,
                         &job.sampling));
     if (job.a.init) TRY(sampling_use_picture(job.sampling, &job.init));
-    log_info("%s: %zu pictures of %lldx%lld, %s, %d steps, scale %g", job.model.path, job.prompts.count,
-             (long long)job.width, (long long)job.height, SAMPLER_WORDS[job.a.sampler], options.steps, options.scale);
+    log_info("%s: %zu pictures of %lldx%lld, %s, %d steps, scale %g",
+             job.model.path[0] ? job.model.path : job.model.run.init.from, job.prompts.count, (long long)job.width,
+             (long long)job.height, SAMPLER_WORDS[job.a.sampler], options.steps, options.scale);
     sample_progress_begin(&job.progress, (int64_t)job.prompts.count);
     TRY(is_png(job.a.out) ? draw_one(&job, job.a.out) : draw_each(&job, job.a.out, options.batch));
     sample_progress_end();
@@ -333,11 +359,13 @@ fail:
 const Command command_sample = {
     .name = "sample",
     .summary = "draw pictures from captions",
-    .usage = "RUN|CHECKPOINT [key.path=value ...] --prompt TEXT [--prompt ...] [--out samples.png]",
+    .usage = "RUN|CHECKPOINT|CONFIG [key.path=value ...] --prompt TEXT [--prompt ...] [--out samples.png]",
     .details =
-        "A run's folder stands for its newest good checkpoint. What is not given (--steps, --scale, --sampler, --eta,\n"
-        "--threshold, --seed, --batch) is as the run's `preview` section says. The moving average of the weights is\n"
-        "used unless --no-ema. How each picture was made stands in its PNG's texts; --like draws it again.\n"
+        "A run's folder stands for its newest good checkpoint, a config for the weights that its init.from names. "
+        "What\n"
+        "is not given (--steps, --scale, --sampler, --eta, --threshold, --seed, --batch) is as the `preview` section\n"
+        "says. The moving average of the weights is used unless --no-ema. How each picture was made stands in its\n"
+        "PNG's texts; --like draws it again.\n"
         "\n"
         "--init with --strength varies a picture; with --mask it draws anew what is black (inpainting); with --place\n"
         "and a larger --size it draws what lies around (outpainting). docs/sampling.md tells all of it.\n",

@@ -128,10 +128,6 @@ static Status check_all(const RunConfig *run, const Config *config)
     if (!run->run.dir[0])
         FAIL_WITH(config_error(config, "run.dir", "is empty; it names the folder the run is written to"));
     TRY(model_config_check(&run->model, config));
-    if (run->model.in_channels != model_latent_channels(&run->model))
-        FAIL_WITH(config_error(config, "model.in_channels",
-                               "%lld: training text-to-image takes as many channels as the latent has, %lld",
-                               (long long)run->model.in_channels, (long long)model_latent_channels(&run->model)));
     TRY(diffusion_config_check(&run->diffusion, config));
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
@@ -199,6 +195,10 @@ Status run_config_check_ranks(RunConfig *run, const Config *config, int world)
     Status status = STATUS_OK;
     TrainConfig *train = &run->train;
     char right[64];
+    if (run->model.in_channels != model_latent_channels(&run->model))
+        FAIL_WITH(config_error(config, "model.in_channels",
+                               "%lld: training text-to-image takes as many channels as the latent has, %lld",
+                               (long long)run->model.in_channels, (long long)model_latent_channels(&run->model)));
     if (train->global_batch % world) {
         nearest_multiples(train->global_batch, world, right, sizeof right);
         FAIL_WITH(config_error(config, "train.global_batch", "%lld is not divisible by the %d ranks; %s would be",

@@ -33,7 +33,7 @@ const ArgSpec SAMPLE_OPTIONS[SAMPLE_OPTION_COUNT] = {
     {"first", ARG_INT, AT(first), "I", "which of the seed's noises the first picture takes (default 0)", 0, 9e15, NULL},
     {"init", ARG_TEXT, AT(init), "PICTURE", "PNG, JPEG or WebP to start from", 0, 0, NULL},
     {"strength", ARG_FLOAT, AT(strength), "S",
-     "how much of it stays, above 0 and below 1 (default 0.7; with a mask: all that it keeps)", 0, 0, NULL},
+     "how much of it stays, above 0 and below 1 (default 0.7; with --mask or --place the start is noise)", 0, 0, NULL},
     {"mask", ARG_TEXT, AT(mask), "PICTURE", "as large as the one of --init: white is kept, black drawn anew", 0, 0,
      NULL},
     {"place", ARG_TEXT, AT(place), "X,Y", "puts the one of --init here, unscaled; what it leaves free is drawn", 0, 0,

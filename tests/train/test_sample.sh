@@ -3,6 +3,7 @@
 # shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 picture_tool=$3
+widen_weights=$4
 
 "$vasily" train tiny.yaml train.steps=2 preview.every=0 preview.steps=3 > train.log 2>&1 || fail "no run"
 
@@ -61,6 +62,29 @@ expect 0 same.log "$picture_tool" compare pasted.png base.png 0 0 8 16 0 # the l
 expect 0 same.log "$picture_tool" compare paint.png base.png 0 0 6 16 40 # but for a column beside the hole
 expect 1 same.log "$picture_tool" compare paint.png base.png 8 0 8 16 40 # the right half is another
 
+# A config stands for the weights that its init.from names; here those of an inpainting model of 2 x 12 + 1 channels,
+# which sees picture and mask. All of its latents that are kept come back, and so do the pixels.
+expect 0 export.log "$vasily" export run --ema --out narrow.safetensors
+"$widen_weights" narrow.safetensors wide.safetensors || fail "widen_weights"
+sed 's/^  in_channels: 12/  in_channels: 25/' tiny.yaml > paint.yaml
+printf 'init:\n  from: wide.safetensors\n' >> paint.yaml
+for sampler in ddpm ddim plms dpm++; do
+    expect 0 sample.log "$vasily" sample paint.yaml --prompt "red circle" --steps 3 --sampler $sampler --init base.png \
+        --mask mask.png --out painted.png
+    ! grep -q "not trained for inpainting" sample.log || fail "a warning for an inpainting model"
+    expect 0 same.log "$picture_tool" compare painted.png base.png 0 0 6 16 40
+done
+expect 0 sample.log "$vasily" sample paint.yaml --prompt "red circle" --steps 3 --out text.png
+expect 0 sample.log "$vasily" sample paint.yaml --prompt "red circle" --steps 3 --compat reference --sampler ddim \
+    --init base.png --mask mask.png --out painted.png
+expect 0 again.log "$vasily" sample paint.yaml --like painted.png --out again.png
+cmp painted.png again.png || fail "a picture of an inpainting model is not drawn again"
+expect 2 mistake.log "$vasily" train paint.yaml run.dir=none # what samples need not train
+contains mistake.log "model.in_channels"
+[ ! -e none ] || fail "a refused config made a run folder"
+expect 2 mistake.log "$vasily" sample tiny.yaml --prompt x
+contains mistake.log "init.from"
+
 # A picture is drawn again from its own texts: alone, from a grid, from the middle of a folder.
 for options in "--sampler ddpm" "--sampler ddim --eta 0.3 --threshold 97.25 --seed 123456789012345" \
     "--sampler plms --size 20x12" "--sampler dpm++ --scale 1" "--init base.png --strength 0.35" \
@@ -76,7 +100,7 @@ expect 0 again.log "$vasily" sample run --like folder/0004-de.png --out again.pn
 cmp folder/0004-de.png again.png || fail "the fifth of a folder is not drawn again"
 expect 0 again.log "$vasily" sample run --like folder/0004-de.png --out again.png --seed 5
 differ folder/0004-de.png again.png
-for key in prompt steps scale sampler eta threshold seed first size checkpoint step weights-hash; do
+for key in prompt steps scale sampler eta threshold seed first size checkpoint step weights-hash text-encoder1-hash; do
     grep -qa "iTXt$key" folder/0000.png || fail "no text $key"
 done
 draw once.png --init base.png --mask mask.png --strength 0.2
