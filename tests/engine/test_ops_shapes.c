@@ -369,6 +369,23 @@ static void unsupported_gradients_are_errors(void **state)
     assert_non_null(strstr(status_message(), "bias"));
 }
 
+/* Ops of the frozen networks: a gradient that would have to pass them is refused by name. */
+static void ops_without_gradients_say_so(void **state)
+{
+    static const char *const names[] = {"rms_norm", "round", "posterior_sample"};
+    for (int i = 0; i < 3; i++) {
+        close_graph(NULL);
+        assert_int_equal(open_graph(NULL), 0);
+        const TensorId x = graph_input(g, "x", DTYPE_F32, SHAPE4(1, 2, 2, 4), true);
+        const TensorId y = i == 0   ? op_rms_norm(g, x, weight("gamma", SHAPE1(4)), 1e-6f)
+                           : i == 1 ? op_round(g, x, ROUND_F16)
+                                    : op_posterior_sample(g, x, TENSOR_NONE, 1);
+        const TensorId seed = graph_input(g, "seed", DTYPE_F32, graph_tensor(g, y)->shape, false);
+        assert_int_equal(graph_backward(g, y, seed, false), ERR_INTERNAL);
+        assert_non_null(strstr(status_message(), names[i]));
+    }
+}
+
 static void names_differ(void **state)
 {
     for (int a = 0; a < OP_COUNT; a++) {
@@ -386,6 +403,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(costs_in_bytes, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(linear_splits_where_it_is_trained, open_graph, close_graph),
         cmocka_unit_test_setup_teardown(unsupported_gradients_are_errors, open_graph, close_graph),
+        cmocka_unit_test_setup_teardown(ops_without_gradients_say_so, open_graph, close_graph),
         cmocka_unit_test(names_differ),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
