@@ -11,5 +11,5 @@ foreach(isa sse2:SSE41 avx2:AVX2 avx512:AVX512_CORE)
   add_test(NAME test_cpu_winograd_${ours} COMMAND test_cpu_winograd)
   add_test(NAME test_packing_${ours} COMMAND test_packing)
   set_tests_properties(test_ops_backends_${ours} test_cpu_winograd_${ours} test_packing_${ours} PROPERTIES
-    ENVIRONMENT "VASILY_ISA=${ours};DNNL_MAX_CPU_ISA=${onednn};ONEDNN_MAX_CPU_ISA=${onednn}")
+    ENVIRONMENT "OMP_WAIT_POLICY=passive;VASILY_ISA=${ours};DNNL_MAX_CPU_ISA=${onednn};ONEDNN_MAX_CPU_ISA=${onednn}")
 endforeach()
