@@ -3,6 +3,7 @@
 
 #include "data/loader.h"
 #include "train/command.h"
+#include "train/frozen_data.h"
 #include "train/run_config.h"
 
 typedef struct OrderArguments {
@@ -17,14 +18,17 @@ static Status run(CommandCall *call)
     size_t override_count;
     StrBuf text = {0};
     RunConfig config;
+    PrecomputedSpec precomputed; /* keys and verdicts do not depend on the networks: no facts about them */
     Config *file = NULL;
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
     config.train.micro_batch = 0; /* order does not depend on it, and it need not fit this number of ranks */
     TRY(run_config_check_ranks(&config, file, (int)arguments->ranks));
     TRY(data_config_check(file, "data", &config.data));
-    TRY(order_print(&config.data, NULL, (uint64_t)config.seed, (int)config.train.resolution, config.train.global_batch,
-                    (int)arguments->ranks, arguments->steps, &text));
+    frozen_spec_sizes(&config, &precomputed);
+    bool any = precomputed.wanted[PRECOMPUTED_LATENTS] || precomputed.wanted[PRECOMPUTED_TEXT];
+    TRY(order_print(&config.data, any ? &precomputed : NULL, (uint64_t)config.seed, (int)config.train.resolution,
+                    config.train.global_batch, (int)arguments->ranks, arguments->steps, &text));
     if (text.size) fputs(text.data, stdout);
 fail:
     strbuf_free(&text);

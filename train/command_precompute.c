@@ -36,7 +36,8 @@ static const ArgSpec options[] = {
     {"out", ARG_TEXT, offsetof(PrecomputeArguments, out), "DIR",
      "folder of the files, which training then finds as frozen.path (default: what that key says)", 0, 0, NULL},
     {"pictures", ARG_INT, offsetof(PrecomputeArguments, pictures), "N",
-     "pictures at once (default: as many as make 4 of 256 x 256, at most 32)", 1, 4096, NULL},
+     "pictures at once (default: a micro-batch of training, at most as many pixels as 16 of 256 x 256 have)", 1, 4096,
+     NULL},
     {"captions", ARG_INT, offsetof(PrecomputeArguments, captions), "N", "captions at once (default 16)", 1, 4096, NULL},
 };
 

@@ -15,7 +15,7 @@
 #include "train/progress.h"
 #include "train/signals.h"
 
-enum { PIXELS_AT_ONCE = 4 * 256 * 256, PICTURES_MAX = 32, CAPTIONS_DEFAULT = 16, LINE_SECONDS = 30 };
+enum { PIXELS_MAX = 16 * 256 * 256, CAPTIONS_DEFAULT = 16, LINE_SECONDS = 30 };
 
 /* All shards of the config, in order of sources. */
 typedef struct ShardTable {
@@ -207,16 +207,25 @@ fail:
 
 /* ---- the run ---- */
 
+/* A micro-batch of training, where that is not too much: kernels of small convolutions are chosen by the size of the
+ * batch, and their rounding differs. */
+static int64_t pictures_at_once(const PrecomputeOptions *o)
+{
+    const TrainConfig *train = &o->run->train;
+    int64_t wanted = train->micro_batch ? train->micro_batch : train->global_batch / comm_world(o->comm);
+    int64_t most = PIXELS_MAX / (train->resolution * train->resolution);
+    if (wanted > most) wanted = most;
+    return wanted < 1 ? 1 : wanted;
+}
+
 static Status process(const PrecomputeOptions *o, const PrecomputedSpec *spec, ShardStore *store,
                       const ShardTable *shards, PrecomputeTotals *totals)
 {
     Status status = STATUS_OK;
     const int64_t side = spec->resolution;
-    int64_t pictures = PIXELS_AT_ONCE / (side * side);
-    pictures = pictures < 1 ? 1 : pictures > PICTURES_MAX ? PICTURES_MAX : pictures;
     Backend *backend = NULL;
     Precompute p = {.run = o->run, .spec = spec, .totals = *totals};
-    p.pictures.capacity = o->pictures ? o->pictures : pictures;
+    p.pictures.capacity = o->pictures ? o->pictures : pictures_at_once(o);
     p.captions.capacity = o->captions ? o->captions : CAPTIONS_DEFAULT;
     PrecomputeProgress progress = {.work = &p, .shards = shards->count, .start = clock_seconds()};
     progress.last_line = progress.start;

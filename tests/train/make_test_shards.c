@@ -1,5 +1,6 @@
-/* make_test_shards FOLDER SHARDS SAMPLES SIDE: tar shards of small drawn pictures with captions, for the trainer's
- * tests. Plain ustar, written here, so that nothing but the PNG writer is shared with the program under test. */
+/* make_test_shards FOLDER SHARDS SAMPLES SIDE [mixed]: tar shards of small drawn pictures with captions, for the
+ * trainer's tests. `mixed`: captions in three languages, and now and then a watermark or a broken picture. Plain ustar,
+ * written here, so that nothing but the PNG writer is shared with the program under test. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,9 +49,9 @@ static int write_member(FILE *tar, const char *name, const void *data, size_t si
            fwrite(zeros, 1, padding, tar) == padding;
 }
 
-static int write_sample(FILE *tar, int number, int side, uint8_t *rgb)
+static int write_sample(FILE *tar, int number, int side, int mixed, uint8_t *rgb)
 {
-    char name[64], caption[64], json[256];
+    char name[64], caption[64], json[400];
     StrBuf png = {0};
     int color = number % 4, shape = number / 4 % 4;
     for (int y = 0; y < side; y++)
@@ -60,6 +61,11 @@ static int write_sample(FILE *tar, int number, int side, uint8_t *rgb)
     if (png_encode_rgb(side, side, rgb, NULL, NULL, 0, &png)) return 0;
     snprintf(caption, sizeof caption, "%s %s", colors[color], shapes[shape]);
     snprintf(json, sizeof json, "{\"caption\": \"%s\", \"width\": %d, \"height\": %d}", caption, side, side);
+    if (mixed) /* as many letters as colours and shapes have: captions of one sample differ in length */
+        snprintf(json, sizeof json,
+                 "{\"captions\": {\"en\": \"%s\", \"xx\": \"%s\", \"yy\": \"%s %s %s\"}, \"pwatermark\": %s}", caption,
+                 shapes[shape], shapes[shape], colors[color], colors[(color + 1) % 4], number % 7 == 3 ? "0.9" : "0.1");
+    if (mixed && number % 11 == 5) png.size /= 2;
     snprintf(name, sizeof name, "%06d.png", number);
     int good = write_member(tar, name, png.data, png.size);
     snprintf(name, sizeof name, "%06d.txt", number);
@@ -73,8 +79,9 @@ static int write_sample(FILE *tar, int number, int side, uint8_t *rgb)
 int main(int argc, char **argv)
 {
     static const char end[2 * BLOCK];
-    if (argc != 5) {
-        fprintf(stderr, "usage: make_test_shards FOLDER SHARDS SAMPLES SIDE\n");
+    int mixed = argc == 6 && strcmp(argv[5], "mixed") == 0;
+    if (argc != 5 && !mixed) {
+        fprintf(stderr, "usage: make_test_shards FOLDER SHARDS SAMPLES SIDE [mixed]\n");
         return 2;
     }
     int shards = (int)strtol(argv[2], NULL, 10), samples = (int)strtol(argv[3], NULL, 10);
@@ -86,7 +93,7 @@ int main(int argc, char **argv)
         snprintf(path, sizeof path, "%s/%06d.tar", argv[1], s);
         FILE *tar = fopen(path, "wb");
         good = tar != NULL;
-        for (int i = 0; i < samples && good; i++) good = write_sample(tar, s * samples + i, side, rgb);
+        for (int i = 0; i < samples && good; i++) good = write_sample(tar, s * samples + i, side, mixed, rgb);
         good = good && fwrite(end, sizeof end, 1, tar) == 1;
         if (tar && fclose(tar)) good = 0;
     }
