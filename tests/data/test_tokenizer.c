@@ -1,8 +1,12 @@
-/* The two layouts of ids, cutting, padding, and refusals. */
+/* The layouts of ids, special tokens in captions, cutting, padding, and refusals; the ids of Hugging Face's tokenizers.
+ */
 #include "shards.h"
 
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/file.h"
+#include "base/json.h"
 #include "data/tokenizer.h"
 
 #define MODELS TEST_SOURCE_DIR "/data/tokenizers/"
@@ -76,6 +80,66 @@ static void test_cutting(void **state)
     tokenizer_free(tokenizer);
 }
 
+/* Special tokens that a caption spells out; what stands between them is encoded on its own. */
+static void test_special_tokens(void **state)
+{
+    (void)state;
+    Tokenizer *tokenizer;
+    assert_ok(tokenizer_open(MODELS "fairseq.model", TOKENIZER_XLMR, T, &tokenizer));
+    const int32_t all[] = {0, 0, 1, 2, 3, 401, 2};
+    expect(tokenizer, "<s><pad></s><unk><mask>", all, 7, 1);
+    const int32_t between[] = {0, 4, 55, 27, 101, 49, 101, 55, 2, 4, 235, 42, 79, 25, 2};
+    expect(tokenizer, "grinning</s>face", between, 15, 1);
+    tokenizer_free(tokenizer);
+    assert_ok(tokenizer_open(MODELS "fairseq.model", TOKENIZER_XLMR, 4, &tokenizer));
+    int32_t ids[4], mask[4];
+    assert_ok(tokenizer_encode(tokenizer, "<pad><unk><mask>", 16, ids, mask)); /* cut between special tokens */
+    assert_memory_equal(ids, ((int32_t[]){0, 1, 3, 2}), sizeof ids);
+    assert_memory_equal(mask, ((int32_t[]){1, 1, 1, 1}), sizeof mask);
+    tokenizer_free(tokenizer);
+}
+
+/* Rows of captions.json with the ids that transformers gives (tests/goldens/parity_tokenizers.py). */
+static void check_captions(const char *model, TokenizerStyle style, const char *key, int least)
+{
+    size_t size, text_size;
+    Tokenizer *tokenizer;
+    JsonDoc *doc;
+    char *file = NULL;
+    assert_ok(file_read(MODELS "captions.json", 1 << 20, &file, &size));
+    assert_ok(json_parse(file, size, size, &doc));
+    assert_ok(tokenizer_open(model, style, T, &tokenizer));
+    int checked = 0;
+    for (size_t row = 0; row < json_count(json_root(doc)); row++) {
+        const JsonValue *caption = json_item(json_root(doc), row), *wanted = json_get(caption, key);
+        if (json_is_null(wanted)) continue;
+        int32_t ids[T], mask[T];
+        const char *text = json_text(json_get(caption, "text"), &text_size);
+        assert_non_null(text);
+        assert_ok(tokenizer_encode(tokenizer, text, text_size, ids, mask));
+        for (size_t i = 0; i < T; i++) {
+            int64_t id = style == TOKENIZER_XLMR ? 1 : 0; /* padding where the file's row ends */
+            if (i < json_count(wanted)) assert_true(json_integer(json_item(wanted, i), &id));
+            if (ids[i] != id)
+                fail_msg("%s: caption %zu, \"%s\": id %zu is %d instead of %d", key, row, text, i, ids[i], (int)id);
+            assert_int_equal(mask[i], i < json_count(wanted));
+        }
+        checked++;
+    }
+    assert_true(checked >= least);
+    tokenizer_free(tokenizer);
+    json_free(doc);
+    free(file);
+}
+
+static void test_ids_of_transformers(void **state)
+{
+    (void)state;
+    check_captions(MODELS "xlmr.model", TOKENIZER_XLMR, "xlmr", 250);
+    check_captions(MODELS "mt5_bytes.model", TOKENIZER_MT5_BYTES, "mt5-bytes", 250);
+    check_captions(MODELS "mt5_bytes.model", TOKENIZER_MT5, "mt5", 140);
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
@@ -94,7 +158,11 @@ static void test_refusals(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_xlmr), cmocka_unit_test(test_mt5),
-                                       cmocka_unit_test(test_cutting), cmocka_unit_test(test_refusals)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_xlmr),
+                                       cmocka_unit_test(test_mt5),
+                                       cmocka_unit_test(test_cutting),
+                                       cmocka_unit_test(test_special_tokens),
+                                       cmocka_unit_test(test_ids_of_transformers),
+                                       cmocka_unit_test(test_refusals)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
