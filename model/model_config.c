@@ -290,6 +290,9 @@ static Status check_autoencoder(const ModelConfig *model, const Config *config)
                       (long long)autoencoder->factor, (long long)autoencoder->factor,
                       3 * (long long)autoencoder->factor * autoencoder->factor);
     if (autoencoder->kind == AUTOENCODER_KL) TRY(check_kl(model, config));
+    if (autoencoder->kind != AUTOENCODER_KL && autoencoder->weights != NULL && autoencoder->weights[0] != 0)
+        return refuse(config, "model.autoencoder.weights", "only an autoencoder of the kind kl has weights: is %s one?",
+                      autoencoder->weights);
 fail:
     return status;
 }

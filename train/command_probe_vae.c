@@ -23,8 +23,8 @@ static Status run(CommandCall *call, ProbeFunction probe)
     TRY(command_arguments(call, 3, &overrides, &override_count));
     const char *const *paths = call->positional.items;
     TRY(run_config_load_unet(paths[0], overrides, override_count, &config, &file));
-    TRY(model_config_check(&config.model, file));
     if (arguments->weights) config.model.autoencoder.weights = arguments->weights;
+    TRY(model_config_check(&config.model, file));
     TRY(network_open_backend(&config, NULL, &backend));
     TRY(probe(&config.model, backend, model_compute_dtype(&config.model, backend), paths[1], paths[2],
               (uint64_t)config.seed));

@@ -79,6 +79,12 @@ static void test_refusals(void **state)
         {"model: {autoencoder: {kind: none}}", "3 colours"},
         {"model: {autoencoder: {factor: 1}}", "only 3 coefficients"},
         {"model: {autoencoder: {kind: vae}}", "patch"},
+        {"model: {autoencoder: {weights: vae.ckpt}}", "kind kl"},
+        {"model: {autoencoder: {kind: kl, channels: 48}}", "32 groups"},
+        {"model: {autoencoder: {kind: kl, channels: 16, channel_mult: [2, 2, 2, 2]}}", "32 groups"},
+        {"model: {autoencoder: {kind: kl, channel_mult: []}}", "model.autoencoder.channel_mult"},
+        {"model: {autoencoder: {kind: kl, channel_mult: [1, 1, 1, 1, 1, 1, 1, 1]}}", "1 to 7"},
+        {"model: {autoencoder: {kind: kl, factor: 4}}", "make it 8"},
         {"diffusion: {beta_start: 0.5}", "diffusion.beta_start"},
         {"diffusion: {steps: 20}", "diffusion.steps"},
         {"diffusion: {schedule: cosin}", "cosine"},
@@ -96,6 +102,10 @@ static void test_possible(void **state)
 {
     (void)state;
     OK(check("model: {in_channels: 9}", 256));
+    OK(check("model: {autoencoder: {kind: kl, scale: 0.0512, weights: vae.ckpt}}", 256));
+    OK(check("model: {autoencoder: {kind: kl, channel_mult: [1, 2]}}", 48)); /* factor 2, 4 levels */
+    FAILS(check("model: {autoencoder: {kind: kl, channel_mult: [1, 2]}}", 56), ERR_CONFIG, "48 would do");
+    OK(check("model: {autoencoder: {kind: kl, channel_mult: [1, 2], factor: 2}}", 48));
     OK(check("model: {in_channels: 3, out_channels: 6, autoencoder: {kind: none}}", 64));
     OK(check("model: {in_channels: 12, out_channels: 24, autoencoder: {factor: 2}}", 64));
     OK(check("model: {channels: 64, channel_mult: [1, 2, 4], attention_levels: [2, 4], res_blocks: 2}", 256));

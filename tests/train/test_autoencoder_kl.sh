@@ -37,6 +37,21 @@ expect 0 plan.log "$vasily" plan tiny.yaml --ops
 contains plan.log "autoencoder.encoder.mid.attn_1"
 ! grep -q " ref " plan.log || fail "an op runs on ref"
 
+# The probes, both ways, on pictures that are not square.
+golden=$here/../goldens/autoencoder_small.safetensors
+expect 0 probe.log "$vasily" probe vae-encode tiny.yaml "$golden" encoded.safetensors
+expect 0 probe.log "$vasily" probe vae-decode tiny.yaml encoded.safetensors decoded.safetensors model.precision=f32
+expect 0 encoded.log "$vasily" inspect encoded.safetensors
+expect 0 decoded.log "$vasily" inspect decoded.safetensors
+grep moments encoded.log | grep -qF "(2,8,12,20)" || fail "no moments of 2,8,12,20"
+grep latent encoded.log | grep -qF "(2,4,12,20)" || fail "no latent of 2,4,12,20"
+grep pixels decoded.log | grep -qF "(2,3,24,40)" || fail "no pixels of 2,3,24,40"
+expect 6 bad.log "$vasily" probe vae-decode tiny.yaml "$golden" bad.safetensors --weights decoded.safetensors
+contains bad.log "encoder.conv_in.weight"
+expect 2 bad.log "$vasily" probe vae-encode tiny.yaml "$golden" bad.safetensors --weights x model.autoencoder.kind=patch \
+    model.autoencoder.factor=2
+contains bad.log "kind kl"
+
 # The mistakes of a config.
 expect 2 bad.log "$vasily" train tiny.yaml model.autoencoder.channels=40
 contains bad.log "multiple of the 32 groups"
