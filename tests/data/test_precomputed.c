@@ -344,17 +344,36 @@ static void test_damaged(void **state)
         write_file(bad, whole.data, size);
         assert_int_not_equal(read_all_of(bad, &spec), STATUS_OK);
     }
+    /* Numbers that are places and sizes in the reader's eyes. HDF5's own have checksums, and it loses memory over them.
+     */
+    static const struct {
+        const char *name;
+        H5Type type;
+        int ndim;
+        int64_t dims[2];
+        size_t bytes;
+    } arrays[] = {{"samples/reason", H5_U8, 1, {3}, 3},     {"samples/key_at", H5_I64, 1, {4}, 32},
+                  {"samples/caption", H5_I64, 1, {4}, 32},  {"captions/at", H5_I64, 2, {3, 4}, 96},
+                  {"captions/length1", H5_I32, 1, {4}, 16}, {"captions/row1", H5_I64, 1, {5}, 40},
+                  {"captions/row2", H5_I64, 1, {5}, 40}};
     unsigned random = 1;
-    for (int i = 0; i < 400; i++) { /* numbers that are places and sizes among them */
-        random = random * 1664525u + 1013904223u;
-        size_t at = (random >> 8) % whole.size;
-        char kept = whole.data[at];
-        whole.data[at] = (char)(random >> 20 | 1);
-        write_file(bad, whole.data, whole.size);
-        refused += read_all_of(bad, &spec) != STATUS_OK;
-        whole.data[at] = kept;
+    for (size_t a = 0; a < sizeof arrays / sizeof arrays[0]; a++) {
+        H5File *h5;
+        int64_t dims[2] = {arrays[a].dims[0], arrays[a].dims[1]}, offset;
+        assert_ok(h5_open(good, &h5));
+        assert_ok(h5_locate(h5, arrays[a].name, arrays[a].type, arrays[a].ndim, dims, &offset));
+        assert_ok(h5_close(h5));
+        for (int i = 0; i < 40; i++) {
+            random = random * 1664525u + 1013904223u;
+            size_t at = (size_t)offset + (random >> 8) % arrays[a].bytes;
+            char kept = whole.data[at];
+            whole.data[at] = (char)(random >> 20 | 1);
+            write_file(bad, whole.data, whole.size);
+            refused += read_all_of(bad, &spec) != STATUS_OK;
+            whole.data[at] = kept;
+        }
     }
-    assert_in_range(refused, 20, 400);
+    assert_in_range(refused, 100, 280);
     strbuf_free(&whole);
 }
 
