@@ -222,7 +222,7 @@ Status probe_unet(const ModelConfig *model, Backend *backend, Dtype compute, con
     TRY(param_store_create(probe.params, backward, &probe.store));
     param_store_init(&probe.store, seed);
     if (weights != NULL)
-        TRY(weights_load(weights, &probe.store, (WeightsFilter){.trainable = true, .frozen = true}, false));
+        TRY(weights_load(weights, &probe.store, WEIGHTS_UNET, false));
     else
         log_info("probe: no --weights, the network has its initial weights of seed %llu", (unsigned long long)seed);
     TRY(plan_create(probe.unet.graph, backend, &(PlanOptions){.reuse = true}, &probe.plan));

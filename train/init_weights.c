@@ -1,12 +1,10 @@
 #include "train/init_weights.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
 #include "base/file.h"
 #include "base/log.h"
-#include "model/weight_names.h"
+#include "model/weights.h"
 #include "train/checkpoint.h"
 
 static const ConfigField FIELDS[] = {
@@ -48,45 +46,17 @@ fail:
     return status;
 }
 
-static int64_t longest(const ParamTable *table)
-{
-    int64_t most = 1;
-    for (int32_t p = 0; p < param_table_size(table); p++) {
-        const Param *param = param_table_get(table, p);
-        if (param->trainable && param->count > most) most = param->count;
-    }
-    return most;
-}
-
 Status init_weights_load(const InitConfig *init, ParamStore *store)
 {
     Status status = STATUS_OK;
-    WeightFile *file = NULL;
-    WeightMatch match = {0};
-    float *values = NULL;
     char path[PATH_MAX];
     bool is_ema = false;
     if (!init->from[0]) return STATUS_OK;
     TRY(init_weights_find(init->from, init->ema, path, &is_ema));
-    TRY(weight_file_open(path, &file));
-    TRY(weight_match(file, store->table, WEIGHTS_UNET, &match));
-    TRY(weight_match_check(&match, path, WEIGHTS_UNET, false,
-                           "is it of this model? `vasily import unet` lists every name and can leave unknown tensors "
-                           "out"));
-    values = mem_alloc_array((size_t)longest(store->table), sizeof *values);
-    if (!values) FAIL(ERR_MEMORY, "no memory for one parameter");
-    for (int32_t p = 0; p < param_table_size(store->table); p++) {
-        const Param *param = param_table_get(store->table, p);
-        if (!match.tensors[p]) continue;
-        weight_tensor_to_f32(match.tensors[p], 0, param->count, values);
-        weight_tensor_release(match.tensors[p]);
-        param_from_file(param, values, param_store_weight(store, p));
-    }
+    TRY(weights_load(path, store, WEIGHTS_UNET, false));
     log_info("the weights are those of %s%s", path, is_ema ? " (moving average)" : "");
+    return STATUS_OK;
 fail:
-    if (status) status_prefix("init.from: ");
-    free(values);
-    weight_match_free(&match);
-    weight_file_close(file);
+    status_prefix("init.from: ");
     return status;
 }

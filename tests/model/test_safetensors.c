@@ -136,18 +136,34 @@ static void test_broken_files(void **state)
         {"[1]", 0, "not a JSON object"},
         {"{\"a\":3}", 0, "not an object"},
         {"{\"a\":", 0, "header"},
+        {"{\"__metadata__\":[]}", 0, "__metadata__ is not an object"},
+        {"{\"__metadata__\":{\"format\":3}}", 0, "'format' is not a text"},
+        {"{\"\xff\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "header"},
+        {"{\"a\":{\"dtype\":\"F32\",\"shape\":[0,4611686018427387904,4],\"data_offsets\":[0,0]},"
+         "\"b\":{\"dtype\":\"U8\",\"shape\":[9223372036854775807],\"data_offsets\":[0,9223372036854775807]}}",
+         0, "outside"},
     };
     Safetensors *file = NULL;
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
         FAILS(safetensors_open(make_file(CASES[i].header, CASES[i].data_size), &file), ERR_FORMAT, CASES[i].words);
         assert_non_null(strstr(status_message(), "bad.safetensors"));
     }
+    FAILS(safetensors_open(
+              make_file("{\"a\":[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}",
+                        0),
+              &file),
+          ERR_LIMIT, "deep");
     OK(safetensors_open(make_file("{\"__metadata__\":{\"format\":\"pt\"}}", 0), &file));
     assert_int_equal(safetensors_count(file), 0);
+    const char *key = NULL, *value = NULL;
+    assert_true(safetensors_metadata(file, 0, &key, &value));
+    assert_string_equal(key, "format");
+    assert_string_equal(value, "pt");
+    assert_false(safetensors_metadata(file, 1, &key, &value));
     safetensors_close(file);
 
     const char *path = temp_file(&dir, "short");
-    uint64_t huge = UINT64_MAX;
+    uint64_t huge = (uint64_t)1 << 60;
     OK(file_write_atomic(path, "1234567", 7));
     FAILS(safetensors_open(path, &file), ERR_FORMAT, "not a safetensors file");
     OK(file_write_atomic(path, &huge, 8));
@@ -260,28 +276,33 @@ static void test_weights(void **state)
 
     for (int32_t p = 0; p < 3; p++)
         memset(param_store_weight(&store, p), 0, (size_t)param_table_get(table, p)->count * sizeof(float));
-    OK(weights_load(path, &store, all, false));
-    for (int32_t p = 0; p < 3; p++)
+    OK(weights_load(path, &store, WEIGHTS_UNET, true));
+    for (int32_t p = 0; p < 3 && param_table_get(table, p)->trainable; p++)
         for (int64_t e = 0; e < param_table_get(table, p)->count; e++)
             assert_true(param_store_weight(&store, p)[e] == (float)(100 * p + e));
 
     OK(weights_save(path, &store, NULL, trainable, SAFE_BF16)); /* whole numbers below 256 survive */
-    OK(weights_load(path, &store, trainable, false));
+    OK(weights_load(path, &store, WEIGHTS_UNET, false));
     assert_true(param_store_weight(&store, 1)[11] == 111.0f);
     OK(weights_save(path, &store, NULL, trainable, SAFE_F16));
-    OK(weights_load(path, &store, trainable, false));
+    OK(weights_load(path, &store, WEIGHTS_UNET, false));
     assert_true(param_store_weight(&store, 0)[71] == 71.0f);
-    FAILS(weights_load(path, &store, all, false), ERR_MISMATCH, "frozen.table");
 
     OK(weights_save(path, &store, NULL, all, SAFE_F32));
-    FAILS(weights_load(path, &store, trainable, false), ERR_MISMATCH, "1 unknown [frozen.table]");
-    OK(weights_load(path, &store, trainable, true));
+    FAILS(weights_load(path, &store, WEIGHTS_UNET, false), ERR_MISMATCH, "1 unknown [frozen.table");
+    OK(weights_load(path, &store, WEIGHTS_UNET, true));
     ParamStore more = make_store(&wider, "bias");
-    FAILS(weights_load(path, &more, all, false), ERR_MISMATCH, "1 missing [bias]");
+    FAILS(weights_load(path, &more, WEIGHTS_UNET, true), ERR_MISMATCH, "1 missing [bias (3)]");
     const float three[3] = {0};
     OK(safetensors_write(
         path, &(SafeTensor){.name = "bias", .dtype = SAFE_F32, .ndim = 2, .shape = {3, 1}, .data = three}, 1));
-    FAILS(weights_load(path, &more, trainable, false), ERR_MISMATCH, "bias (3x1, wanted 3)");
+    FAILS(weights_load(path, &more, WEIGHTS_UNET, false), ERR_MISMATCH, "bias (3,1), wanted (3)");
+    /* A table of whole numbers is no weight. */
+    const int32_t whole[3] = {0};
+    OK(safetensors_write(path, &(SafeTensor){.name = "bias", .dtype = SAFE_I32, .ndim = 1, .shape = {3}, .data = whole},
+                         1));
+    FAILS(weights_load(path, &more, WEIGHTS_UNET, false), ERR_MISMATCH,
+          "bias (3) I32, wanted (3) F32, F16, BF16 or F64");
     param_store_free(&more);
     param_table_free(wider);
     param_store_free(&store);
