@@ -13,6 +13,7 @@ static const Command *const commands[] = {&command_train,
                                           &command_plan,
                                           &command_precompute,
                                           &command_bench_step,
+                                          &command_bench_autoencoder,
                                           &command_probe_unet,
                                           &command_probe_vae_encode,
                                           &command_probe_vae_decode,
@@ -29,7 +30,7 @@ enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 static void print_overview(FILE *to)
 {
     fprintf(to, "vasily trains multilingual text-to-image diffusion models.\n\nusage: vasily COMMAND ...\n\n");
-    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-16s %s\n", commands[i]->name, commands[i]->summary);
+    for (int i = 0; i < COMMAND_COUNT; i++) fprintf(to, "  %-18s %s\n", commands[i]->name, commands[i]->summary);
     fprintf(to, "\n`vasily COMMAND --help` explains one; `vasily --version` lists the libraries in use.\n");
 }
 

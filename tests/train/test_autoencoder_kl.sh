@@ -52,6 +52,12 @@ expect 2 bad.log "$vasily" probe vae-encode tiny.yaml "$golden" bad.safetensors 
     model.autoencoder.factor=2
 contains bad.log "kind kl"
 
+expect 0 bench.log "$vasily" bench autoencoder tiny.yaml --steps 1 --width 8 --height 12 --batch 2
+contains bench.log "encode 2 of 8 x 12 pixels"
+expect 0 bench.log "$vasily" bench autoencoder tiny.yaml --steps 1 --decode
+contains bench.log "decode 1 of 16 x 16 pixels"
+contains bench.log "cross_attention"
+
 # The mistakes of a config.
 expect 2 bad.log "$vasily" train tiny.yaml model.autoencoder.channels=40
 contains bad.log "multiple of the 32 groups"
