@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "data/loader.h"
 #include "engine/comm.h"
 #include "engine/memory.h"
 #include "optim/optimizer.h"
+#include "train/frozen_data.h"
 
 static const struct {
     const char *key, *label;
@@ -56,23 +58,17 @@ static void add_frozen(const MemoryPlanOptions *o, MemoryPlan *memory)
     }
 }
 
-/* Batches in the ring, samples under way before them, and what a decode thread holds of one picture. */
 static int64_t batch_bytes(const MemoryPlanOptions *o)
 {
     const RunConfig *run = o->run;
-    const ModelConfig *model = &run->model;
-    const int64_t side = run->train.resolution, latent = model_latent_size(model, side);
-    const int64_t rows = run->train.global_batch / o->ranks, tokens = model->max_tokens;
-    int64_t row = 4 * tokens * (int64_t)sizeof(int32_t), candidate = 0;
-    if (o->precomputed_latents) {
-        row += latent * latent * model_moment_channels(model) * (int64_t)sizeof(float);
-    } else {
-        row += side * side * 3 * (int64_t)sizeof(float);
-        candidate = side * side * 3;
-    }
-    if (o->precomputed_text)
-        row += (tokens * (model->text1_dim + model->text2_dim) + model->pooled_dim) * (int64_t)sizeof(float);
-    return (run->data.prefetch_batches + 1) * rows * row + 2 * (rows < 64 ? rows : 64) * candidate;
+    PrecomputedSpec precomputed;
+    frozen_spec_sizes(run, &precomputed);
+    precomputed.wanted[PRECOMPUTED_LATENTS] = o->precomputed_latents;
+    precomputed.wanted[PRECOMPUTED_TEXT] = o->precomputed_text;
+    return loader_memory(&run->data, &(LoaderOptions){.resolution = (int)run->train.resolution,
+                                                      .global_batch = run->train.global_batch,
+                                                      .world = (int)o->ranks,
+                                                      .precomputed = &precomputed});
 }
 
 static int64_t largest_parameter(const ParamTable *params)
