@@ -121,6 +121,19 @@ void file_unmap(FileMap *map)
     *map = (FileMap){0};
 }
 
+void file_release(const void *data, size_t size)
+{
+    const long page = sysconf(_SC_PAGESIZE);
+    if (page <= 0) return;
+    uintptr_t begin = (uintptr_t)data, end = begin + size;
+    begin = (begin + (uintptr_t)page - 1) / (uintptr_t)page * (uintptr_t)page;
+    end = end / (uintptr_t)page * (uintptr_t)page;
+    if (begin >= end) return;
+    uint8_t *memory; /* madvise wants it without const */
+    memcpy(&memory, &data, sizeof memory);
+    (void)madvise(memory + (begin - (uintptr_t)data), end - begin, MADV_DONTNEED);
+}
+
 /* --- writing --- */
 
 static Status write_all(int fd, const char *path, const char *data, size_t size)

@@ -22,6 +22,9 @@ typedef struct FileMap {
 } FileMap;
 Status file_map(const char *path, FileMap *out);
 void file_unmap(FileMap *map);
+/* Tells the system that whole pages of a mapped file are not needed for now; they are read again when they are. Never
+ * for memory of the heap, which would lose its contents. */
+void file_release(const void *data, size_t size);
 
 /* Writes path.tmp-PID, syncs, renames over `path`, syncs the folder: readers see the old or the new file, never half.
  */

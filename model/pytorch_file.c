@@ -522,6 +522,14 @@ void pytorch_file_close(PytorchFile *file)
     free(file);
 }
 
+Status pytorch_file_verify(const char *path, const PytorchFile *file)
+{
+    Status status = STATUS_OK;
+    if (file->zip) TRY(pytorch_zip_verify(path, file->zip));
+fail:
+    return status;
+}
+
 bool pytorch_file_is_legacy(const PytorchFile *file)
 {
     return file->legacy;

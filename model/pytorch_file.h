@@ -13,6 +13,9 @@ bool pytorch_file_is(const uint8_t *data, size_t size);
  * wrong with it. */
 Status pytorch_file_open_memory(const char *path, const uint8_t *data, size_t size, PytorchFile **out);
 void pytorch_file_close(PytorchFile *file); /* NULL is fine; the tensors' names go with it */
+/* Of a mapped file: whether the entries of a zip have the checksums that its directory tells; `path` is for messages.
+ */
+Status pytorch_file_verify(const char *path, const PytorchFile *file);
 bool pytorch_file_is_legacy(const PytorchFile *file);
 int32_t pytorch_file_count(const PytorchFile *file);
 const WeightTensor *pytorch_file_get(const PytorchFile *file, int32_t index); /* in order of the dictionaries */

@@ -5,6 +5,8 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/file.h"
+#include "model/crc32.h"
 
 enum {
     LOCAL_SIGNATURE = 0x04034b50,
@@ -294,6 +296,32 @@ void pytorch_zip_close(PytorchZip *zip)
     if (!zip) return;
     free(zip->entries);
     free(zip);
+}
+
+/* Piece by piece; pages that have been read may go. */
+static uint32_t checksum(const uint8_t *data, size_t size)
+{
+    const size_t piece = (size_t)64 << 20;
+    uint32_t crc = 0;
+    for (size_t at = 0; at < size; at += piece) {
+        size_t n = size - at < piece ? size - at : piece;
+        crc = crc32_add(crc, data + at, n);
+        file_release(data + at, n);
+    }
+    return crc;
+}
+
+Status pytorch_zip_verify(const char *path, const PytorchZip *zip)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < zip->count; i++) {
+        const ZipEntry *entry = &zip->entries[i];
+        if (entry->crc != 0 && checksum(entry->data, entry->size) != entry->crc)
+            FAIL(ERR_FORMAT, "%s: the zip entry %.*s is damaged: its checksum is another; fetch the file again", path,
+                 shown(entry), entry->name);
+    }
+fail:
+    return status;
 }
 
 size_t pytorch_zip_count(const PytorchZip *zip)

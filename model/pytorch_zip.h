@@ -28,6 +28,10 @@ bool pytorch_zip_is(const uint8_t *data, size_t size); /* begins like a zip file
 /* Reads the directory of the bytes, which must stay; `path` is for messages. */
 Status pytorch_zip_open(const char *path, const uint8_t *data, size_t size, PytorchZip **out);
 void pytorch_zip_close(PytorchZip *zip); /* NULL is fine */
+/* Of a mapped file: reads every entry and compares its CRC-32; a CRC of 0 was not computed by who wrote the file (torch
+ * can be told so).
+ */
+Status pytorch_zip_verify(const char *path, const PytorchZip *zip);
 size_t pytorch_zip_count(const PytorchZip *zip);
 const ZipEntry *pytorch_zip_get(const PytorchZip *zip, size_t index); /* by name */
 /* The entry PREFIX/NAME; NULL when absent. */

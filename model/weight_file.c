@@ -362,6 +362,15 @@ const WeightTensor *weight_file_find(const WeightFile *file, const char *name)
     return index > 0 ? &file->tensors[index - 1] : NULL;
 }
 
+Status weight_file_verify(const WeightFile *file)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < file->part_count; i++)
+        if (file->parts[i].pytorch) TRY(pytorch_file_verify(file->parts[i].path, file->parts[i].pytorch));
+fail:
+    return status;
+}
+
 bool weight_file_metadata(const WeightFile *file, int32_t index, const char **key, const char **value)
 {
     for (size_t i = 0; i < file->part_count && index >= 0; i++) {

@@ -43,6 +43,10 @@ const WeightTensor *weight_file_find(const WeightFile *file, const char *name); 
  * foreign classes that were passed over. False past the last. */
 bool weight_file_metadata(const WeightFile *file, int32_t index, const char **key, const char **value);
 
+/* Compares the checksums that the file has, reading all of it (zip: CRC-32 of every entry; the other formats have
+ * none). ERR_FORMAT names the entry that is damaged. */
+Status weight_file_verify(const WeightFile *file);
+
 /* Elements [first, first + count) in C order, converted to float (BOOL to 0 and 1), or as they are. */
 void weight_tensor_to_f32(const WeightTensor *tensor, int64_t first, int64_t count, float *out);
 void weight_tensor_copy(const WeightTensor *tensor, int64_t first, int64_t count, void *out);

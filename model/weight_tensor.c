@@ -1,8 +1,7 @@
 /* Reading a tensor's values where they lie. */
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
+#include "base/file.h"
 #include "model/weight_file.h"
 
 #define PIECE 4096 /* elements of a strided tensor gathered at a time */
@@ -68,17 +67,10 @@ void weight_tensor_to_f32(const WeightTensor *t, int64_t first, int64_t count, f
 
 void weight_tensor_release(const WeightTensor *t)
 {
-    const long page = sysconf(_SC_PAGESIZE);
     size_t span = 1;
-    if (t->count == 0 || page <= 0) return;
+    if (t->count == 0) return;
     for (int32_t d = 0; d < t->ndim; d++) span += (size_t)(t->shape[d] - 1) * (size_t)t->stride[d];
-    uintptr_t begin = (uintptr_t)t->data, end = begin + span * safe_dtype_size(t->dtype);
-    begin = (begin + (uintptr_t)page - 1) / (uintptr_t)page * (uintptr_t)page;
-    end = end / (uintptr_t)page * (uintptr_t)page;
-    if (begin >= end) return;
-    uint8_t *memory; /* madvise wants it without const */
-    memcpy(&memory, &t->data, sizeof memory);
-    (void)madvise(memory + (begin - (uintptr_t)t->data), end - begin, MADV_DONTNEED);
+    file_release(t->data, span * safe_dtype_size(t->dtype));
 }
 
 const float *weight_tensor_floats(const WeightTensor *t)

@@ -159,6 +159,7 @@ static Status run(CommandCall *call)
     TRY(match_file(&import));
     if (import.kind == WEIGHTS_UNET && import.match.shaped_count > 0) TRY(try_inpainting(&import));
     TRY(check(&import, arguments->ignore_extra));
+    TRY(weight_file_verify(import.file));
     TRY(write_out(&import, arguments, import.path));
 fail:
     weight_match_free(&import.match);

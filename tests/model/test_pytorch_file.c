@@ -1,5 +1,6 @@
 /* Files of torch.save, made by tests/goldens/make_weight_files.py: every tensor is read to the bit. */
 #include "check.h"
+#include "model/crc32.h"
 #include "model/weight_file.h"
 #include "temp_dir.h"
 
@@ -130,6 +131,35 @@ static void test_parts(void **state)
     temp_dir_remove(&dir);
 }
 
+/* One bit of one value: read as it is, found out by its checksum. */
+static void test_damage(void **state)
+{
+    TempDir dir;
+    WeightFile *file = NULL;
+    char *bytes = NULL;
+    size_t size;
+    assert_int_equal(crc32_add(crc32_add(0, "12345", 5), "6789", 4), 0xcbf43926); /* the standard's check value */
+    assert_int_equal(temp_dir_create(&dir), 0);
+    OK(weight_file_open(FOLDER "plain.pt", &file));
+    OK(weight_file_verify(file));
+    weight_file_close(file);
+    OK(file_read(FOLDER "views.pt", 1 << 20, &bytes, &size));
+    OK(file_write_atomic(temp_file(&dir, "views.pt"), bytes, size));
+    OK(weight_file_open(dir.file, &file));
+    OK(weight_file_verify(file));
+    float first = weight_tensor_floats(weight_file_find(file, "base"))[5];
+    weight_file_close(file);
+    char *value = memmem(bytes, size, &first, sizeof first);
+    assert_non_null(value);
+    value[1] ^= 4;
+    OK(file_write_atomic(dir.file, bytes, size));
+    OK(weight_file_open(dir.file, &file));
+    FAILS(weight_file_verify(file), ERR_FORMAT, "views/data/0 is damaged");
+    weight_file_close(file);
+    free(bytes);
+    temp_dir_remove(&dir);
+}
+
 static void test_mistaken_files(void **state)
 {
     static const struct {
@@ -161,6 +191,7 @@ int main(void)
         cmocka_unit_test(test_whole_module),
         cmocka_unit_test(test_parts),
         cmocka_unit_test(test_mistaken_files),
+        cmocka_unit_test(test_damage),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
