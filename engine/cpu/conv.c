@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/onednn.h"
+#include "engine/cpu/packing.h"
 #include "engine/cpu/winograd.h"
 
 typedef struct ConvState {
@@ -142,8 +143,7 @@ static Status pack_from(const KernelCall *call, const float *plain)
 {
     ConvState *s = call->state;
     if (s->winograd) return winograd_pack(s->winograd, plain, call->packed, call->workspace);
-    cpu_use_threads(s->cpu);
-    return dnn_pack(s->primitive, plain, call->packed, call->workspace);
+    return cpu_pack(s->cpu, s->primitive, plain, call->packed, call->workspace);
 }
 
 /* The fp32 form of a bf16 operand, or the operand itself. */
@@ -270,7 +270,7 @@ static Status conv2d_grad_w_run(const KernelCall *call)
                                          .dst = dy,
                                          .scratchpad = w.scratchpad}));
     if (dw && packed) {
-        TRY(dnn_unpack(s->primitive, w.dw, dw, cpu_adds(call, 0), w.scratchpad));
+        TRY(cpu_unpack(s->cpu, s->primitive, w.dw, dw, cpu_adds(call, 0), w.scratchpad));
     } else if (dw && aside) {
         cpu_add(s->cpu, w.dw, dw, dw, DTYPE_F32, s->w_count, false);
     }

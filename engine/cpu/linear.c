@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "engine/cpu/cpu.h"
 #include "engine/cpu/onednn.h"
+#include "engine/cpu/packing.h"
 
 typedef struct LinearState {
     const Cpu *cpu;
@@ -115,8 +116,7 @@ fail:
 static Status linear_pack(const KernelCall *call)
 {
     LinearState *s = call->state;
-    cpu_use_threads(s->cpu);
-    return dnn_pack(s->set ? s->set : s->add, call->in[call->op->kind == OP_LINEAR ? 1 : 0], call->packed,
+    return cpu_pack(s->cpu, s->set ? s->set : s->add, call->in[call->op->kind == OP_LINEAR ? 1 : 0], call->packed,
                     call->workspace);
 }
 

@@ -26,6 +26,8 @@ struct DnnPrimitive {
     Call pack, unpack_set, unpack_add;
     const char *implementation; /* the library's string, valid as long as desc */
     size_t scratchpad_bytes, packed_bytes;
+    DnnBlocked packed; /* how packed weights lie, if is_blocked */
+    bool is_blocked;
 };
 
 #define DNN_TRY(call)                                                                                 \
@@ -215,6 +217,7 @@ Status dnn_create(const DnnSpec *spec, DnnPrimitive **out)
     }
     if (spec->pack_weights && !dnnl_memory_desc_equal(packed, l.plain)) {
         p->packed_bytes = dnnl_memory_desc_get_size(packed);
+        p->is_blocked = api_blocked(packed, &p->packed);
         if (spec->kind == DNN_CONV_BACKWARD_WEIGHTS) {
             TRY(prepare_reorder(p, &p->unpack_set, packed, l.plain, false));
             TRY(prepare_reorder(p, &p->unpack_add, packed, l.plain, true));
@@ -263,6 +266,16 @@ size_t dnn_scratchpad_bytes(const DnnPrimitive *p)
 size_t dnn_packed_bytes(const DnnPrimitive *p)
 {
     return p->packed_bytes;
+}
+
+const DnnBlocked *dnn_packed_layout(const DnnPrimitive *p)
+{
+    return p->is_blocked ? &p->packed : NULL;
+}
+
+const DnnTensor *dnn_plain_weights(const DnnPrimitive *p)
+{
+    return &p->spec.weights;
 }
 
 Status dnn_run(DnnPrimitive *p, const DnnArgs *args)

@@ -57,6 +57,19 @@ size_t dnn_scratchpad_bytes(const DnnPrimitive *primitive);    /* for running, p
  * DnnArgs.weights as it is. */
 size_t dnn_packed_bytes(const DnnPrimitive *primitive);
 
+/* How packed weights lie: an element's place is the sum over dimensions of index / (product of its blocks) * stride,
+ * and within the blocks, outermost first, as in a dense array of theirs. */
+#define DNN_MAX_BLOCKS 4
+typedef struct DnnBlocked {
+    DnnType type;
+    int32_t blocks;                                     /* how many */
+    int32_t block_dim[DNN_MAX_BLOCKS];                  /* of which dimension each is */
+    int64_t block[DNN_MAX_BLOCKS];                      /* and its size */
+    int64_t padded[DNN_MAX_DIMS], stride[DNN_MAX_DIMS]; /* dimensions as multiples of their blocks */
+} DnnBlocked;
+const DnnBlocked *dnn_packed_layout(const DnnPrimitive *primitive); /* NULL where it cannot be told in this way */
+const DnnTensor *dnn_plain_weights(const DnnPrimitive *primitive);  /* the caller's */
+
 typedef struct DnnArgs {
     int32_t lane;
     const void *src, *weights, *bias, *dst; /* the destination of the kind is written */

@@ -33,6 +33,26 @@ void api_layout_free(DnnLayout layout)
     free(owned.out);
 }
 
+bool api_blocked(DnnLayout layout, DnnBlocked *out)
+{
+    const dnnl_memory_desc_t *desc = layout;
+    if (desc->format_kind != dnnl_blocked || desc->extra.flags != dnnl_memory_extra_flag_none || desc->offset0 != 0)
+        return false;
+    const dnnl_blocking_desc_t *blocking = &desc->format_desc.blocking;
+    if (desc->ndims > DNN_MAX_DIMS || blocking->inner_nblks > DNN_MAX_BLOCKS) return false;
+    if (desc->data_type != dnnl_bf16 && desc->data_type != dnnl_f32) return false;
+    *out = (DnnBlocked){.type = desc->data_type == dnnl_bf16 ? DNN_BF16 : DNN_F32, .blocks = blocking->inner_nblks};
+    for (int i = 0; i < out->blocks; i++) {
+        out->block_dim[i] = (int32_t)blocking->inner_idxs[i];
+        out->block[i] = blocking->inner_blks[i];
+    }
+    for (int d = 0; d < desc->ndims; d++) {
+        out->padded[d] = desc->padded_dims[d];
+        out->stride[d] = blocking->strides[d];
+    }
+    return true;
+}
+
 dnnl_status_t api_append_sum(dnnl_post_ops_t post_ops)
 {
     return dnnl_post_ops_append_sum(post_ops, 1.0f);

@@ -25,6 +25,59 @@ void api_layout_free(DnnLayout layout)
     if (layout) dnnl_memory_desc_destroy(owned.out);
 }
 
+bool api_blocked(DnnLayout layout, DnnBlocked *out)
+{
+    const_dnnl_memory_desc_t desc = layout;
+    dnnl_format_kind_t kind = dnnl_format_kind_undef;
+    dnnl_data_type_t type = dnnl_data_type_undef;
+    dnnl_dim_t offset = 0;
+    int ndim = 0, blocks = 0;
+    dnnl_dims_t padded = {0}, strides = {0}, sizes = {0}, dims = {0};
+    const struct {
+        dnnl_query_t what;
+        void *to;
+    } queries[] = {{dnnl_query_format_kind, &kind},
+                   {dnnl_query_data_type, &type},
+                   {dnnl_query_submemory_offset_s64, &offset},
+                   {dnnl_query_ndims_s32, &ndim},
+                   {dnnl_query_inner_nblks_s32, &blocks}};
+    for (size_t i = 0; i < sizeof queries / sizeof *queries; i++)
+        if (dnnl_memory_desc_query(desc, queries[i].what, queries[i].to) != dnnl_success) return false;
+    if (kind != dnnl_blocked || offset != 0 || ndim > DNN_MAX_DIMS || blocks > DNN_MAX_BLOCKS) return false;
+    if (type != dnnl_bf16 && type != dnnl_f32) return false;
+    /* Arrays are told by pointers into the descriptor. */
+    const struct {
+        dnnl_query_t what;
+        dnnl_dim_t *to;
+        int count;
+    } arrays[] = {{dnnl_query_padded_dims, padded, ndim},
+                  {dnnl_query_strides, strides, ndim},
+                  {dnnl_query_inner_blks, sizes, blocks},
+                  {dnnl_query_inner_idxs, dims, blocks}};
+    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
+        const dnnl_dims_t *found = NULL;
+        if (arrays[i].count == 0) continue;
+        if (dnnl_memory_desc_query(desc, arrays[i].what, (void *)&found) != dnnl_success || !found) return false;
+        memcpy(arrays[i].to, *found, (size_t)arrays[i].count * sizeof(dnnl_dim_t));
+    }
+    *out = (DnnBlocked){.type = type == dnnl_bf16 ? DNN_BF16 : DNN_F32, .blocks = blocks};
+    int64_t within = 1;
+    for (int i = 0; i < blocks; i++) {
+        out->block_dim[i] = (int32_t)dims[i];
+        out->block[i] = sizes[i];
+        within *= sizes[i];
+    }
+    int64_t elements = 1;
+    for (int d = 0; d < ndim; d++) {
+        out->padded[d] = padded[d];
+        out->stride[d] = strides[d];
+        elements *= padded[d];
+    }
+    /* Whatever lies behind the elements (compensation) is not known here. */
+    return elements % within == 0 &&
+           dnnl_memory_desc_get_size(desc) == (size_t)elements * (type == dnnl_bf16 ? 2 : sizeof(float));
+}
+
 dnnl_status_t api_append_sum(dnnl_post_ops_t post_ops)
 {
     return dnnl_post_ops_append_sum(post_ops, 1.0f, 0, dnnl_data_type_undef);

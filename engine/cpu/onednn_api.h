@@ -16,6 +16,9 @@ dnnl_status_t api_layout_create(int32_t ndim, const int64_t *dim, dnnl_data_type
                                 DnnLayout *out);
 void api_layout_free(DnnLayout layout); /* NULL is fine */
 
+/* False where the layout is not a blocked one, or has more to it. */
+bool api_blocked(DnnLayout layout, DnnBlocked *out);
+
 dnnl_status_t api_append_sum(dnnl_post_ops_t post_ops);
 
 typedef struct ConvolutionLayouts {

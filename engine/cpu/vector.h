@@ -107,6 +107,15 @@ typedef struct VectorKernels {
     /* u is the sum of `parts` transforms `part_pitch` floats apart; g = or += */
     void (*winograd_dweights)(const float *u, int64_t pitch, int64_t parts, int64_t part_pitch, int64_t channels,
                               bool accumulate, float *const g[9]);
+
+    /* Weights and oneDNN's layouts (engine/cpu/packing.h); NULL where this instruction set leaves them to the library.
+     * They write past the caches: _mm_sfence before another thread reads, and y is 64-byte aligned in the first two.
+     * 16 rows of 32 floats, `pitch` apart, to bf16: the 16 rows' values 2 k and 2 k + 1 lie together at y + at[k]. */
+    void (*pack_pairs_along)(const float *x, int64_t pitch, uint16_t *y, const int64_t at[16]);
+    /* 2 `pairs` rows of 16 floats to bf16: rows 2 k and 2 k + 1 interleaved at y + k y_pitch. */
+    void (*pack_pairs_across)(const float *x, int64_t pitch, int64_t pairs, uint16_t *y, int64_t y_pitch);
+    /* A dense square of 16 x 16, turned: y[i][j] = or += x[j][i]. */
+    void (*unpack_square)(const float *x, float *y, int64_t pitch, bool add);
 } VectorKernels;
 
 extern const VectorKernels vector_kernels_sse2, vector_kernels_avx2, vector_kernels_avx512;

@@ -266,6 +266,8 @@ INLINE Vec vec_activate_slope(Vec x, Activation act)
 
 #include "engine/cpu/vector_winograd_tmpl.h"
 
+#include "engine/cpu/vector_pack_tmpl.h"
+
 const VectorKernels ISA_TABLE = {
     .name = ISA_NAME,
     .copy_rows = copy_rows,
@@ -292,4 +294,5 @@ const VectorKernels ISA_TABLE = {
     .winograd_weights = winograd_weights,
     .winograd_dy = winograd_dy,
     .winograd_dweights = winograd_dweights,
+    PACK_KERNELS,
 };
