@@ -1,5 +1,6 @@
 /* vasily sample: pictures from captions, or from captions and a picture, with the weights of a checkpoint. */
 #include <errno.h>
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -200,7 +201,7 @@ static Status draw_each(Job *job, const char *folder, int64_t batch)
             for (char *c = label; *c; c++)
                 if (*c == '/' || (unsigned char)*c < ' ') *c = '_';
             snprintf(name, sizeof name, "%04lld%s%s.png", (long long)i, label[0] ? "-" : "", label);
-            snprintf(number, sizeof number, "%lld", (long long)(job->a.first + i));
+            snprintf(number, sizeof number, "%" PRId64, job->a.first + i);
             TRY(path_join(path, sizeof path, folder, name));
             TRY(sample_note(&job->notes, "prompt", prompt_caption(prompt)));
             TRY(sample_note(&job->notes, "first", number));

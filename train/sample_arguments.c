@@ -298,7 +298,7 @@ Status sample_arguments_complete(SampleArguments *a, const RunConfig *run, Arena
     if (a->batch == SAMPLE_UNSET) a->batch = batch_matters(a) ? 1 : preview->batch;
     if (a->columns == SAMPLE_UNSET) a->columns = 0;
     if (a->init && isnan(a->strength) && !a->mask && !a->place) a->strength = default_strength;
-    int64_t width = run->train.resolution, height = run->train.resolution;
+    int64_t width = run->train.resolution, height = width;
     if (a->size) TRY(sample_parse_size(a->size, &width, &height));
     a->size = arena_printf(arena, "%" PRId64 "x%" PRId64, width, height);
     if (!a->size) FAIL(ERR_MEMORY, "out of memory");

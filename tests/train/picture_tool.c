@@ -17,7 +17,7 @@ static int number(const char *text)
 static int make(char **argv)
 {
     int width = number(argv[1]), height = number(argv[2]);
-    uint8_t *rgb = mem_alloc_array((size_t)(width * height), 3);
+    uint8_t *rgb = mem_alloc_array((size_t)width * (size_t)height, 3);
     if (!rgb) return 2;
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {

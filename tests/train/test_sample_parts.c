@@ -59,7 +59,7 @@ static const char *in_folder(const char *name)
 static const char *write_picture(const char *name, int width, int height)
 {
     const char *path = in_folder(name);
-    uint8_t *rgb = mem_alloc_array((size_t)(width * height), 3);
+    uint8_t *rgb = mem_alloc_array((size_t)width * (size_t)height, 3);
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
             uint8_t *p = rgb + 3 * (y * width + x);
@@ -76,7 +76,7 @@ static const char *write_picture(const char *name, int width, int height)
 static const char *write_mask(const char *name, int width, int height, int white_columns)
 {
     const char *path = in_folder(name);
-    uint8_t *rgb = mem_alloc_array((size_t)(width * height), 3);
+    uint8_t *rgb = mem_alloc_array((size_t)width * (size_t)height, 3);
     for (int i = 0; i < width * height; i++) memset(rgb + 3 * i, i % width < white_columns ? 128 : 127, 3);
     OK(png_write_rgb(path, width, height, rgb, NULL, NULL, 0));
     free(rgb);
