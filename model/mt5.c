@@ -11,7 +11,7 @@
 #define SCORE_DEVIATION 0.25
 #define BIAS_DEVIATION 0.25
 #define ATTENTION_GAIN 2.0
-#define FEED_FORWARD_GAIN 1.0
+#define FEED_FORWARD_GAIN 0.5
 
 typedef struct Mt5 {
     TextLayers layers;

@@ -14,7 +14,7 @@
 #define POSITION_SCALE 0.1
 #define SCORE_DEVIATION 0.25 /* of q.k / sqrt(d): attention weights stay within about e^+-0.25 of their mean */
 #define ATTENTION_GAIN 2.0   /* of all layers together; the mean of a few tokens is that much smaller than one */
-#define FEED_FORWARD_GAIN 1.0
+#define FEED_FORWARD_GAIN 0.5
 
 typedef struct Xlmr {
     TextLayers layers;

@@ -4,12 +4,18 @@
 
 #include "engine/executor.h"
 #include "model/mt5.h"
+#include "model/probe_text.h"
 #include "model/sampling_graph.h"
 #include "model/training_graph.h"
 #include "model/xlmr_clip.h"
+#include "temp_dir.h"
 #include "tiny.h"
 
 #define GOLDENS TEST_SOURCE_DIR "/goldens/"
+
+static Backend *backend;
+static ParamTable *params;
+static ParamStore store;
 
 /* ---- goldens ---- */
 
@@ -143,16 +149,107 @@ static void test_goldens_cpu(void **state)
     check_goldens(backend_open_cpu);
 }
 
-/* ---- drawn from the seed ---- */
+/* ---- probes ---- */
 
-static Backend *backend;
-static ParamTable *params;
-static ParamStore store;
+static TempDir dir;
+
+/* A golden's tensors without what goes in and comes out, as a weight file. */
+static void write_weights(const Safetensors *golden, const char *path)
+{
+    SafeTensor tensors[80];
+    int32_t count = 0;
+    for (int32_t i = 0; i < safetensors_count(golden); i++) {
+        const SafeTensor *t = safetensors_get(golden, i);
+        if (strchr(t->name, '.') == NULL) continue;
+        assert_true(count < 80);
+        tensors[count++] = *t;
+    }
+    OK(safetensors_write(path, tensors, count));
+}
+
+typedef Status (*ProbeFunction)(const ModelConfig *, Backend *, Dtype, const char *, const char *, uint64_t);
+
+static void check_probe(const Golden *golden, ProbeFunction probe, const char *tokens_name, const char *mask_name)
+{
+    Safetensors *file, *result;
+    ModelConfig model = tiny_model();
+    char weights[256], in[256], out[256];
+    OK(safetensors_open(golden->file, &file));
+    snprintf(weights, sizeof weights, "%s", temp_file(&dir, "weights.safetensors"));
+    snprintf(in, sizeof in, "%s", temp_file(&dir, "in.safetensors"));
+    snprintf(out, sizeof out, "%s", temp_file(&dir, "out.safetensors"));
+    write_weights(file, weights);
+    SafeTensor inputs[2] = {*safetensors_find(file, "tokens"), *safetensors_find(file, "mask")};
+    inputs[0].name = tokens_name;
+    inputs[1].name = mask_name;
+    OK(safetensors_write(in, inputs, 2));
+    model.text1_dim = GOLDEN_MODEL.text1_dim;
+    model.pooled_dim = GOLDEN_MODEL.pooled_dim;
+    model.text2_dim = GOLDEN_MODEL.text2_dim;
+    model.text2_heads = 3;
+    model.text_encoder1 = GOLDEN_MODEL.text_encoder1;
+    model.text_encoder2 = GOLDEN_MODEL.text_encoder2;
+    model.text_encoder1.weights = golden->xlmr ? weights : "";
+    model.text_encoder2.weights = golden->xlmr ? "" : weights;
+    OK(probe(&model, backend, DTYPE_F32, in, out, 1));
+    OK(safetensors_open(out, &result));
+    assert_int_equal(safetensors_count(result), golden->xlmr ? 2 : 1);
+    for (int i = 0; i < safetensors_count(result); i++) {
+        const char *name = golden->xlmr && i == 1 ? "pooled" : "states";
+        int64_t count, want_count;
+        float *got = read_tensor(result, name, &count), *want = read_tensor(file, name, &want_count);
+        assert_int_equal(count, want_count);
+        assert_true(relative_l2(got, want, count) <= 1e-5);
+        free(got);
+        free(want);
+    }
+    safetensors_close(result);
+    safetensors_close(file);
+}
+
+static void test_probes(void **state)
+{
+    (void)state;
+    check_probe(&GOLDEN_XLMR, probe_xlmr_clip, "tokens", "mask");
+    check_probe(&GOLDEN_MT5, probe_mt5, "input_ids", "attention_mask");
+}
+
+/* A probe of tiny_model on one row of tokens and a mask. */
+static Status probe_row(ProbeFunction probe, const int64_t *tokens, int64_t count, const float *mask,
+                        SafeDtype mask_type)
+{
+    ModelConfig model = tiny_model();
+    char in[256], out[256];
+    SafeTensor inputs[2] = {
+        {.name = "tokens", .dtype = SAFE_I64, .ndim = 2, .shape = {1, count}, .count = count, .data = tokens},
+        {.name = "mask", .dtype = mask_type, .ndim = 2, .shape = {1, count}, .count = count, .data = mask}};
+    snprintf(in, sizeof in, "%s", temp_file(&dir, "in.safetensors"));
+    snprintf(out, sizeof out, "%s", temp_file(&dir, "out.safetensors"));
+    OK(safetensors_write(in, inputs, mask == NULL ? 1 : 2));
+    return probe(&model, backend, DTYPE_F32, in, out, 1);
+}
+
+static void test_probe_refusals(void **state)
+{
+    (void)state;
+    const int64_t fine[] = {0, 5, 2}, beyond[] = {0, 50, 2}, negative[] = {0, -1, 2}, many[TINY_TOKENS + 1] = {0};
+    const float ones[] = {1, 1, 1};
+    OK(probe_row(probe_xlmr_clip, fine, 3, NULL, SAFE_F32)); /* no mask: all count */
+    FAILS(probe_row(probe_xlmr_clip, beyond, 3, NULL, SAFE_F32), ERR_FORMAT,
+          "element 1 of tensor 'tokens' is 50; 0 to 49");
+    FAILS(probe_row(probe_mt5, negative, 3, NULL, SAFE_F32), ERR_FORMAT, "is -1; 0 to 39");
+    FAILS(probe_row(probe_mt5, fine, 3, ones, SAFE_F32), ERR_FORMAT, "'mask' is not of an integer type");
+    FAILS(probe_row(probe_xlmr_clip, many, TINY_TOKENS + 1, NULL, SAFE_F32), ERR_FORMAT,
+          "7 tokens a row; the positions allow 6");
+}
+
+/* ---- drawn from the seed ---- */
 
 static int open_all(void **state)
 {
     (void)state;
     ModelConfig model = tiny_model();
+    if (temp_dir_create(&dir) != 0) return -1;
     OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
     OK(param_table_create(&params));
     OK(model_declare_params(params, &model));
@@ -168,6 +265,7 @@ static int close_all(void **state)
     param_store_free(&store);
     param_table_free(params);
     backend_close(backend);
+    temp_dir_remove(&dir);
     return 0;
 }
 
@@ -248,10 +346,9 @@ static void test_text_is_of_the_seed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens_ref),
-        cmocka_unit_test(test_goldens_cpu),
-        cmocka_unit_test(test_text_states),
-        cmocka_unit_test(test_text_is_of_the_seed),
+        cmocka_unit_test(test_goldens_ref), cmocka_unit_test(test_goldens_cpu),
+        cmocka_unit_test(test_probes),      cmocka_unit_test(test_probe_refusals),
+        cmocka_unit_test(test_text_states), cmocka_unit_test(test_text_is_of_the_seed),
     };
     return cmocka_run_group_tests(tests, open_all, close_all);
 }
