@@ -102,7 +102,14 @@ static Status start_stages(Generator *g, const ParamStore *store)
     /* As plan_choose_pack, for all of them together. */
     const bool fits =
         pack != PLAN_PACK_AUTO || 1.05 * (double)set_pack(g, PLAN_PACK_KEEP) <= (double)memory_available();
-    set_pack(g, pack != PLAN_PACK_AUTO ? pack : fits ? PLAN_PACK_KEEP : PLAN_PACK_SCRATCH);
+    const int64_t bytes = set_pack(g, pack != PLAN_PACK_AUTO ? pack : fits ? PLAN_PACK_KEEP : PLAN_PACK_SCRATCH);
+    const int64_t available = memory_available();
+    if (bytes > available)
+        FAIL(ERR_MEMORY,
+             "pictures of %lldx%lld, %lld at once, want %.2f GB and %.2f GB are free; draw fewer at once, or "
+             "smaller ones",
+             (long long)g->drawn_width, (long long)g->drawn_height, (long long)g->options.batch, (double)bytes * 1e-9,
+             (double)available * 1e-9);
     for (size_t i = 0; i < sizeof stages / sizeof *stages; i++)
         if (stages[i]->plan != NULL) TRY(executor_create(stages[i]->plan, store, &stages[i]->executor));
 fail:

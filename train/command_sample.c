@@ -337,9 +337,10 @@ static Status run(CommandCall *call)
     TRY(sampling_create(&job.model.run, job.backend, job.model.params, &job.model.store, job.diffusion, &options,
                         &job.sampling));
     if (job.a.init) TRY(sampling_use_picture(job.sampling, &job.init));
-    log_info("%s: %zu pictures of %lldx%lld, %s, %d steps, scale %g",
-             job.model.path[0] ? job.model.path : job.model.run.init.from, job.prompts.count, (long long)job.width,
-             (long long)job.height, SAMPLER_WORDS[job.a.sampler], options.steps, options.scale);
+    log_info("%s: %zu picture%s of %lldx%lld, %s, %d steps, scale %g",
+             job.model.path[0] ? job.model.path : job.model.run.init.from, job.prompts.count,
+             job.prompts.count == 1 ? "" : "s", (long long)job.width, (long long)job.height,
+             SAMPLER_WORDS[job.a.sampler], options.steps, options.scale);
     sample_progress_begin(&job.progress, (int64_t)job.prompts.count);
     TRY(is_png(job.a.out) ? draw_one(&job, job.a.out) : draw_each(&job, job.a.out, options.batch));
     sample_progress_end();

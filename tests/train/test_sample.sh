@@ -142,6 +142,8 @@ mistake "--place takes X,Y" --init base.png --place 4
 mistake "outside of the canvas" --init base.png --place 16,0
 mistake "takes no mask" --init base.png --mask mask.png --compat reference --sampler ddim
 mistake "did you mean --strength" --init base.png --strenght 0.5
+expect 4 mistake.log env VASILY_MEMORY_BYTES=400000000 "$vasily" sample run --prompt x --size 1024 --steps 1
+contains mistake.log "draw fewer at once, or smaller ones"
 expect 3 mistake.log "$vasily" sample run --prompt x --init gone.png
 contains mistake.log "gone.png"
 expect 3 mistake.log "$vasily" sample run --prompt x --init tiny.yaml
