@@ -74,7 +74,7 @@ static void fingerprints(Store *s, uint64_t seed, char out[FROZEN_NETWORK_COUNT]
 
 static void test_values(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char path[256];
     ModelConfig model = kl_model(), from_file;
     Store drawn, read;
@@ -117,7 +117,7 @@ static void test_values(void **state)
 /* A file of halves: converted; the fingerprint is of the values, so it is that of the same values in f32. */
 static void test_other_types(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char half[256], wide[256];
     ModelConfig model = kl_model(), a = model, b = model;
     Store narrow, widened;
@@ -148,7 +148,7 @@ static void test_other_types(void **state)
 /* A table with the encoder alone takes its part of the file; the fingerprint is of the whole network all the same. */
 static void test_part_of_a_network(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char path[256], whole[33], part[33];
     ModelConfig model = kl_model();
     Store all, encoder = {0};
@@ -196,9 +196,11 @@ static void spoil(const char *from, const char *to, const char *drop, const char
         }
         tensors[count++] = t;
     }
-    if (add)
-        tensors[count++] =
+    if (add) {
+        tensors[count] =
             (SafeTensor){.name = add, .dtype = SAFE_F32, .ndim = 1, .shape = {2}, .count = 2, .data = extra};
+        count++;
+    }
     OK(safetensors_write(to, tensors, count));
     free(tensors);
     safetensors_close(file);
@@ -206,7 +208,7 @@ static void spoil(const char *from, const char *to, const char *drop, const char
 
 static void test_misfits(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char good[256], bad[256];
     ModelConfig model = kl_model(), spoiled;
     Store s;
@@ -232,7 +234,7 @@ static void test_misfits(void **state)
 /* Published names: what stands around the weights, and what the network does not use. */
 static void test_published_names(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char path[256];
     ModelConfig model = kl_model();
     Store s;
@@ -272,9 +274,11 @@ static void test_published_names(void **state)
         }
         assert_true(count > 0);
         const int32_t wanted = count;
-        if (cases[c].unused)
-            tensors[count++] = (SafeTensor){
+        if (cases[c].unused) {
+            tensors[count] = (SafeTensor){
                 .name = cases[c].unused, .dtype = SAFE_F32, .ndim = 1, .shape = {3}, .count = 3, .data = values};
+            count++;
+        }
         OK(safetensors_write(path, tensors, count));
         OK(weight_file_open(path, &file));
         OK(weight_match(file, s.table, cases[c].kind, &match));

@@ -18,7 +18,10 @@ static void compare(const char *name, WeightFormat format)
     assert_int_equal(weight_file_format(file), format);
     for (int32_t i = 0; i < weight_file_count(expected); i++) {
         const WeightTensor *want = weight_file_get(expected, i), *have = weight_file_find(file, want->name);
-        if (!have) fail_msg("%s: %s is missing", name, want->name);
+        if (!have) {
+            fail_msg("%s: %s is missing", name, want->name);
+            return;
+        }
         assert_string_equal(safe_dtype_name(have->dtype), safe_dtype_name(want->dtype));
         assert_int_equal(have->ndim, want->ndim);
         for (int32_t d = 0; d < want->ndim; d++) assert_int_equal(have->shape[d], want->shape[d]);
@@ -103,7 +106,7 @@ static void test_whole_module(void **state)
 /* A folder in parts, as Hugging Face saves large models. */
 static void test_parts(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char part[300], index[300];
     WeightFile *file = NULL;
     float a[3] = {1, 2, 3}, b[2] = {4, 5};
@@ -134,7 +137,7 @@ static void test_parts(void **state)
 /* One bit of one value: read as it is, found out by its checksum. */
 static void test_damage(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     WeightFile *file = NULL;
     char *bytes = NULL;
     size_t size;
@@ -170,7 +173,7 @@ static void test_mistaken_files(void **state)
         {"PK\x03\x04 and then nothing", "is it complete"},
         {"short", "not a safetensors file"},
     };
-    TempDir dir;
+    TempDir dir = {0};
     WeightFile *file = NULL;
     assert_int_equal(temp_dir_create(&dir), 0);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -76,7 +76,7 @@ static void put_tensor(Bytes *out, const char *storage, const char *numbers, siz
 
 static void test_nothing_is_executed(void **state)
 {
-    TempDir dir;
+    TempDir dir = {0};
     char command[512];
     static const char *const calls[][2] = {
         {"os", "system"},        {"posix", "system"},     {"builtins", "eval"},
@@ -359,9 +359,9 @@ static void script(ZipMaker *zip, int entry)
 
 static void test_zips(void **state)
 {
-    expect_zip(NULL, false, 0, STATUS_OK, NULL);
-    expect_zip(NULL, true, 0, STATUS_OK, NULL);
-    expect_zip(use_zip64, true, 0, STATUS_OK, NULL);
+    expect_zip(NULL, false, 0, STATUS_OK, "");
+    expect_zip(NULL, true, 0, STATUS_OK, "");
+    expect_zip(use_zip64, true, 0, STATUS_OK, "");
     expect_zip(compress, false, 0, ERR_UNSUPPORTED, "archive/data/0 is compressed");
     expect_zip(encrypt, false, 0, ERR_UNSUPPORTED, "archive/data/0 is encrypted");
     expect_zip(rename_locally, false, 0, ERR_FORMAT, "contradict each other");

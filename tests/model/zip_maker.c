@@ -61,6 +61,7 @@ void zip_add(ZipMaker *zip, const char *name, const void *data, size_t size)
 
 void zip_finish(ZipMaker *zip, bool zip64, int shift)
 {
+    const uint64_t entries = (uint64_t)zip->entries + (uint64_t)shift;
     const uint64_t offset = zip->file.size, size = zip->directory.size;
     if (size) (void)strbuf_append(&zip->file, zip->directory.data, size);
     if (zip64) {
@@ -69,8 +70,8 @@ void zip_finish(ZipMaker *zip, bool zip64, int shift)
         put(&zip->file, 44, 8);
         put(&zip->file, 45 | 45 << 16, 4);
         put(&zip->file, 0, 8); /* disks */
-        put(&zip->file, (uint64_t)(zip->entries + shift), 8);
-        put(&zip->file, (uint64_t)(zip->entries + shift), 8);
+        put(&zip->file, entries, 8);
+        put(&zip->file, entries, 8);
         put(&zip->file, size, 8);
         put(&zip->file, offset, 8);
         put(&zip->file, 0x07064b50, 4);
