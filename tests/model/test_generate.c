@@ -202,6 +202,9 @@ static void check_input(Painter *p, const float *pixels, const float *mask)
     o.scale = 1;
     o.sampler.threshold = 0;
     Generator *g = open_generator(p, &o);
+    static float ones[H * W];
+    for (int k = 0; k < H * W; k++) ones[k] = 1;
+    OK(generator_use_picture(g, pixels, ones)); /* which leaves nothing behind */
     OK(generator_use_picture(g, pixels, mask));
     draw(g, drawn);
     const float *result = generator_latents(g, NULL, NULL), *known = generator_known(g);
