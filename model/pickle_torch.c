@@ -164,6 +164,17 @@ static bool is_inside(const PickleTensor *t, int64_t elements)
     return last < (uint64_t)elements;
 }
 
+/* {"neg": True} or {"conj": True}: the storage's values are not the tensor's. */
+static bool is_lazy(const Pickle *p, const PickleValue *metadata)
+{
+    if (!metadata || metadata->type != PICKLE_DICT) return false;
+    for (uint32_t i = 1; i < metadata->count; i += 2) {
+        const PickleValue *flag = argument(p, metadata, i);
+        if (flag->type == PICKLE_BOOL && flag->as.integer) return true;
+    }
+    return false;
+}
+
 static Status rebuild_tensor(Pickle *p, const PickleValue *args, bool has_dtype, uint32_t *out)
 {
     Status status = STATUS_OK;
@@ -182,6 +193,9 @@ static Status rebuild_tensor(Pickle *p, const PickleValue *args, bool has_dtype,
     } else if (!t->storage.typed) {
         FAIL(ERR_FORMAT, "%s: a tensor of the pickle has no type", p->name);
     }
+    if (is_lazy(p, argument(p, args, has_dtype ? 7 : 6)))
+        FAIL(ERR_UNSUPPORTED, "%s: a tensor of the pickle is lazily negated or conjugated; save x.resolve_neg()",
+             p->name);
     if (!is_integer(offset, 0) || !read_dims(p, size, t->shape) || !read_dims(p, stride, t->stride) ||
         size->count != stride->count)
         FAIL(ERR_FORMAT, "%s: a tensor of the pickle has no offset, shape and strides of at most %d dimensions",

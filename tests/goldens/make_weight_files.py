@@ -156,6 +156,8 @@ def main():
         # keys of the callbacks dictionary are classes: their place is their name
         flat = {k.replace(f"callbacks.{Callback}", "callbacks.key0"): v for k, v in flat.items()}
         save_file(flat, os.path.join(out, name + ".safetensors"))
+    # A view whose values are those of the storage with the other sign: refused.
+    torch.save({"a": numbers(3), "b": torch._neg_view(numbers(4, seed=2))}, os.path.join(out, "negated.pt"))
     # Whole modules: refused, because nothing of a file is executed.
     torch.save(model(), os.path.join(out, "whole_module.pt"))
 

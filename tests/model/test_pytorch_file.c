@@ -101,6 +101,7 @@ static void test_whole_module(void **state)
     WeightFile *file = NULL;
     FAILS(weight_file_open(FOLDER "whole_module.pt", &file), ERR_FORMAT, "torch.nn.modules.container.Sequential");
     assert_non_null(strstr(status_message(), "state_dict()"));
+    FAILS(weight_file_open(FOLDER "negated.pt", &file), ERR_UNSUPPORTED, "lazily negated");
 }
 
 /* A folder in parts, as Hugging Face saves large models. */
