@@ -46,7 +46,7 @@ contains absent.log "absent.yaml"
 expect 3 shards.log "$vasily" train tiny.yaml 'data.sources=[{name: gone, shards: [gone.tar]}]'
 contains shards.log "gone.tar"
 
-for command in train sample plan "bench step" "probe unet" "data order" export config; do
+for command in train precompute sample plan "bench step" "probe unet" "data order" export config; do
     expect 0 help.log "$vasily" $command --help
     contains help.log "usage: vasily $command"
 done
