@@ -25,12 +25,13 @@ MT5 = dict(vocab=53, width=21, layers=3, heads=5, head_channels=7, feed_forward=
 
 
 def randomise(model, generator):
-    """Matrices of gain 1 (queries and keys more), norms around 1, biases around 0, embeddings of unit variance."""
+    """Matrices of gain 1 (queries and keys more), norms around 1, biases around 0, and embeddings so small that the
+    first norm's eps shows."""
     for name, weight in model.named_parameters():
         values = torch.randn(weight.shape, generator=generator, dtype=torch.float64)
         lower = name.lower()
         if "embed" in lower and "norm" not in lower or name == "shared.weight":
-            scale, shift = 1.0, 0.0
+            scale, shift = 0.03, 0.0
         elif "relative_attention_bias" in name:
             scale, shift = 1.0, 0.0
         elif weight.ndim == 2:

@@ -196,7 +196,7 @@ static void check_probe(const Golden *golden, ProbeFunction probe, const char *t
     assert_int_equal(safetensors_count(result), golden->xlmr ? 2 : 1);
     for (int i = 0; i < safetensors_count(result); i++) {
         const char *name = golden->xlmr && i == 1 ? "pooled" : "states";
-        int64_t count, want_count;
+        int64_t count = 0, want_count = 0;
         float *got = read_tensor(result, name, &count), *want = read_tensor(file, name, &want_count);
         assert_int_equal(count, want_count);
         assert_true(relative_l2(got, want, count) <= 1e-5);
