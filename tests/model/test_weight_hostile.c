@@ -401,6 +401,40 @@ static void test_truncated(void **state)
     cut_everywhere("legacy_views");
 }
 
+/* Storages of torch before 0.4 may be views of one another: ('storage', class, key, location, size, (key, first,
+ * size)).
+ */
+static void test_legacy_storage_views(void **state)
+{
+    Bytes file = {0};
+    PytorchFile *opened = NULL;
+    float values[2];
+    PUT(&file, "\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}");
+    put_text(&file, "little_endian");
+    PUT(&file, "\x88s.\x80\x02}");
+    put_text(&file, "w");
+    PUT(&file, "ctorch._utils\n_rebuild_tensor\n((");
+    put_text(&file, "storage");
+    PUT(&file, "ctorch\nFloatStorage\n");
+    put_text(&file, "0");
+    put_text(&file, "cpu");
+    PUT(&file, "K\x04");
+    put_text(&file, "view");
+    size_t first = file.size + 1;
+    PUT(&file, "K\x01K\x03\x87tQK\x01K\x02\x85K\x01\x85tRs."); /* view of 1..3, tensor of its 1..2 */
+    PUT(&file, "\x80\x02]");
+    put_text(&file, "0");
+    PUT(&file, "a.\x04\0\0\0\0\0\0\0");
+    put(&file, (const char *)FOUR, sizeof FOUR);
+    OK(pytorch_file_open_memory("old.pt", file.at, file.size, &opened));
+    assert_true(pytorch_file_is_legacy(opened));
+    weight_tensor_to_f32(pytorch_file_get(opened, 0), 0, 2, values);
+    assert_true(values[0] == FOUR[2] && values[1] == FOUR[3]);
+    pytorch_file_close(opened);
+    file.at[first] = 2; /* a view of 2..4 */
+    FAILS(pytorch_file_open_memory("old.pt", file.at, file.size, &opened), ERR_FORMAT, "beyond its storage");
+}
+
 static void test_legacy_big_endian(void **state)
 {
     char *bytes = NULL;
@@ -419,11 +453,17 @@ static void test_legacy_big_endian(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_nothing_is_executed), cmocka_unit_test(test_unknown_is_inert),
-        cmocka_unit_test(test_broken_pickles),      cmocka_unit_test(test_memo_bomb),
-        cmocka_unit_test(test_deep_and_circular),   cmocka_unit_test(test_growth_is_bounded),
-        cmocka_unit_test(test_tensors_stay_inside), cmocka_unit_test(test_zips),
-        cmocka_unit_test(test_truncated),           cmocka_unit_test(test_legacy_big_endian),
+        cmocka_unit_test(test_nothing_is_executed),
+        cmocka_unit_test(test_unknown_is_inert),
+        cmocka_unit_test(test_broken_pickles),
+        cmocka_unit_test(test_memo_bomb),
+        cmocka_unit_test(test_deep_and_circular),
+        cmocka_unit_test(test_growth_is_bounded),
+        cmocka_unit_test(test_tensors_stay_inside),
+        cmocka_unit_test(test_zips),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_legacy_big_endian),
+        cmocka_unit_test(test_legacy_storage_views),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
