@@ -9,6 +9,9 @@
 #include "optim/optimizer.h"
 #include "train/frozen_data.h"
 
+/* What a trainer's process has besides, once it runs: threads, pages of libraries not called before (measured). */
+#define TRAINER_BYTES ((int64_t)8 << 20)
+
 static const struct {
     const char *key, *label;
 } USES[MEMORY_USES] = {
@@ -98,7 +101,7 @@ void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
         bytes[MEMORY_PREVIEWS] = o->previews;
         bytes[MEMORY_CHECKPOINT] = largest_parameter(o->params);
     }
-    bytes[MEMORY_PROCESS] = memory_resident();
+    bytes[MEMORY_PROCESS] = memory_resident() + (o->training ? TRAINER_BYTES : 0);
     for (int use = 0; use < MEMORY_USES; use++) memory->total += bytes[use];
 }
 
