@@ -110,7 +110,7 @@ void precomputed_suffix(const PrecomputedSpec *spec, PrecomputedKind kind, char 
 static void folder_name(const char *source, char out[256])
 {
     size_t i = 0;
-    for (; source[i] && i < 255; i++) {
+    for (; i < 255 && source[i]; i++) {
         unsigned char c = (unsigned char)source[i];
         out[i] = (char)(c <= ' ' || c == '/' || c == '\\' || c == 127 ? '_' : c);
     }

@@ -208,7 +208,7 @@ static Status share(Comm *comm, PrecomputedSpec *spec)
     TRY(comm_broadcast(comm, &size, sizeof size, 0));
     received = mem_alloc_array((size_t)size + 1, 1);
     if (!received) FAIL(ERR_MEMORY, "out of memory");
-    if (root && size) memcpy(received, text.data, (size_t)size);
+    if (root && text.data) memcpy(received, text.data, (size_t)size);
     TRY(comm_broadcast(comm, received, (size_t)size, 0));
     if (!root) TRY(unpack(received, (size_t)size, spec));
 fail:

@@ -41,37 +41,51 @@ fail:
     return status;
 }
 
-static int compare_texts(const void *a, const void *b)
+typedef struct NamedShard {
+    char *file;
+    int64_t index;
+} NamedShard;
+
+static int compare_named(const void *a, const void *b)
 {
-    return strcmp(*(char *const *)a, *(char *const *)b);
+    const NamedShard *left = a, *right = b;
+    int order = strcmp(left->file, right->file);
+    return order ? order : left->index < right->index ? -1 : 1;
 }
 
-/* Two shards of one name would overwrite each other's files in a common folder. The same shard twice is fine. */
-static Status check_names(const RunConfig *run, const PrecomputedSpec *spec, const ShardTable *shards)
+/* Two shards of one name would overwrite each other's files. The same shard in two sources is made once. */
+static Status check_names(const RunConfig *run, const PrecomputedSpec *spec, ShardTable *shards)
 {
     Status status = STATUS_OK;
-    char path[PATH_MAX], **lines = mem_alloc_array((size_t)shards->count + 1, sizeof *lines);
-    if (!lines) FAIL(ERR_MEMORY, "out of memory for the list of shards");
-    for (int64_t i = 0; i < shards->count; i++) { /* "file<TAB>shard" */
+    char path[PATH_MAX];
+    NamedShard *named = mem_alloc_array((size_t)shards->count + 1, sizeof *named);
+    if (!named) FAIL(ERR_MEMORY, "out of memory for the list of shards");
+    for (int64_t i = 0; i < shards->count; i++) {
         const PrecomputeShard *shard = &shards->items[i];
         TRY(precomputed_path(spec, PRECOMPUTED_TEXT, data_config_source(&run->data, (size_t)shard->source)->name,
                              shard->path, path));
-        if (asprintf(&lines[i], "%s\t%s", path, shard->path) < 0) {
-            lines[i] = NULL;
-            FAIL(ERR_MEMORY, "out of memory for the list of shards");
-        }
+        named[i] = (NamedShard){strdup(path), i};
+        if (!named[i].file) FAIL(ERR_MEMORY, "out of memory for the list of shards");
     }
-    qsort(lines, (size_t)shards->count, sizeof *lines, compare_texts);
+    qsort(named, (size_t)shards->count, sizeof *named, compare_named);
     for (int64_t i = 1; i < shards->count; i++) {
-        size_t size = strcspn(lines[i], "\t");
-        if (strncmp(lines[i - 1], lines[i], size + 1) == 0 && strcmp(lines[i - 1], lines[i]) != 0)
-            FAIL(ERR_CONFIG, "%s and %s would have the same precomputed file, %.*s; give the shards distinct names%s",
-                 lines[i - 1] + size + 1, lines[i] + size + 1, (int)size, lines[i],
-                 spec->path[0] ? ", or leave frozen.path empty" : "");
+        const PrecomputeShard *first = &shards->items[named[i - 1].index];
+        PrecomputeShard *second = &shards->items[named[i].index];
+        if (strcmp(named[i - 1].file, named[i].file) != 0) continue;
+        if (strcmp(first->path, second->path) != 0)
+            FAIL(ERR_CONFIG, "%s and %s would have the same precomputed file, %s; give the shards distinct names%s",
+                 first->path, second->path, named[i].file, spec->path[0] ? ", or leave frozen.path empty" : "");
+        if (data_config_source(&run->data, (size_t)first->source)->caption !=
+            data_config_source(&run->data, (size_t)second->source)->caption)
+            FAIL(ERR_CONFIG,
+                 "%s is in two sources that take their captions from different places; with frozen.path each source "
+                 "has files of its own",
+                 first->path);
+        second->duplicate = true;
     }
 fail:
-    for (int64_t i = 0; lines && i < shards->count; i++) free(lines[i]);
-    free(lines);
+    for (int64_t i = 0; named && i < shards->count; i++) free(named[i].file);
+    free(named);
     return status;
 }
 
@@ -121,7 +135,8 @@ static Status find_missing(const PrecomputeOptions *o, const PrecomputedSpec *sp
     for (int64_t i = comm_rank(o->comm); i < shards->count; i += world)
         for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) {
             bool done = true;
-            if (spec->wanted[kind]) TRY(is_done(o->run, spec, &shards->items[i], (PrecomputedKind)kind, &done));
+            if (spec->wanted[kind] && !shards->items[i].duplicate)
+                TRY(is_done(o->run, spec, &shards->items[i], (PrecomputedKind)kind, &done));
             missing[i * PRECOMPUTED_KINDS + kind] = done ? 0 : 1;
         }
     TRY(comm_all_reduce_f64(o->comm, missing, (int)values, COMM_SUM));

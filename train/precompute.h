@@ -50,6 +50,7 @@ typedef struct PrecomputeShard {
     int64_t samples;
     const char *path;
     bool wanted[PRECOMPUTED_KINDS];
+    bool duplicate; /* an earlier source has it, too */
 } PrecomputeShard;
 
 /* Everything but spec, reader and networks. */
