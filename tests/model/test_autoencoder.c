@@ -167,6 +167,7 @@ static void test_full_size_parameters(void **state)
     OK(model_config_check(&model, config));
     assert_int_equal(model_latent_factor(&model), 8);
     assert_int_equal(model_moment_channels(&model), 8);
+    assert_true(autoencoder_latent_bound(&model) == 1);
     OK(param_table_create(&table));
     OK(graph_create(table, DTYPE_F32, &graph));
     autoencoder_declare_params(graph, &model, true, true);
