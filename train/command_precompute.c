@@ -1,4 +1,5 @@
 /* vasily precompute: the frozen networks' outputs, once for all. */
+#include "base/log.h"
 #include "train/command.h"
 #include "train/precompute.h"
 #include "train/run_config.h"
@@ -18,10 +19,11 @@ static Status run(CommandCall *call)
     Config *file = NULL;
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
-    if (config.frozen.latents == FROZEN_INLINE && config.frozen.text == FROZEN_INLINE)
-        FAIL_WITH(config_error(file, "frozen.latents",
-                               "and frozen.text are inline: nothing is to be precomputed; set one of them, or both, to "
-                               "precomputed"));
+    if (config.frozen.latents == FROZEN_INLINE && config.frozen.text == FROZEN_INLINE) {
+        log_info("frozen.latents and frozen.text are inline: both are precomputed; set them to precomputed to train "
+                 "with what is written");
+        config.frozen.latents = config.frozen.text = FROZEN_PRECOMPUTED;
+    }
     if (arguments->out) config.frozen.path = arena_strdup(call->arena, arguments->out);
     if (!config.frozen.path) FAIL(ERR_MEMORY, "out of memory");
     TRY(run_config_check_precompute(&config, file));
@@ -46,9 +48,11 @@ const Command command_precompute = {
     .summary = "run the frozen networks once over all data",
     .usage = "CONFIG [key.path=value ...] [--out DIR]",
     .details =
-        "Writes what the config's frozen.latents and frozen.text declare precomputed: one HDF5 file a shard and kind,\n"
-        "beside the shard or under frozen.path. `vasily train` with the same config reads them, in the same order and\n"
-        "with the same losses as inline. Under `mpirun -n W` the shards are dealt to W ranks.\n"
+        "Writes what the config's frozen.latents and frozen.text declare precomputed (both where neither does): one\n"
+        "HDF5 file a shard and kind, beside the shard or under frozen.path. `vasily train` with frozen.latents,\n"
+        "frozen.text or both set to precomputed reads them, in the same order and with the same losses as inline. "
+        "Under\n"
+        "`mpirun -n W` the shards are dealt to W ranks.\n"
         "\n"
         "A file appears when it is whole. Shards whose files fit the config are passed over, so after a stop the same\n"
         "command goes on; files made with other weights, tokenizers, filters or sizes are made anew.\n",
