@@ -97,10 +97,11 @@ static Status missing_error(const PrecomputedSpec *spec, PrecomputedKind kind, c
                      (long long)spec->resolution);
         shard_list_free(&found);
     }
-    return status_fail(ERR_IO, __FILE__, __LINE__,
-                       "%s: the precomputed %s of %s are not there%s; `vasily precompute CONFIG` makes them, "
-                       "frozen.path says where they are, and with frozen.%s: inline none are needed",
-                       path, word, shard, other, word);
+    return status_fail(
+        ERR_IO, __FILE__, __LINE__,
+        "%s does not exist: no precomputed %s of %s%s; `vasily precompute CONFIG` makes this file, frozen.path "
+        "says where such files are, and with frozen.%s: inline none are needed",
+        path, word, shard, other, word);
 }
 
 /* The wanted precomputed files of a shard, which fit each other and its index (NULL: not looked at). */

@@ -61,6 +61,15 @@ expect 0 two_both.log mpirun -n 2 "$vasily" train tiny.yaml "${common[@]}" run.d
     $latents $text
 same two two_both
 
+# Weights that training does not need may be elsewhere; where all are there, previews are drawn as ever.
+drawing=(preview.every=8 'preview.prompts=[red circle, blue cross]' preview.steps=4)
+train without $text "${drawing[@]}" model.text_encoder1.weights=elsewhere.safetensors
+same inline without
+contains without.log "no previews: elsewhere.safetensors is not there"
+train drawn "${drawing[@]}"
+train drawn_both $latents $text "${drawing[@]}"
+cmp drawn/previews/step-0000008.png drawn_both/previews/step-0000008.png || fail "previews differ"
+
 # Resumes go across, both ways.
 train there --stop-after 4
 train there --resume auto $latents $text
