@@ -1,2 +1,0 @@
-/* The old place of base/half.h. */
-#include "base/half.h"
