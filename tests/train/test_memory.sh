@@ -86,7 +86,7 @@ done
 
 # ---- a real step of the whole network ----
 [ "${VASILY_TEST_LONG:-0}" = 1 ] || exit 0
-available=$(awk '/^MemAvailable:/ { print $2 * 1024 }' /proc/meminfo)
+available=$(awk '/^MemAvailable:/ { printf "%.0f", $2 * 1024 }' /proc/meminfo)
 planned=$(figure plan.json total)
 if [ "$available" -lt $((planned + 500000000)) ]; then
     echo "SKIPPED the whole network's step: it takes $planned bytes, $available are available"
