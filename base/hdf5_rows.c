@@ -67,39 +67,73 @@ fail:
     return status;
 }
 
+/* Where the `count` elements of an open dataset lie; *obstacle says why they cannot be read without the library, NULL
+ * when they can. */
+static Status find_place(H5File *file, const char *name, hid_t dataset, H5Type type, int64_t count, int64_t *offset,
+                         const char **obstacle)
+{
+    Status status = STATUS_OK;
+    hsize_t file_size;
+    hid_t layout = H5Dget_create_plist(dataset), stored = H5Dget_type(dataset);
+    *offset = 0;
+    *obstacle = NULL;
+    if (layout < 0 || stored < 0) FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "read the layout of", name));
+    if (H5Pget_layout(layout) != H5D_CONTIGUOUS) {
+        *obstacle = "is not contiguous; was the file packed anew by another program?";
+    } else if (h5_type_size(type) > 1 && H5Tget_order(stored) != H5T_ORDER_LE) {
+        *obstacle = "is not little-endian";
+    } else if (count > 0) {
+        int64_t bytes = count * (int64_t)h5_type_size(type); /* was checked not to overflow */
+        haddr_t where = H5Dget_offset(dataset);
+        if (H5Fget_filesize(file->id, &file_size) < 0)
+            FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "read the size of", NULL));
+        if (where == HADDR_UNDEF || where > file_size || (hsize_t)bytes > file_size - where)
+            *obstacle = "was not written, or the file is cut";
+        else
+            *offset = (int64_t)where;
+    }
+fail:
+    if (stored >= 0) H5Tclose(stored);
+    if (layout >= 0) H5Pclose(layout);
+    return status;
+}
+
 Status h5_locate(H5File *file, const char *name, H5Type type, int ndim, int64_t *dims, int64_t *offset)
 {
     Status status = STATUS_OK;
-    hid_t dataset = -1, layout = -1, stored = -1;
+    hid_t dataset = -1;
     H5Type found;
     int found_ndim;
     int64_t found_dims[H5_MAX_DIMS], count;
-    hsize_t file_size;
+    const char *obstacle;
     *offset = 0;
     h5_enter();
     TRY(h5_open_dataset(file, name, &dataset, &found, &found_ndim, found_dims, &count));
     if (found != type || found_ndim != ndim)
         FAIL(ERR_FORMAT, "%s: %s has another type or number of dimensions than it should", file->path, name);
     TRY(check_shape(file, name, ndim, found_dims, dims));
-    layout = H5Dget_create_plist(dataset);
-    stored = H5Dget_type(dataset);
-    if (layout < 0 || stored < 0) FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "read the layout of", name));
-    if (H5Pget_layout(layout) != H5D_CONTIGUOUS)
-        FAIL(ERR_FORMAT, "%s: %s is not contiguous; was the file packed anew by another program?", file->path, name);
-    if (h5_type_size(type) > 1 && H5Tget_order(stored) != H5T_ORDER_LE)
-        FAIL(ERR_FORMAT, "%s: %s is not little-endian", file->path, name);
-    if (count > 0) {
-        int64_t bytes = count * (int64_t)h5_type_size(type); /* was checked not to overflow */
-        haddr_t where = H5Dget_offset(dataset);
-        if (H5Fget_filesize(file->id, &file_size) < 0)
-            FAIL_WITH(h5_library_error(file->path, ERR_FORMAT, "read the size of", NULL));
-        if (where == HADDR_UNDEF || where > file_size || (hsize_t)bytes > file_size - where)
-            FAIL(ERR_FORMAT, "%s: %s was not written, or the file is cut", file->path, name);
-        *offset = (int64_t)where;
-    }
+    TRY(find_place(file, name, dataset, type, count, offset, &obstacle));
+    if (obstacle != NULL) FAIL(ERR_FORMAT, "%s: %s %s", file->path, name, obstacle);
 fail:
-    if (stored >= 0) H5Tclose(stored);
-    if (layout >= 0) H5Pclose(layout);
+    if (dataset >= 0) H5Dclose(dataset);
+    h5_leave();
+    return status;
+}
+
+Status h5_place(H5File *file, const char *name, int64_t *offset)
+{
+    Status status = STATUS_OK;
+    hid_t dataset = -1;
+    H5Type type;
+    int ndim;
+    int64_t dims[H5_MAX_DIMS], count;
+    const char *obstacle;
+    *offset = -1;
+    h5_enter();
+    TRY(h5_open_dataset(file, name, &dataset, &type, &ndim, dims, &count));
+    TRY(find_place(file, name, dataset, type, count, offset, &obstacle));
+    if (obstacle != NULL) *offset = -1;
+fail:
     if (dataset >= 0) H5Dclose(dataset);
     h5_leave();
     return status;
