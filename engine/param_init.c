@@ -35,6 +35,12 @@ static void draw(const Param *param, uint64_t seed, int64_t begin, int64_t count
         random_normal(seed, RANDOM_INIT, key, (uint64_t)begin, w, (size_t)count);
         for (int64_t e = 0; e < count; e++) w[e] *= param->init_scale;
         break;
+    case PARAM_INIT_IDENTITY: {
+        const int64_t columns = param->shape.dim[param->shape.ndim - 1];
+        for (int64_t e = begin; e < begin + count; e++)
+            w[e - begin] = e / columns == e % columns ? param->init_scale : 0;
+        break;
+    }
     }
 }
 

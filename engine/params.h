@@ -23,7 +23,8 @@ typedef enum ParamInit {
     PARAM_INIT_ZERO,
     PARAM_INIT_ONE,
     PARAM_INIT_UNIFORM, /* uniform in [-scale, scale]; PyTorch's default for conv and linear has scale 1/sqrt(fan_in) */
-    PARAM_INIT_NORMAL   /* normal with standard deviation scale */
+    PARAM_INIT_NORMAL,  /* normal with standard deviation scale */
+    PARAM_INIT_IDENTITY /* a matrix (O,C): scale where o = c, else 0 */
 } ParamInit;
 
 #define PARAM_ALIGN 16 /* elements: every parameter starts on a 64-byte boundary of its flat buffer */

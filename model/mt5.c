@@ -10,8 +10,8 @@
 /* Of the weights that are drawn (model/xlmr_clip.h). */
 #define SCORE_DEVIATION 0.25
 #define BIAS_DEVIATION 0.25
-#define ATTENTION_GAIN 2.0
-#define FEED_FORWARD_GAIN 0.5
+#define ATTENTION_GAIN 1.0
+#define FEED_FORWARD_GAIN 0.25
 
 typedef struct Mt5 {
     TextLayers layers;
@@ -32,9 +32,9 @@ static TextName block_name(int64_t block, const char *rest)
 }
 
 static TensorId linear(const Mt5 *m, int64_t block, const char *name, TensorId x, int64_t out, Activation act,
-                       double gain)
+                       TextDraw draw)
 {
-    return text_linear(&m->layers, block_name(block, name).text, x, out, false, act, gain);
+    return text_linear(&m->layers, block_name(block, name).text, x, out, false, act, draw);
 }
 
 /* states F32 (N,T,width) -> what is added to them. */
@@ -42,25 +42,27 @@ static TensorId attention(const Mt5 *m, int64_t block, TensorId states)
 {
     const Mt5Config *c = m->config;
     int64_t inner = c->heads * c->head_channels;
-    double score_gain = sqrt(SCORE_DEVIATION / sqrt((double)c->head_channels));
-    double gain = ATTENTION_GAIN / sqrt((double)c->layers);
+    TextDraw scores = {PARAM_INIT_NORMAL, sqrt(SCORE_DEVIATION / sqrt((double)c->head_channels))};
+    TextDraw value = {PARAM_INIT_IDENTITY, 1};
+    TextDraw output = {PARAM_INIT_IDENTITY, ATTENTION_GAIN / sqrt((double)c->layers)};
     TensorId in = text_to_compute(&m->layers, norm(m, block_name(block, "layer.0.layer_norm").text, states));
-    TensorId q = linear(m, block, "layer.0.SelfAttention.q", in, inner, ACT_NONE, score_gain);
-    TensorId k = linear(m, block, "layer.0.SelfAttention.k", in, inner, ACT_NONE, score_gain);
-    TensorId v = linear(m, block, "layer.0.SelfAttention.v", in, inner, ACT_NONE, 1);
+    TensorId q = linear(m, block, "layer.0.SelfAttention.q", in, inner, ACT_NONE, scores);
+    TensorId k = linear(m, block, "layer.0.SelfAttention.k", in, inner, ACT_NONE, scores);
+    TensorId v = linear(m, block, "layer.0.SelfAttention.v", in, inner, ACT_NONE, value);
     TensorId y = op_cross_attention(m->layers.graph, q, k, v, m->mask, m->bias, (int32_t)c->heads, 1);
-    return linear(m, block, "layer.0.SelfAttention.o", y, m->width, ACT_NONE, gain);
+    return linear(m, block, "layer.0.SelfAttention.o", y, m->width, ACT_NONE, output);
 }
 
 static TensorId feed_forward(const Mt5 *m, int64_t block, TensorId states)
 {
     const Mt5Config *c = m->config;
-    double gain = FEED_FORWARD_GAIN / sqrt((double)c->layers);
+    TextDraw inner = {PARAM_INIT_NORMAL, 1};
+    TextDraw output = {PARAM_INIT_NORMAL, FEED_FORWARD_GAIN / sqrt((double)c->layers)};
     TensorId in = text_to_compute(&m->layers, norm(m, block_name(block, "layer.1.layer_norm").text, states));
-    TensorId gate = linear(m, block, "layer.1.DenseReluDense.wi_0", in, c->feed_forward, ACT_GELU_TANH, 1);
-    TensorId value = linear(m, block, "layer.1.DenseReluDense.wi_1", in, c->feed_forward, ACT_NONE, 1);
+    TensorId gate = linear(m, block, "layer.1.DenseReluDense.wi_0", in, c->feed_forward, ACT_GELU_TANH, inner);
+    TensorId value = linear(m, block, "layer.1.DenseReluDense.wi_1", in, c->feed_forward, ACT_NONE, inner);
     TensorId y = op_multiply(m->layers.graph, gate, value);
-    return linear(m, block, "layer.1.DenseReluDense.wo", y, m->width, ACT_NONE, gain);
+    return linear(m, block, "layer.1.DenseReluDense.wo", y, m->width, ACT_NONE, output);
 }
 
 TensorId mt5_forward(Graph *graph, const ModelConfig *model, TensorId tokens, TensorId mask)

@@ -35,13 +35,13 @@ TensorId text_embedding(const TextLayers *t, const char *name, TensorId ids, int
 }
 
 TensorId text_linear(const TextLayers *t, const char *name, TensorId x, int64_t out, bool bias, Activation act,
-                     double gain)
+                     TextDraw draw)
 {
     if (!graph_ok(t->graph)) return TENSOR_NONE;
     const Shape *shape = &graph_tensor(t->graph, x)->shape;
     int64_t in = shape->dim[shape->ndim - 1];
-    TensorId w =
-        text_param(t, text_name(name, -1, "weight").text, SHAPE2(out, in), PARAM_INIT_NORMAL, gain / sqrt((double)in));
+    double scale = draw.init == PARAM_INIT_NORMAL ? draw.gain / sqrt((double)in) : draw.gain;
+    TensorId w = text_param(t, text_name(name, -1, "weight").text, SHAPE2(out, in), draw.init, scale);
     TensorId b = TENSOR_NONE;
     if (bias) b = text_param(t, text_name(name, -1, "bias").text, SHAPE1(out), PARAM_INIT_ZERO, 0);
     return op_linear(t->graph, x, w, b, TENSOR_NONE, act);

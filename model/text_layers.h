@@ -24,10 +24,15 @@ TensorId text_param(const TextLayers *t, const char *name, Shape shape, ParamIni
 /* ids I32 (N,T) -> F32 (N,T,width): rows of the table `name` (rows,width), drawn with deviation `scale`. */
 TensorId text_embedding(const TextLayers *t, const char *name, TensorId ids, int64_t rows, int64_t width, double scale);
 
-/* A linear layer `name`.weight (out,C) [`name`.bias (out)] on x (...,C), in x's dtype. Unless read from a file, weights
- * are normal with deviation gain / sqrt(C), so that an input of unit variance gives one of gain^2; biases are 0. */
+/* What a linear layer's weights are unless read from a file: an input of unit variance gives one of gain^2. */
+typedef struct TextDraw {
+    ParamInit init; /* PARAM_INIT_NORMAL, or PARAM_INIT_IDENTITY: the input itself, as far as both are wide */
+    double gain;
+} TextDraw;
+
+/* A linear layer `name`.weight (out,C) [`name`.bias (out)] on x (...,C), in x's dtype. Drawn biases are 0. */
 TensorId text_linear(const TextLayers *t, const char *name, TensorId x, int64_t out, bool bias, Activation act,
-                     double gain);
+                     TextDraw draw);
 
 /* F32 (...) -> the graph's dtype of compute, and back; the same tensor where that is F32. */
 TensorId text_to_compute(const TextLayers *t, TensorId x);

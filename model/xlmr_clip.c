@@ -13,8 +13,8 @@
 /* Of the weights that are drawn (see the header). */
 #define POSITION_SCALE 0.1
 #define SCORE_DEVIATION 0.25 /* of q.k / sqrt(d): attention weights stay within about e^+-0.25 of their mean */
-#define ATTENTION_GAIN 2.0   /* of all layers together; the mean of a few tokens is that much smaller than one */
-#define FEED_FORWARD_GAIN 0.5
+#define ATTENTION_GAIN 1.0   /* of all layers together */
+#define FEED_FORWARD_GAIN 0.25
 
 typedef struct Xlmr {
     TextLayers layers;
@@ -64,24 +64,25 @@ static TextName layer_name(int64_t layer, const char *rest)
 static TensorId attention(const Xlmr *x, int64_t layer, TensorId states)
 {
     const TextLayers *t = &x->layers;
-    double score_gain = sqrt(SCORE_DEVIATION), gain = ATTENTION_GAIN / sqrt((double)x->config->layers);
+    TextDraw scores = {PARAM_INIT_NORMAL, sqrt(SCORE_DEVIATION)}, value = {PARAM_INIT_IDENTITY, 1};
+    TextDraw output = {PARAM_INIT_IDENTITY, ATTENTION_GAIN / sqrt((double)x->config->layers)};
     TensorId in = text_to_compute(t, states);
-    TensorId q =
-        text_linear(t, layer_name(layer, "attention.self.query").text, in, x->width, true, ACT_NONE, score_gain);
-    TensorId k = text_linear(t, layer_name(layer, "attention.self.key").text, in, x->width, true, ACT_NONE, score_gain);
-    TensorId v = text_linear(t, layer_name(layer, "attention.self.value").text, in, x->width, true, ACT_NONE, 1);
+    TensorId q = text_linear(t, layer_name(layer, "attention.self.query").text, in, x->width, true, ACT_NONE, scores);
+    TensorId k = text_linear(t, layer_name(layer, "attention.self.key").text, in, x->width, true, ACT_NONE, scores);
+    TensorId v = text_linear(t, layer_name(layer, "attention.self.value").text, in, x->width, true, ACT_NONE, value);
     TensorId y = op_cross_attention(t->graph, q, k, v, x->mask, TENSOR_NONE, (int32_t)x->config->heads, 0);
-    y = text_linear(t, layer_name(layer, "attention.output.dense").text, y, x->width, true, ACT_NONE, gain);
+    y = text_linear(t, layer_name(layer, "attention.output.dense").text, y, x->width, true, ACT_NONE, output);
     return norm(x, layer_name(layer, "attention.output.LayerNorm").text, text_add(t, states, y));
 }
 
 static TensorId feed_forward(const Xlmr *x, int64_t layer, TensorId states)
 {
     const TextLayers *t = &x->layers;
-    double gain = FEED_FORWARD_GAIN / sqrt((double)x->config->layers);
+    TextDraw inner = {PARAM_INIT_NORMAL, 1};
+    TextDraw output = {PARAM_INIT_NORMAL, FEED_FORWARD_GAIN / sqrt((double)x->config->layers)};
     TensorId y = text_to_compute(t, states);
-    y = text_linear(t, layer_name(layer, "intermediate.dense").text, y, x->config->feed_forward, true, ACT_GELU, 1);
-    y = text_linear(t, layer_name(layer, "output.dense").text, y, x->width, true, ACT_NONE, gain);
+    y = text_linear(t, layer_name(layer, "intermediate.dense").text, y, x->config->feed_forward, true, ACT_GELU, inner);
+    y = text_linear(t, layer_name(layer, "output.dense").text, y, x->width, true, ACT_NONE, output);
     return norm(x, layer_name(layer, "output.LayerNorm").text, text_add(t, states, y));
 }
 
@@ -97,7 +98,8 @@ XlmrStates xlmr_clip_forward(Graph *graph, const ModelConfig *model, TensorId to
     out.states = states;
     graph_name(graph, out.states, "text_encoder1");
     TensorId mean = op_masked_mean(graph, states, mask);
-    out.pooled = text_linear(&x.layers, "LinearTransformation", mean, model->pooled_dim, true, ACT_NONE, 1);
+    out.pooled = text_linear(&x.layers, "LinearTransformation", mean, model->pooled_dim, true, ACT_NONE,
+                             (TextDraw){PARAM_INIT_NORMAL, 1});
     graph_name(graph, out.pooled, "text_encoder1.pooled");
     return out;
 }

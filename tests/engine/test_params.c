@@ -221,6 +221,30 @@ static void first_values_follow_their_rules(void **state)
     param_table_free(table);
 }
 
+/* Wide and tall matrices, larger than what is drawn at once. */
+static void identities_are_ones_on_the_diagonal(void **state)
+{
+    const Shape shapes[] = {SHAPE2(700, 900), SHAPE2(900, 700), SHAPE2(3, 3)};
+    (void)state;
+    for (size_t s = 0; s < sizeof shapes / sizeof *shapes; s++) {
+        ParamTable *table;
+        ParamStore store;
+        int32_t index;
+        const Param p = {.name = "w", .shape = shapes[s], .init = PARAM_INIT_IDENTITY, .init_scale = 0.5f};
+        assert_int_equal(param_table_create(&table), STATUS_OK);
+        assert_int_equal(param_table_add(table, &p, &index), STATUS_OK);
+        assert_int_equal(param_table_layout(table, NULL, 0), STATUS_OK);
+        assert_int_equal(param_store_create(table, false, &store), STATUS_OK);
+        param_store_init(&store, 1);
+        const float *w = param_store_weight(&store, index);
+        for (int64_t o = 0; o < shapes[s].dim[0]; o++)
+            for (int64_t c = 0; c < shapes[s].dim[1]; c++)
+                assert_true(w[o * shapes[s].dim[1] + c] == (o == c ? 0.5f : 0.0f));
+        param_store_free(&store);
+        param_table_free(table);
+    }
+}
+
 /* Whoever draws an element, it is the one that its place in the parameter says: several pieces and threads here. */
 static void first_values_depend_on_their_place_alone(void **state)
 {
@@ -359,6 +383,7 @@ int main(void)
         cmocka_unit_test(layout_follows_the_order_given),
         cmocka_unit_test(convolutions_change_layout_for_files),
         cmocka_unit_test(first_values_follow_their_rules),
+        cmocka_unit_test(identities_are_ones_on_the_diagonal),
         cmocka_unit_test(first_values_depend_on_their_place_alone),
         cmocka_unit_test(bound_parameters_are_read_where_they_are),
         cmocka_unit_test(graphs_share_a_table),
