@@ -1,5 +1,6 @@
 #include "data/shard_list.h"
 
+#include <errno.h>
 #include <glob.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -169,13 +170,20 @@ static bool is_ours(const char *path)
     return has_suffix(path, ".idx") || has_suffix(path, ".h5") || strstr(path, ".h5.tmp-");
 }
 
+/* A folder that does not exist holds no match; one that cannot be read is an error. */
+static int glob_error(const char *path, int error)
+{
+    (void)path;
+    return error != ENOENT && error != ENOTDIR;
+}
+
 Status shard_list_glob(const char *pattern, ShardList *list)
 {
     Status status = STATUS_OK;
     size_t before = list->count;
     glob_t found = {0};
     bool all = has_suffix(pattern, ".h5");
-    int rc = glob(pattern, GLOB_NOSORT | GLOB_ERR, NULL, &found);
+    int rc = glob(pattern, GLOB_NOSORT, glob_error, &found);
     if (rc == GLOB_NOSPACE) FAIL(ERR_MEMORY, "out of memory while looking for %s", pattern);
     if (rc == GLOB_ABORTED) FAIL(ERR_IO, "%s: a folder on the way cannot be read; check its permissions", pattern);
     for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++)

@@ -1,6 +1,7 @@
 /* vasily sample: pictures from captions, or from captions and a picture, with the weights of a checkpoint. */
 #include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -273,13 +274,29 @@ static Status open_model(Job *job, const char *path, const char *const *override
                   : saved_model_open(path, !job->a.no_ema, overrides, override_count, &job->model);
 }
 
+/* Before anything is drawn, which may take hours. */
+static Status check_out(const char *out)
+{
+    Status status = STATUS_OK;
+    if (!out[0]) FAIL(ERR_USAGE, "vasily sample: --out is empty");
+    const char *slash = is_png(out) ? strrchr(out, '/') : NULL;
+    if (!slash || slash == out) return STATUS_OK;
+    char folder[PATH_MAX];
+    int size = snprintf(folder, sizeof folder, "%.*s", (int)(slash - out), out);
+    if (size < 0 || (size_t)size >= sizeof folder) FAIL(ERR_LIMIT, "vasily sample: --out: a long path");
+    if (!file_is_dir(folder))
+        FAIL(ERR_IO, "vasily sample: --out %s: there is no folder %s; is the path right?", out, folder);
+fail:
+    return status;
+}
+
 /* Model, options, captions: everything but the networks. */
 static Status prepare(Job *job, CommandCall *call, const char *const *overrides, size_t override_count, PngTexts *like,
                       char **text)
 {
     Status status = STATUS_OK;
     SampleArguments *a = &job->a;
-    if (!a->out[0]) FAIL(ERR_USAGE, "vasily sample: --out is empty");
+    TRY(check_out(a->out));
     if (a->like) TRY(sample_arguments_like(a, job->arena, like));
     ArgTexts given = a->prompts;
     if (a->prompt_file) TRY(read_prompts(a->prompt_file, job->arena, text, &given));

@@ -56,9 +56,8 @@ const Command command_train = {
         "\n"
         "Signals: INT saves and stops (a second one stops at once); TERM and USR1 save and exit with 75, which asks a\n"
         "scheduler to queue the job again; USR2 saves and goes on.\n"
-        "Exit codes: 0 done, 2 usage or config, 3 files, 4 memory, 5 numbers, 6 communication, 70 a bug, 75 queue "
-        "again,\n"
-        "130 interrupted. `vasily config` lists the keys.\n",
+        "Exit codes: 0 done, 2 usage or config, 3 files, 4 memory, 5 numbers, 6 communication, or files of\n"
+        "another config or run, 70 a bug, 75 queue again, 130 interrupted. `vasily config` lists the keys.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(TrainArguments),
     .parallel = true,

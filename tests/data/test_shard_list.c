@@ -90,6 +90,8 @@ static void test_globs(void **state)
 
     assert_int_equal(shard_list_add(in_folder(folder, "nothing*"), &list), ERR_IO);
     check_message("no file matches");
+    assert_int_equal(shard_list_add(in_folder(folder, "no-such-folder/*.tar"), &list), ERR_IO);
+    check_message("no file matches");
     assert_ok(shard_list_add(in_folder(folder, "absent.tar"), &list)); /* found out when it is opened */
     shard_list_free(&list);
     remove_folder(folder);

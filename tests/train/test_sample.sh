@@ -146,5 +146,7 @@ expect 4 mistake.log env VASILY_MEMORY_BYTES=400000000 "$vasily" sample run --pr
 contains mistake.log "draw fewer at once, or smaller ones"
 expect 3 mistake.log "$vasily" sample run --prompt x --init gone.png
 contains mistake.log "gone.png"
+expect 3 mistake.log "$vasily" sample run --prompt x --out absent/x.png
+contains mistake.log "there is no folder absent"
 expect 3 mistake.log "$vasily" sample run --prompt x --init tiny.yaml
 contains mistake.log "tiny.yaml: neither PNG"
