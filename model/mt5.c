@@ -37,7 +37,9 @@ static TensorId linear(const Mt5 *m, int64_t block, const char *name, TensorId x
     return text_linear(&m->layers, block_name(block, name).text, x, out, false, act, draw);
 }
 
-/* states F32 (N,T,width) -> what is added to them. */
+/* states F32 (N,T,width) -> what is added to them. Queries, keys and values stay F32 in every precision: T5 does not
+ * scale its scores, so that in bf16 large ones would be off by whole tenths. It is a hundredth of the encoders' work.
+ */
 static TensorId attention(const Mt5 *m, int64_t block, TensorId states)
 {
     const Mt5Config *c = m->config;
@@ -45,11 +47,12 @@ static TensorId attention(const Mt5 *m, int64_t block, TensorId states)
     TextDraw scores = {PARAM_INIT_NORMAL, sqrt(SCORE_DEVIATION / sqrt((double)c->head_channels))};
     TextDraw value = {PARAM_INIT_IDENTITY, 1};
     TextDraw output = {PARAM_INIT_IDENTITY, ATTENTION_GAIN / sqrt((double)c->layers)};
-    TensorId in = text_to_compute(&m->layers, norm(m, block_name(block, "layer.0.layer_norm").text, states));
+    TensorId in = norm(m, block_name(block, "layer.0.layer_norm").text, states);
     TensorId q = linear(m, block, "layer.0.SelfAttention.q", in, inner, ACT_NONE, scores);
     TensorId k = linear(m, block, "layer.0.SelfAttention.k", in, inner, ACT_NONE, scores);
     TensorId v = linear(m, block, "layer.0.SelfAttention.v", in, inner, ACT_NONE, value);
     TensorId y = op_cross_attention(m->layers.graph, q, k, v, m->mask, m->bias, (int32_t)c->heads, 1);
+    y = text_to_compute(&m->layers, y);
     return linear(m, block, "layer.0.SelfAttention.o", y, m->width, ACT_NONE, output);
 }
 
