@@ -99,7 +99,7 @@ Status file_map(const char *path, FileMap *out)
     Status status = STATUS_OK;
     struct stat info;
     *out = (FileMap){0};
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe is refused, not waited for */
     if (fd < 0) FAIL_WITH(file_system_error(errno, "open", path));
     if (fstat(fd, &info) < 0) FAIL_WITH(file_system_error(errno, "read", path));
     if (!S_ISREG(info.st_mode)) FAIL(ERR_IO, "%s: is not a regular file", path);

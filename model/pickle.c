@@ -362,6 +362,8 @@ fail:
 static Status put_mark(Pickle *p, size_t unused)
 {
     Status status = STATUS_OK;
+    if (p->mark_count >= PICKLE_MAX_VALUES)
+        FAIL(ERR_LIMIT, "%s: the pickle has more than %zu open marks", p->name, PICKLE_MAX_VALUES);
     TRY(mem_grow(&p->marks, &p->mark_capacity, p->mark_count + 1, sizeof *p->marks));
     p->marks[p->mark_count++] = p->depth;
 fail:

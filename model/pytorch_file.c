@@ -373,9 +373,17 @@ fail:
 /* The first pickle: torch's magic number 0x1950a86a20f9469cfc6c as a LONG1 of 10 bytes. */
 static const uint8_t MAGIC[] = {0x8a, 0x0a, 0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19, '.'};
 
+/* Where it ends, or 0 for another kind of file: the protocol, from 4 on a frame's head, the number. */
+static size_t magic_end(const uint8_t *data, size_t size)
+{
+    size_t at = size > 2 && data[0] == 0x80 ? 2 : size;
+    if (size - at > 9 && data[1] >= 4 && data[at] == 0x95) at += 9;
+    return size - at > sizeof MAGIC && memcmp(data + at, MAGIC, sizeof MAGIC) == 0 ? at + sizeof MAGIC : 0;
+}
+
 static bool is_legacy(const uint8_t *data, size_t size)
 {
-    return size > 2 + sizeof MAGIC && data[0] == 0x80 && memcmp(data + 2, MAGIC, sizeof MAGIC) == 0;
+    return magic_end(data, size) > 0;
 }
 
 bool pytorch_file_is(const uint8_t *data, size_t size)
@@ -457,7 +465,9 @@ static Status place_storages(PytorchFile *file, const Pickle *keys, size_t at)
         Storage *storage = find_legacy(file, key->as.text, key->count);
         uint64_t elements = 0;
         if (!storage || storage->size == 0)
-            FAIL(ERR_UNSUPPORTED, "%s: a storage's type is not one that is read here", file->path);
+            FAIL(ERR_UNSUPPORTED,
+                 "%s: a storage's type (complex, quantized or so) is not read here; save the state_dict() alone",
+                 file->path);
         if (file->size - at < 8) FAIL(ERR_FORMAT, "%s: ends within its storages; is it complete?", file->path);
         for (int b = 8; b-- > 0;) elements = elements << 8 | file->data[at + (size_t)b];
         at += 8;
@@ -476,7 +486,7 @@ static Status open_legacy(PytorchFile *file)
 {
     Status status = STATUS_OK;
     Pickle *keys = NULL;
-    size_t at = 2 + sizeof MAGIC;
+    size_t at = magic_end(file->data, file->size);
     TRY(check_legacy_header(file, &at));
     TRY(next_pickle(file, &at, &file->pickle));
     TRY(next_pickle(file, &at, &keys));

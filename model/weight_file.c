@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/hdf5_file.h"
 #include "base/json.h"
+#include "model/pickle.h"
 #include "model/pytorch_file.h"
 
 enum { MAX_PARTS = 1000, INDEX_LIMIT = 64 << 20 };
@@ -45,6 +46,15 @@ static bool begins_with(const FileMap *map, size_t at, const void *bytes, size_t
     return map->size >= at + size && memcmp(map->data + at, bytes, size) == 0;
 }
 
+/* A header of JSON behind its length of 8 bytes: it begins with a brace, or is longer than the file. */
+static bool may_be_safetensors(const FileMap *map)
+{
+    uint64_t header = 0;
+    if (map->size < 8) return false;
+    for (int i = 7; i >= 0; i--) header = header << 8 | map->data[i];
+    return map->size == 8 || map->data[8] == '{' || header < map->size;
+}
+
 /* What is often mistaken for a weight file. */
 static Status refuse_others(const char *path, const FileMap *map)
 {
@@ -53,11 +63,34 @@ static Status refuse_others(const char *path, const FileMap *map)
     if (map->size == 0) FAIL(ERR_FORMAT, "%s: is empty; was its download broken off?", path);
     if (begins_with(map, 0, lfs, sizeof lfs - 1))
         FAIL(ERR_FORMAT, "%s: only the pointer of a Git LFS file; fetch the file itself with `git lfs pull`", path);
-    if (begins_with(map, 0, "<", 1)) FAIL(ERR_FORMAT, "%s: a web page, not a weight file", path);
+    if (begins_with(map, 0, "<", 1) && !may_be_safetensors(map))
+        FAIL(ERR_FORMAT, "%s: a web page, not a weight file", path);
+    if (begins_with(map, 0, "{", 1) && !may_be_safetensors(map))
+        FAIL(ERR_FORMAT, "%s: a JSON file, not weights; name the weight file or the folder of both", path);
+    if (begins_with(map, 0, "\x1f\x8b", 2) && !may_be_safetensors(map))
+        FAIL(ERR_FORMAT, "%s: compressed by gzip; unpack it with gunzip", path);
     if (begins_with(map, 257, "ustar", 5))
         FAIL(ERR_UNSUPPORTED, "%s: a tar file as torch wrote before version 0.2; load and save it with a newer one",
              path);
 fail:
+    return status;
+}
+
+/* A bare pickle is read, so that one which was made to do harm is told as such. */
+static Status refuse_unknown(const char *path, const FileMap *map)
+{
+    Status status = STATUS_OK;
+    Pickle *pickle = NULL;
+    size_t used;
+    if (map->size > 2 && map->data[0] == 0x80 && map->data[1] <= 5) {
+        TRY(pickle_read(path, map->data, map->size, &used, &pickle));
+        FAIL(ERR_UNSUPPORTED, "%s: a pickle that torch.save did not write; write torch.save(model.state_dict(), ...)",
+             path);
+    }
+    FAIL(ERR_FORMAT, "%s: neither safetensors nor a file of torch.save nor HDF5; is it the right file, and complete?",
+         path);
+fail:
+    pickle_free(pickle);
     return status;
 }
 
@@ -177,6 +210,8 @@ static Status open_part(WeightFile *file, const char *path)
         part->format = pytorch_file_is_legacy(part->pytorch) ? WEIGHT_PYTORCH_LEGACY : WEIGHT_PYTORCH_ZIP;
         for (int32_t i = 0; i < pytorch_file_count(part->pytorch); i++)
             TRY(add_tensor(file, pytorch_file_get(part->pytorch, i)));
+    } else if (!may_be_safetensors(&part->map)) {
+        TRY(refuse_unknown(part->path, &part->map));
     } else {
         part->format = WEIGHT_SAFETENSORS;
         TRY(safetensors_open_memory(part->path, part->map.data, part->map.size, &part->safetensors));
@@ -253,7 +288,7 @@ static Status open_indexed(WeightFile *file, const char *path)
         memcpy(folder, ".", 2);
     for (size_t i = 0; i < json_count(map); i++) {
         const char *tensor = NULL, *name = json_text(json_member(map, i, &tensor), &name_size);
-        if (!name || !name[0] || name[0] == '.' || strchr(name, '/'))
+        if (!name || !name[0] || name[0] == '.' || strchr(name, '/') || strlen(name) != name_size)
             FAIL(ERR_FORMAT, "%s: the file of tensor '%s' is not the name of one in the same folder", path, tensor);
         TRY(path_join(part, sizeof part, folder, name));
         bool known = false;

@@ -15,9 +15,22 @@ typedef struct Naming {
     const char *alias[2];           /* a name, and the other name that it may have in a file */
 } Naming;
 
-/* Wrappers: Lightning and others keep the weights under a word; DataParallel and trainers put one before each name. */
+/* Wrappers: Lightning and others keep the weights under a word; DataParallel, torch.compile and trainers put one before
+ * each name. */
 static const char *const COMMON_INSIDE[] = {
-    "", "state_dict.", "model.", "module.", "model_state_dict.", "state_dict.model.", "state_dict.module.",
+    "",
+    "state_dict.",
+    "model.",
+    "module.",
+    "model_state_dict.",
+    "state_dict.model.",
+    "state_dict.module.",
+    "model.module.",
+    "_orig_mod.",
+    "state_dict._orig_mod.",
+    "model._orig_mod.",
+    "module._orig_mod.",
+    "model_state_dict._orig_mod.",
 };
 enum { COMMON_COUNT = sizeof COMMON_INSIDE / sizeof COMMON_INSIDE[0] };
 

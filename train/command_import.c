@@ -138,6 +138,7 @@ static Status write_out(const Import *import, const ImportArguments *arguments, 
              arguments->out, WEIGHT_KIND_WORDS[import->kind], source,
              weight_format_name(weight_file_format(import->file)), count, (double)totals.values / 1e6,
              (double)totals.bytes / 1e6, STREAM_DTYPE_WORDS[arguments->dtype], import->match.ignored_count);
+    if (import->match.inside[0]) log_info("the names in the file begin with \"%s\"", import->match.inside);
     if (totals.overflowed > 0)
         log_warn("%lld values are beyond f16 and became infinite; bf16 and f32 hold them",
                  (long long)totals.overflowed);

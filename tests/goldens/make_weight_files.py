@@ -149,6 +149,7 @@ def main():
         "legacy_plain": (plain(), legacy),
         "legacy_views": (views(), legacy),
         "legacy_lightning": (lightning(), legacy),
+        "legacy_protocol4": (plain(), dict(pickle_protocol=4, **legacy)),
     }
     for name, (value, options) in cases.items():
         torch.save(value, os.path.join(out, name + ".pt"), **options)

@@ -61,6 +61,7 @@ static void test_legacy(void **state)
     compare("legacy_plain", WEIGHT_PYTORCH_LEGACY);
     compare("legacy_views", WEIGHT_PYTORCH_LEGACY);
     compare("legacy_lightning", WEIGHT_PYTORCH_LEGACY);
+    compare("legacy_protocol4", WEIGHT_PYTORCH_LEGACY); /* its pickles are in frames */
 }
 
 static const char *metadata(const WeightFile *file, const char *wanted)
@@ -172,7 +173,13 @@ static void test_mistaken_files(void **state)
         {"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"},
         {"<!DOCTYPE html>", "web page"},
         {"PK\x03\x04 and then nothing", "is it complete"},
-        {"short", "not a safetensors file"},
+        {"short", "neither safetensors"},
+        {"{\"architectures\": []}", "a JSON file"},
+        {"\x1f\x8b\x08 and the rest", "gunzip"},
+        {"GGUF and the rest", "neither safetensors"},
+        {"\x80\x02" /* of pickle.dump */
+         "cos\nsystem\nU\x04true\x85R.",
+         "os.system"},
     };
     TempDir dir = {0};
     WeightFile *file = NULL;

@@ -79,16 +79,28 @@ static void test_nothing_is_executed(void **state)
     TempDir dir = {0};
     char command[512];
     static const char *const calls[][2] = {
-        {"os", "system"},        {"posix", "system"},     {"builtins", "eval"},
-        {"__builtin__", "exec"}, {"subprocess", "Popen"}, {"builtins", "__import__"},
-        {"os.path", "join"},     {"runpy", "run_path"},   {"importlib", "import_module"},
-        {"torch.hub", "load"},   {"pickle", "loads"},     {"builtins", "open"},
+        {"os", "system"},
+        {"posix", "system"},
+        {"builtins", "eval"},
+        {"__builtin__", "exec"},
+        {"subprocess", "Popen"},
+        {"builtins", "__import__"},
+        {"os.path", "join"},
+        {"runpy", "run_path"},
+        {"importlib", "import_module"},
+        {"torch.hub", "load"},
+        {"pickle", "loads"},
+        {"builtins", "open"},
+        {"torch", "os"},
+        {"pydoc", "pipepager"},
+        {"torch.serialization", "os.system"},
+        {"collections", "OrderedDict.__init__.__globals__"},
     };
     assert_int_equal(temp_dir_create(&dir), 0);
     snprintf(command, sizeof command, "touch %s/marker", dir.path);
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
         Bytes pickle = {0};
-        char name[64];
+        char name[96];
         snprintf(name, sizeof name, "%s.%s", calls[i][0], calls[i][1]);
         PUT(&pickle, "\x80\x02}");
         put_text(&pickle, "w");
