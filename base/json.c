@@ -40,6 +40,14 @@ static const JsonValue *value_of(struct json_c_object *node)
     return (const JsonValue *)node;
 }
 
+bool utf8_has_controls(const char *text, size_t size)
+{
+    const unsigned char *s = (const unsigned char *)text;
+    for (size_t i = 0; i < size; i++)
+        if (s[i] < 0x20 || s[i] == 0x7f || (s[i] == 0xc2 && i + 1 < size && s[i + 1] < 0xa0)) return true;
+    return false;
+}
+
 bool utf8_valid(const char *text, size_t size)
 {
     const unsigned char *s = (const unsigned char *)text, *end = s + size;

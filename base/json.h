@@ -51,5 +51,7 @@ void float_format(double value, char out[40]);
 
 /* True when the bytes are valid UTF-8 (no surrogates, no overlongs, no NUL). */
 bool utf8_valid(const char *text, size_t size);
+/* True when valid UTF-8 has characters that a terminal obeys: U+0000 to U+001F and U+007F to U+009F. */
+bool utf8_has_controls(const char *text, size_t size);
 
 #endif

@@ -8,6 +8,7 @@
 typedef struct Scan {
     const char *text;
     size_t size, at;
+    bool zero; /* the last string held \u0000 */
 } Scan;
 
 static void skip_space(Scan *s)
@@ -63,6 +64,7 @@ static Status check_number(Scan *s)
 
 static Status check_string(Scan *s)
 {
+    s->zero = false;
     if (peek(s) != '"') return wrong(s, "a string in double quotes was expected");
     for (s->at++; s->at < s->size && s->text[s->at] != '"'; s->at++) {
         if ((unsigned char)s->text[s->at] < 0x20) return wrong(s, "a control character in a string");
@@ -76,6 +78,7 @@ static Status check_string(Scan *s)
             if (!peek(s) || !strchr("0123456789abcdefABCDEF", peek(s)))
                 return wrong(s, "four hex digits were expected after \\u");
         }
+        if (memcmp(s->text + s->at - 3, "0000", 4) == 0) s->zero = true;
     }
     if (s->at >= s->size) return wrong(s, "");
     s->at++;
@@ -100,6 +103,7 @@ static Status check_key(Scan *s, size_t *members)
     Status status = STATUS_OK;
     skip_space(s);
     TRY(check_string(s));
+    if (s->zero) return wrong(s, "a key holds \\u0000"); /* the rest of it would be lost */
     skip_space(s);
     if (peek(s) != ':') return wrong(s, "a colon was expected");
     s->at++;

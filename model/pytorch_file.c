@@ -178,6 +178,9 @@ static Status append_key(PytorchFile *file, const PickleValue *key, uint32_t pos
         if (!utf8_valid(key->as.text, key->count))
             FAIL(ERR_FORMAT, "%s: a tensor's name below '%s' is not UTF-8", file->path,
                  file->name.size > 0 ? file->name.data : "");
+        if (utf8_has_controls(key->as.text, key->count))
+            FAIL(ERR_FORMAT, "%s: control characters in the name of a tensor below '%s'", file->path,
+                 file->name.size > 0 ? file->name.data : "");
         TRY(strbuf_append(&file->name, key->as.text, key->count));
     } else if (key->type == PICKLE_INT) {
         TRY(strbuf_printf(&file->name, "%lld", (long long)key->as.integer));

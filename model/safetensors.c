@@ -153,6 +153,8 @@ static Status read_header(const char *path, Safetensors *file, const JsonDoc *do
         }
         if (strlen(name) > NAME_MAX_BYTES)
             FAIL(ERR_FORMAT, "%s: a tensor's name is longer than %d bytes", path, NAME_MAX_BYTES);
+        if (utf8_has_controls(name, strlen(name)))
+            FAIL(ERR_FORMAT, "%s: control characters in the name of a tensor: '%s'", path, name);
         t->name = arena_strdup(file->arena, name);
         if (t->name == NULL) FAIL(ERR_MEMORY, "%s: out of memory for the header", path);
         TRY(read_entry(path, entry, data_size, t, &extent));

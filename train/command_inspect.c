@@ -89,6 +89,19 @@ static int64_t total(const WeightFile *file, bool bytes)
 
 /* ---- for people ---- */
 
+/* Metadata is free text: what a terminal would obey is shown as '?'. */
+static void print_plain(const char *text)
+{
+    size_t length;
+    for (; *text; text += length) {
+        length = *text == (char)0xc2 && text[1] ? 2 : 1;
+        if (utf8_has_controls(text, length))
+            putchar('?');
+        else
+            fwrite(text, 1, length, stdout);
+    }
+}
+
 static Status print_lines(const WeightFile *file, const CheckpointState *state, bool statistics, float *piece)
 {
     Status status = STATUS_OK;
@@ -100,7 +113,12 @@ static Status print_lines(const WeightFile *file, const CheckpointState *state, 
     if (state)
         printf("checkpoint of step %lld, %lld samples, seed %lld\n", (long long)state->step, (long long)state->samples,
                (long long)state->seed);
-    for (int32_t i = 0; weight_file_metadata(file, i, &key, &value); i++) printf("%s: %s\n", key, value);
+    for (int32_t i = 0; weight_file_metadata(file, i, &key, &value); i++) {
+        print_plain(key);
+        printf(": ");
+        print_plain(value);
+        printf("\n");
+    }
     for (int32_t i = 0; i < weight_file_count(file); i++) {
         size_t length = strlen(weight_file_get(file, i)->name);
         if (length > width) width = length < 72 ? length : 72;
