@@ -104,3 +104,27 @@ contains huge.log "1152921504606846976 bytes"
 head -c 5000 weights.safetensors > short.safetensors
 expect 3 short.log "$vasily" import unet short.safetensors tiny.yaml --out no.safetensors
 contains short.log "complete"
+
+# Names as torch.compile leaves them: the header of the export with a prefix before every name.
+old=$(od -An -t u8 -N 8 weights.safetensors | tr -d ' ')
+dd if=weights.safetensors bs=1 skip=8 count="$old" status=none | sed 's/"\([^"]*\)": {"dtype"/"_orig_mod.\1": {"dtype"/g' > header
+new=$(stat -c %s header)
+{
+    for shift in 0 8 16 24 32 40 48 56; do
+        # shellcheck disable=SC2059
+        printf "\\x$(printf %02x $(((new >> shift) & 255)))"
+    done
+    cat header
+    tail -c +$((old + 9)) weights.safetensors
+} > compiled.safetensors
+grep -q _orig_mod header || fail "no name was changed"
+expect 0 compiled.log "$vasily" import unet compiled.safetensors tiny.yaml --out plain.safetensors
+contains compiled.log "_orig_mod."
+cmp plain.safetensors again.safetensors || fail "the prefix of torch.compile changes what is imported"
+
+# A pipe in place of a file is refused, not waited for.
+mkdir pipe
+mkfifo pipe/part.safetensors
+printf '{"weight_map":{"a":"part.safetensors"}}' > pipe/model.safetensors.index.json
+expect 3 pipe.log timeout 20 "$vasily" inspect pipe
+contains pipe.log "not a regular file"
