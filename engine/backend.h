@@ -11,12 +11,17 @@
 
 #include "base/status.h"
 #include "engine/graph.h"
+#include "engine/update.h"
 
 typedef struct Backend Backend;
 
 typedef struct BackendOptions {
     int32_t
         threads; /* 0: OMP_NUM_THREADS, or all processors this process may use; ranks of one machine must share them */
+    int32_t local_rank;     /* this process among those of this machine: which of its devices it takes */
+    bool deterministic;     /* devices: only algorithms that give the same bits every time */
+    const char *properties; /* devices: plan for the one that this file describes (configs/machines/), whether there is
+                               one or not; nothing can be allocated or run. NULL: the device itself */
 } BackendOptions;
 
 /* What a prepared kernel needs and keeps. */
@@ -26,17 +31,21 @@ typedef struct Prepared {
     size_t packed_bytes;    /* memory for weights in the kernel's own format; filled by Kernel.pack, read by run; it is
                                kept from run to run, or packed anew before each (PlanPack), with the same results */
     const char *detail;     /* for tables: e.g. oneDNN's implementation name; may be NULL; lives as long as state */
+    bool packs_halves; /* the packed form is no more than bf16 copies of parameters: where KernelCall.half has those,
+                          neither packed memory nor pack is wanted */
 } Prepared;
 
 typedef struct KernelCall {
     const Graph *graph;
     const Op *op;
     void *state;
-    void *in[OP_MAX_IN];   /* NULL where absent */
-    void *out[OP_MAX_OUT]; /* NULL where not wanted */
-    uint32_t accumulate;   /* bit k: add to out[k] (op.accumulate, plus the micro-batch flag for parameter gradients) */
-    void *workspace;       /* 64-byte aligned */
-    void *packed;          /* 64-byte aligned; apart from the workspace */
+    void *in[OP_MAX_IN];             /* NULL where absent */
+    void *out[OP_MAX_OUT];           /* NULL where not wanted */
+    const uint16_t *half[OP_MAX_IN]; /* bf16 copies of inputs that are parameters, as DeviceOps.update keeps them beside
+                                        the fp32 ones; NULL: none, or not a parameter */
+    uint32_t accumulate; /* bit k: add to out[k] (op.accumulate, plus the micro-batch flag for parameter gradients) */
+    void *workspace;     /* 64-byte aligned */
+    void *packed;        /* 64-byte aligned; apart from the workspace */
 } KernelCall;
 
 typedef struct Kernel {
@@ -46,6 +55,48 @@ typedef struct Kernel {
     Status (*run)(const KernelCall *call);
     void (*release)(void *state); /* NULL: nothing to release */
 } Kernel;
+
+/* What a device adds that has memory and a queue of its own. Kernels, copies and updates are queued and run in the
+ * order in which they were, while the host goes on; `upload` and `download` wait for all that was queued before them.
+ */
+typedef struct Recording Recording;
+typedef struct DeviceOps {
+    Status (*finish)(Backend *backend); /* waits until everything queued is done; reports what failed meanwhile */
+    /* Page-locked host memory, which copies that do not wait need. Zeroed, 64-byte aligned. */
+    void *(*host_alloc)(Backend *backend, size_t bytes);
+    void (*host_free)(Backend *backend, void *memory);
+    /* Queued copies: within the device, and to page-locked memory (there once `finish` has returned). */
+    Status (*copy)(Backend *backend, void *to, const void *from, size_t bytes);
+    Status (*fetch)(Backend *backend, void *host, const void *from, size_t bytes);
+    Status (*clear)(Backend *backend, void *memory, size_t bytes);
+    Status (*halve)(Backend *backend, uint16_t *to, const float *from, int64_t count); /* to bf16 */
+
+    /* Sending from page-locked memory beside what computes: `send` queues a copy on a second queue. What is queued
+     * after `sent` waits for all sends so far; sends after `consumed` wait for all that was queued so far. */
+    Status (*send)(Backend *backend, void *to, const void *host, size_t bytes);
+    Status (*sent)(Backend *backend);
+    Status (*consumed)(Backend *backend);
+    Status (*sent_wait)(Backend *backend); /* the host waits for its sends: their memory may be written again */
+
+    /* Between begin and end work is noted instead of done; replaying queues all of it at once. It must not depend on
+     * anything the host changes between replays, but for what is copied from memory. Recordings do not nest. After a
+     * failure in between, end is called with NULL. */
+    Status (*record_begin)(Backend *backend);
+    Status (*record_end)(Backend *backend, Recording **out);
+    Status (*replay)(Backend *backend, Recording *recording);
+    void (*recording_free)(Backend *backend, Recording *recording); /* NULL is fine */
+
+    /* Times in the queue: mark k of [0, marks); seconds between two of them, once finished. */
+    Status (*marks_reserve)(Backend *backend, int32_t marks);
+    Status (*mark)(Backend *backend, int32_t k);
+    Status (*mark_seconds)(Backend *backend, int32_t from, int32_t to, double *seconds);
+
+    Status (*update)(Backend *backend, const DeviceUpdate *update); /* queued: norm, clipping, AdamW, EMA, bf16 copy */
+
+    Status (*memory)(Backend *backend, int64_t *free, int64_t *total); /* bytes of the device */
+    Status (*copy_peak)(Backend *backend, double *bytes_per_second);   /* read and written, measured now */
+    double matmul_nominal; /* dense bf16 FLOP/s that its maker states; 0: not known */
+} DeviceOps;
 
 struct Backend {
     const char *name;
@@ -64,12 +115,20 @@ struct Backend {
      * `vasily bench step` holds a training step against. NULL: not measurable. ERR_UNSUPPORTED without such arithmetic.
      */
     Status (*matmul_peak)(Backend *backend, Dtype dtype, double *flops_per_second);
+    const DeviceOps *device; /* NULL: kernels read and write host memory, and are done when run returns */
     void (*describe)(const Backend *backend, char *out, size_t capacity); /* what backend_describe prints */
     void (*close)(Backend *backend);
 };
 
 Status backend_open_ref(const BackendOptions *options, Backend **out);
 Status backend_open_cpu(const BackendOptions *options, Backend **out);
+/* The CUDA backend, from libvasily_cuda.so: the file that VASILY_CUDA_LIBRARY names, or the one beside this program, or
+ * the one the loader finds. ERR_UNSUPPORTED says what is missing: that file, a library it needs, the driver, a device.
+ */
+Status backend_open_cuda(const BackendOptions *options, Backend **out);
+/* What libvasily_cuda.so defines, as vasily_cuda_open; BACKEND_PLUGIN_VERSION must be its vasily_cuda_version. */
+#define BACKEND_PLUGIN_VERSION 1
+typedef Status BackendOpen(const BackendOptions *options, Backend **out);
 /* "auto", "cpu", "ref" or "cuda"; logs one line that says what is used and why. */
 Status backend_open(const char *device, const BackendOptions *options, Backend **out);
 void backend_close(Backend *backend);

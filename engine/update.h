@@ -1,0 +1,62 @@
+/* One update of the weights by a device that has memory of its own: what optim/ computes on the host, queued there.
+ *
+ * The host computes what depends on the step's number in fp64 (optim/optimizer.c) and sends it as UpdateValues; norm,
+ * clipping and the decision to skip are the device's, so that nothing waits. AdamW is elementwise, the norm is summed
+ * in an order that depends on the element count alone, and neither contracts a*b+c: the bits are those of optim/. */
+#ifndef ENGINE_UPDATE_H
+#define ENGINE_UPDATE_H
+
+#include <stdint.h>
+
+/* The squares of the gradient are summed in fp64 over blocks of so many elements, counted from the start of the flat
+ * buffer; block sums over groups of so many blocks; groups in order. Inside a block element i goes to running sum i %
+ * 8; those add up as ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)). */
+#define UPDATE_NORM_BLOCK 4096
+#define UPDATE_NORM_GROUP 1024
+#define UPDATE_NORM_LANES 8
+
+static inline int64_t update_norm_block_count(int64_t elements)
+{
+    return elements / UPDATE_NORM_BLOCK + (elements % UPDATE_NORM_BLOCK != 0);
+}
+
+static inline int64_t update_norm_group_count(int64_t elements)
+{
+    const int64_t blocks = update_norm_block_count(elements);
+    return blocks / UPDATE_NORM_GROUP + (blocks % UPDATE_NORM_GROUP != 0);
+}
+
+/* The scalars of one update; read by the device, never by the code that queues it. */
+typedef struct UpdateValues {
+    double grad_scale; /* multiplies every gradient first: makes a sum a mean */
+    double clip_norm;  /* 0: off; else gradients are multiplied by min(1, clip_norm / (norm + 1e-6)) as well */
+    float keep;        /* 1 - lr weight_decay */
+    float one_minus_beta1, beta2, one_minus_beta2;
+    float inv_root_bc2; /* 1 / sqrt(1 - beta2^t) */
+    float eps;
+    float step_size; /* lr / (1 - beta1^t) */
+    float one_minus_ema;
+} UpdateValues;
+
+/* What became of it. */
+typedef struct UpdateResult {
+    double squares;  /* sum of the unscaled gradients' squares */
+    double norm;     /* grad_scale sqrt(squares) */
+    double clip;     /* the factor of clipping, 1: none */
+    int32_t skipped; /* 1: squares were not finite, and no weight has changed */
+    int32_t unused;
+} UpdateResult;
+
+/* All on the device. Buffers are fp32 of `count` elements and 64-byte aligned; they do not overlap. */
+typedef struct DeviceUpdate {
+    int64_t count;
+    const float *grads;
+    float *weights, *m, *v;
+    float *ema;     /* NULL: none is kept */
+    uint16_t *half; /* bf16 of the new weights, written in the same pass; NULL: not wanted */
+    double *sums;   /* update_norm_block_count + update_norm_group_count values of scratch */
+    const UpdateValues *values;
+    UpdateResult *result;
+} DeviceUpdate;
+
+#endif
