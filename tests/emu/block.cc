@@ -73,10 +73,15 @@ const char *schedule_name()
     fprintf(stderr, "emulated device: kernel %s, block (%u,%u,%u) of (%u,%u,%u) threads, %s schedule: %s\n",
             r->launch->kernel, r->index.x, r->index.y, r->index.z, r->size.x, r->size.y, r->size.z, schedule_name(),
             why);
-    int shown = 0;
+    const Lane *last = nullptr;
     for (const Lane &lane : r->lanes) {
-        if (lane.ended || lane.wait == Wait::nothing || shown++ == 8) continue;
-        fprintf(stderr, "  thread (%u,%u,%u) waits in %s", lane.index.x, lane.index.y, lane.index.z, lane.what);
+        if (lane.ended || lane.wait == Wait::nothing) continue;
+        /* One line for threads that wait for the same. */
+        if (last && last->wait == lane.wait && last->what == lane.what && last->place == lane.place &&
+            (lane.wait == Wait::block || last->mask == lane.mask))
+            continue;
+        last = &lane;
+        fprintf(stderr, "  thread (%u,%u,%u) and others wait in %s", lane.index.x, lane.index.y, lane.index.z, lane.what);
         if (lane.wait == Wait::warp) fprintf(stderr, " for lanes %08x", lane.mask);
         if (lane.file) fprintf(stderr, " at %s:%d", lane.file, lane.line);
         fprintf(stderr, "\n");
@@ -151,6 +156,7 @@ uint64_t collective(const char *what, const char *file, int line, unsigned mask,
     self->what = what;
     self->file = file;
     self->line = line;
+    self->place = 0;
     self->mask = mask;
     self->value = value;
     self->source = source;
