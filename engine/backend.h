@@ -20,6 +20,7 @@ typedef struct BackendOptions {
         threads; /* 0: OMP_NUM_THREADS, or all processors this process may use; ranks of one machine must share them */
     int32_t local_rank;     /* this process among those of this machine: which of its devices it takes */
     bool deterministic;     /* devices: only algorithms that give the same bits every time */
+    const char *cache;      /* devices: folder where choices of algorithms are kept between runs; NULL: nowhere */
     const char *properties; /* devices: plan for the one that this file describes (configs/machines/), whether there is
                                one or not; nothing can be allocated or run. NULL: the device itself */
 } BackendOptions;

@@ -87,15 +87,23 @@ fail:
     return status;
 }
 
+bool plan_reads_halves(const Plan *plan)
+{
+    for (int32_t i = 0; i < graph_op_count(plan->graph); i++)
+        if (plan->prepared[i].packs_halves) return true;
+    return false;
+}
+
 size_t plan_packed_bytes(const Plan *plan, int32_t index)
 {
+    if (plan->pack == PLAN_PACK_IMAGE && plan->prepared[index].packs_halves) return 0;
     return (plan->prepared[index].packed_bytes + PLACEMENT_ALIGN - 1) / PLACEMENT_ALIGN * PLACEMENT_ALIGN;
 }
 
 bool plan_shares_packed(const Plan *plan, int32_t index)
 {
     const Op *op = graph_op(plan->graph, index);
-    return plan->pack == PLAN_PACK_KEEP && op->is_recomputed &&
+    return plan->pack != PLAN_PACK_SCRATCH && op->is_recomputed &&
            plan_packed_bytes(plan, index) == plan_packed_bytes(plan, op->forward);
 }
 
@@ -109,7 +117,7 @@ void plan_set_pack(Plan *plan, PlanPack pack)
         size_t workspace = prepared->workspace_bytes;
         if (plan_shares_packed(plan, i)) {
             plan->packed_offset[i] = plan->packed_offset[graph_op(plan->graph, i)->forward];
-        } else if (pack == PLAN_PACK_KEEP) {
+        } else if (pack != PLAN_PACK_SCRATCH) {
             plan->packed_offset[i] = (int64_t)plan->packed_bytes;
             plan->packed_bytes += packed;
         } else {
