@@ -122,7 +122,7 @@ static Status set_up(Bench *bench, const BenchArguments *arguments)
     network_plan_memory(&bench->network, &bench->config, &(NetworkSurroundings){.ranks = 1, .sharing = 1});
     TRY(memory_plan_check(&bench->network.memory, &bench->config, 1));
     TRY(network_start(&bench->network, &bench->config));
-    TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store,
+    TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store, bench->backend,
                          bench->backend->threads, &bench->optimizer));
     bench->op_seconds = mem_alloc_array((size_t)graph_op_count(bench->network.training.graph) + 1, sizeof(double));
     bench->step_seconds = mem_alloc_array((size_t)arguments->steps, sizeof(double));

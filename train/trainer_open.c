@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/param_image.h"
 #include "train/config_difference.h"
 #include "train/frozen_data.h"
 
@@ -255,8 +256,9 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(open_network(t));
     if (t->root) TRY(take_fingerprints(t));
     if (!resumed) TRY(init_weights_load(&run->init, &t->network.store));
-    TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend->threads,
-                         &t->optimizer));
+    TRY(param_image_upload(&t->network.store));
+    TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend,
+                         t->network.backend->threads, &t->optimizer));
     if (resumed) {
         TRY(checkpoint_load(from, &state, comm, &t->network.store, t->optimizer));
         t->step = t->saved_step = state.step;
