@@ -1,3 +1,6 @@
+#include <math.h>
+#include <string.h>
+
 #include "engine/cuda/elementwise_kernels.h"
 #include "engine/cuda/vector.h"
 
