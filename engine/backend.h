@@ -127,6 +127,9 @@ Status backend_open_cpu(const BackendOptions *options, Backend **out);
  * the one the loader finds. ERR_UNSUPPORTED says what is missing: that file, a library it needs, the driver, a device.
  */
 Status backend_open_cuda(const BackendOptions *options, Backend **out);
+/* Whether trying is worth while: there is a driver, or VASILY_CUDA_LIBRARY is set. CUDA's libraries take a second to
+ * load. */
+bool backend_cuda_is_likely(void);
 /* What libvasily_cuda.so defines, as vasily_cuda_open; BACKEND_PLUGIN_VERSION must be its vasily_cuda_version. */
 #define BACKEND_PLUGIN_VERSION 1
 typedef Status BackendOpen(const BackendOptions *options, Backend **out);

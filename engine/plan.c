@@ -60,8 +60,8 @@ fail:
     return status;
 }
 
-/* Prepares each op's kernel; every op without one is named in one failure. */
-static Status prepare_kernels(Plan *plan)
+/* Prepares each op's kernel (none for an estimate); every op without one is named in one failure. */
+static Status prepare_kernels(Plan *plan, bool estimate)
 {
     Status status = STATUS_OK;
     StrBuf missing = {0};
@@ -70,7 +70,7 @@ static Status prepare_kernels(Plan *plan)
     plan->prepared = mem_alloc_array((size_t)ops + 1, sizeof *plan->prepared);
     plan->packed_offset = mem_alloc_array((size_t)ops + 1, sizeof *plan->packed_offset);
     if (plan->prepared == NULL || plan->packed_offset == NULL) FAIL(ERR_MEMORY, "out of memory for %d ops", ops);
-    for (int32_t i = 0; i < ops; i++) {
+    for (int32_t i = 0; i < ops && !estimate; i++) {
         const Op *op = graph_op(plan->graph, i);
         const Kernel *kernel = plan->backend->kernel[op->kind];
         if (kernel == NULL) {
@@ -210,7 +210,7 @@ Status plan_create(const Graph *graph, Backend *backend, const PlanOptions *opti
     if (!param_table_is_laid_out(graph_params(graph)))
         FAIL(ERR_INTERNAL, "a plan needs the parameters laid out: call graph_backward or param_table_layout first");
     TRY(place_tensors(plan, options->reuse));
-    TRY(prepare_kernels(plan));
+    TRY(prepare_kernels(plan, options->estimate));
     if (options->pack == PLAN_PACK_AUTO) {
         plan_choose_pack(plan, 0, 1);
     } else {

@@ -27,6 +27,8 @@ typedef struct PlanOptions {
     bool reuse;           /* false: every tensor has its own place (for the test that holds both bit-identical) */
     int64_t bucket_bytes; /* of gradients; 0: 8 MiB */
     PlanPack pack;
+    bool estimate; /* places tensors only: no kernel is prepared, workspace and packed weights count as nothing, and
+                      nothing can run. Quick, where a plan for a device may take minutes */
 } PlanOptions;
 
 /* A slice of the flat gradient buffer that is complete once op `ready_after` has run. */
