@@ -1,6 +1,8 @@
 /* Gradient norm, clipping, AdamW, moving average and bf16 copy. The bits are those of optim/grad_norm.c and
  * optim/adamw.c: the same sums in the same order, the same operations on each element, none of them contracted (this
  * file is compiled with --fmad=false) and all correctly rounded. */
+#include <float.h>
+
 #include "engine/cuda/language.h"
 #include "engine/cuda/update_kernels.h"
 
@@ -84,7 +86,7 @@ static __global__ void __launch_bounds__(THREADS)
         const double factor = values->clip_norm / (norm + 1e-6);
         if (factor < 1) clip = factor;
     }
-    const bool skipped = !isfinite(squares);
+    const bool skipped = !(squares <= DBL_MAX); /* NaN or infinite: squares are not negative */
     result->squares = squares;
     result->norm = norm;
     result->clip = skipped ? 1 : clip;
