@@ -14,7 +14,7 @@ enum {
 };
 #define COPY_BYTES ((size_t)1 << 30)
 #define SMALL_COPY_BYTES ((size_t)1 << 16)
-#define SMALL_DEVICE ((size_t)6 << 30) /* bytes of free memory; with less, sizes are small */
+#define SMALL_DEVICE ((size_t)6 << 30) /* bytes of memory; with less, sizes are small */
 #define SECONDS 1.0
 
 static Status is_small(bool *out)
@@ -22,7 +22,7 @@ static Status is_small(bool *out)
     Status status = STATUS_OK;
     size_t available = 0, total = 0;
     TRY_CUDA(cudaMemGetInfo(&available, &total));
-    *out = available < SMALL_DEVICE;
+    *out = total < SMALL_DEVICE;
 fail:
     return status;
 }
