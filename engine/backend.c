@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "engine/memory.h"
 
 /* What `auto` takes; `why` says what kept it from a GPU. */
 static Status open_fastest(const BackendOptions *options, Backend **out, char *why, size_t capacity)
@@ -50,6 +51,13 @@ void backend_describe(const Backend *backend, char *out, size_t capacity)
         backend->describe(backend, out, capacity);
     else
         snprintf(out, capacity, "%s", backend->name);
+}
+
+int64_t backend_memory_available(Backend *backend)
+{
+    int64_t available = 0, total = 0;
+    if (!backend->device) return memory_available();
+    return backend->device->memory(backend, &available, &total) == STATUS_OK ? available : 0;
 }
 
 void backend_close(Backend *backend)

@@ -136,6 +136,8 @@ typedef Status BackendOpen(const BackendOptions *options, Backend **out);
 /* "auto", "cpu", "ref" or "cuda"; logs one line that says what is used and why. */
 Status backend_open(const char *device, const BackendOptions *options, Backend **out);
 void backend_close(Backend *backend);
+/* Bytes that may still be taken where this backend computes: of the host (engine/memory.h) or of the device. */
+int64_t backend_memory_available(Backend *backend);
 /* One line: processor, instruction set, threads, library versions. */
 void backend_describe(const Backend *backend, char *out, size_t capacity);
 

@@ -137,7 +137,7 @@ void plan_choose_pack(Plan *plan, int64_t beside, int sharing)
 {
     plan_set_pack(plan, PLAN_PACK_KEEP);
     const double wanted = ((double)plan_bytes(plan) + (double)beside) * sharing;
-    if (1.05 * wanted > (double)memory_available()) plan_set_pack(plan, PLAN_PACK_SCRATCH);
+    if (1.05 * wanted > (double)backend_memory_available(plan->backend)) plan_set_pack(plan, PLAN_PACK_SCRATCH);
 }
 
 typedef struct FlatParam {

@@ -85,12 +85,11 @@ Status feed_create(const FeedOptions *options, Feed **out)
 {
     Status status = STATUS_OK;
     const TrainingGraph *g = options->graph;
-    const TensorId tensors[SLOTS] = {[SLOT_PIXELS] = g->pixels,       [SLOT_MOMENTS] = g->moments,
-                                     [SLOT_TOKENS1] = g->tokens1,     [SLOT_MASK1] = g->mask1,
-                                     [SLOT_TOKENS2] = g->tokens2,     [SLOT_MASK2] = g->mask2,
-                                     [SLOT_FULL1] = g->full_emb1,     [SLOT_POOLED1] = g->pooled_emb1,
-                                     [SLOT_FULL2] = g->full_emb2,     [SLOT_TEXT_MASK] = g->text_mask,
-                                     [SLOT_TIMESTEPS] = g->timesteps, [SLOT_INDEX] = g->sample_index};
+    const TensorId tensors[SLOTS] = {
+        [SLOT_PIXELS] = g->pixels,       [SLOT_MOMENTS] = g->moments,     [SLOT_TOKENS1] = g->tokens1,
+        [SLOT_MASK1] = g->mask1,         [SLOT_TOKENS2] = g->tokens2,     [SLOT_MASK2] = g->mask2,
+        [SLOT_FULL1] = g->full_emb1,     [SLOT_POOLED1] = g->pooled_emb1, [SLOT_FULL2] = g->full_emb2,
+        [SLOT_TEXT_MASK] = g->text_mask, [SLOT_TIMESTEPS] = g->timesteps, [SLOT_INDEX] = g->sample_index};
     const size_t n = (size_t)options->micro_batch;
     Feed *feed = mem_alloc_array(1, sizeof *feed);
     if (!feed) FAIL(ERR_MEMORY, "out of memory");

@@ -106,7 +106,8 @@ static void add_device(const MemoryPlanOptions *o, MemoryPlan *memory)
     const int64_t frozen = param_table_frozen_elements(o->params);
     add_computing(o, memory->device);
     memory->device[MEMORY_FROZEN] = frozen * (int64_t)sizeof(float);
-    if (graph_compute(o->plan->graph) == DTYPE_BF16) memory->device[MEMORY_HALVES] = (elements + frozen) * (int64_t)sizeof(uint16_t);
+    if (graph_compute(o->plan->graph) == DTYPE_BF16)
+        memory->device[MEMORY_HALVES] = (elements + frozen) * (int64_t)sizeof(uint16_t);
     memory->device[MEMORY_INPUTS] = feed_device_bytes(o->plan->graph);
     memory->bytes[MEMORY_INPUTS] = feed_host_bytes(o->plan->graph);
     memory->bytes[MEMORY_WEIGHTS] = elements * (int64_t)sizeof(float);
