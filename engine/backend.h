@@ -96,7 +96,9 @@ typedef struct DeviceOps {
 
     Status (*memory)(Backend *backend, int64_t *free, int64_t *total); /* bytes of the device */
     Status (*copy_peak)(Backend *backend, double *bytes_per_second);   /* read and written, measured now */
-    double matmul_nominal; /* dense bf16 FLOP/s that its maker states; 0: not known */
+    Status (*properties)(Backend *backend, char **json); /* its description, as BackendOptions.properties takes it in a
+                                                            file; the caller frees */
+    double matmul_nominal;                               /* dense bf16 FLOP/s that its maker states; 0: not known */
 } DeviceOps;
 
 struct Backend {

@@ -298,6 +298,11 @@ fail:
     return status;
 }
 
+static Status properties(Backend *backend, char **json)
+{
+    return dnn_describe_device(cuda_of(backend)->dnn, json);
+}
+
 const DeviceOps cuda_device_ops = {.finish = finish,
                                    .host_alloc = host_alloc,
                                    .host_free = host_free,
@@ -318,4 +323,5 @@ const DeviceOps cuda_device_ops = {.finish = finish,
                                    .mark_seconds = mark_seconds,
                                    .update = update,
                                    .memory = memory,
+                                   .properties = properties,
                                    .copy_peak = cuda_copy_peak};
