@@ -155,6 +155,7 @@ static void capture_mistakes(void)
     MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
     printf("%s ", cudaGetErrorName(cudaStreamSynchronize(stream)));
     printf("%s\n", cudaGetErrorName(cudaStreamEndCapture(stream, &graph)));
+    (void)cudaGetLastError(); /* what a launch returns is the last error */
     for (int joins = 0; joins < 2; joins++) {
         MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
         MUST(cudaEventRecord(fork, stream));
@@ -163,6 +164,7 @@ static void capture_mistakes(void)
         MUST(cudaEventRecord(join, other));
         if (joins) MUST(cudaStreamWaitEvent(stream, join, 0));
         printf("%s\n", cudaGetErrorName(cudaStreamEndCapture(stream, &graph)));
+        (void)cudaGetLastError();
     }
 }
 
