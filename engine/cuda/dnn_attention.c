@@ -155,8 +155,7 @@ static void query_gradient(const Gradient *b, DnnDesc ds, bool deterministic)
     const int64_t h = p->q.dim[1], t = p->q.dim[2], d = p->q.dim[3];
     DnnDesc k = dnn_tensor(b->g, 0, half, p->k, p->k_at), dq = dnn_tensor(b->g, D_Q, half, p->q, p->dq_at);
     dnn_reshape(b->g, b->kt, k);
-    DnnDesc to = deterministic ? dq
-                               : dnn_tensor(b->g, D_Q_SUM, single, p->q, DNN_DIMS(h * t * d, t * d, d, 1));
+    DnnDesc to = deterministic ? dq : dnn_tensor(b->g, D_Q_SUM, single, p->q, DNN_DIMS(h * t * d, t * d, d, 1));
     dnn_matmul(b->g, &(DnnMatmul){.a = ds, .b = k, .c = to, .m = b->rows, .k = b->keys});
     if (!deterministic) dnn_pointwise(b->g, CUDNN_POINTWISE_IDENTITY, to, NULL, dq);
 }
@@ -218,8 +217,9 @@ Status dnn_attention_create(Dnn *dnn, const DnnAttentionSpec *s, bool gradient, 
     *out = plan;
     return STATUS_OK;
 fail:
-    status_prefix("%s of %lldx%lld heads, %lld rows, %lld keys of %lld: ", gradient ? "gradient of attention" : "attention",
-                  (long long)s->n, (long long)s->heads, (long long)s->t, (long long)s->s, (long long)s->d);
+    status_prefix(
+        "%s of %lldx%lld heads, %lld rows, %lld keys of %lld: ", gradient ? "gradient of attention" : "attention",
+        (long long)s->n, (long long)s->heads, (long long)s->t, (long long)s->s, (long long)s->d);
     dnn_plan_free(plan);
     return status;
 }
@@ -232,22 +232,10 @@ Status dnn_attention_run(const DnnPlan *plan, const DnnAttentionArgs *args)
     char *row_sum = (char *)args->workspace + plan->behind, *dq_sum = row_sum + row_sums_bytes(s);
     if (plan->gradient && !plan->dnn->deterministic)
         TRY_CUDA(cudaMemsetAsync(dq_sum, 0, dq_sum_bytes(s), plan->dnn->stream));
-    const DnnBinding bindings[] = {{Q, args->q},
-                                   {K, args->k},
-                                   {V, args->v},
-                                   {OUT, args->y},
-                                   {LSE, args->lse},
-                                   {SCALE, &s->scale},
-                                   {ROWS, args->rows},
-                                   {KEYS, args->lengths},
-                                   {D_OUT, args->dy},
-                                   {D_Q, args->dq},
-                                   {D_K, args->dk},
-                                   {D_V, args->dv},
-                                   {ONE, &one},
-                                   {HIDDEN, &hidden},
-                                   {ROW_SUM, row_sum},
-                                   {D_Q_SUM, dq_sum}};
+    const DnnBinding bindings[] = {{Q, args->q},      {K, args->k},       {V, args->v},       {OUT, args->y},
+                                   {LSE, args->lse},  {SCALE, &s->scale}, {ROWS, args->rows}, {KEYS, args->lengths},
+                                   {D_OUT, args->dy}, {D_Q, args->dq},    {D_K, args->dk},    {D_V, args->dv},
+                                   {ONE, &one},       {HIDDEN, &hidden},  {ROW_SUM, row_sum}, {D_Q_SUM, dq_sum}};
     TRY(dnn_step_run(plan->dnn, &plan->step[0], bindings, (int32_t)(sizeof bindings / sizeof bindings[0]),
                      args->workspace));
 fail:

@@ -28,8 +28,8 @@ static Status operation_graph(DnnGraph *g, DnnDesc *out)
     if (status != STATUS_OK) goto fail;
     *out = dnn_begin(g, CUDNN_BACKEND_OPERATIONGRAPH_DESCRIPTOR);
     if (!*out) TRY(g->status);
-    TRY_DNN(cudnnBackendSetAttribute(*out, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->ops,
-                                     g->op));
+    TRY_DNN(
+        cudnnBackendSetAttribute(*out, CUDNN_ATTR_OPERATIONGRAPH_OPS, CUDNN_TYPE_BACKEND_DESCRIPTOR, g->ops, g->op));
     TRY_DNN(cudnnBackendFinalize(*out));
 fail:
     return status;
@@ -258,8 +258,7 @@ Status dnn_choose_again(const Dnn *dnn, DnnGraph *g, const DnnChoice *choice, Dn
     Status status = STATUS_OK;
     DnnDesc graph = NULL, configs[LISTED];
     TRY(operation_graph(g, &graph));
-    const int32_t count =
-        choice->mode >= 0 && choice->mode < MODES ? list(dnn, g, graph, choice->mode, configs) : 0;
+    const int32_t count = choice->mode >= 0 && choice->mode < MODES ? list(dnn, g, graph, choice->mode, configs) : 0;
     const bool listed = choice->position >= 0 && choice->position < count &&
                         engine_of(configs[choice->position]).index == choice->engine;
     if (!listed || !finalize(g, configs[choice->position], choice, out))

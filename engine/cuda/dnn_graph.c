@@ -121,7 +121,8 @@ static void add_operand(DnnGraph *g, DnnOperand operand)
         if (g->operand[i].uid == operand.uid) return; /* the same memory seen in another way */
     }
     if (g->operands == DNN_GRAPH_OPERANDS) {
-        g->status = status_fail(ERR_INTERNAL, __FILE__, __LINE__, "an operation graph of over %d operands", g->operands);
+        g->status =
+            status_fail(ERR_INTERNAL, __FILE__, __LINE__, "an operation graph of over %d operands", g->operands);
         return;
     }
     g->operand[g->operands++] = operand;

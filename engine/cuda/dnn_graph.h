@@ -38,13 +38,13 @@ typedef struct DnnGraph {
 
 /* Records a failure that says which call cuDNN refused, and why in its own words. */
 Status dnn_fail(cudnnStatus_t error, const char *file, int line, const char *call);
-#define TRY_DNN(call)                                                 \
-    do {                                                              \
-        const cudnnStatus_t dnn_error = (call);                       \
-        if (dnn_error != CUDNN_STATUS_SUCCESS) {                      \
+#define TRY_DNN(call)                                                \
+    do {                                                             \
+        const cudnnStatus_t dnn_error = (call);                      \
+        if (dnn_error != CUDNN_STATUS_SUCCESS) {                     \
             status = dnn_fail(dnn_error, __FILE__, __LINE__, #call); \
-            goto fail;                                                \
-        }                                                             \
+            goto fail;                                               \
+        }                                                            \
     } while (0)
 
 void dnn_graph_free(DnnGraph *graph);

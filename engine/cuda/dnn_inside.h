@@ -33,6 +33,8 @@ struct DnnPlan {
     size_t workspace; /* the steps', then `extra` bytes from `behind` on */
     size_t behind, extra;
     char name[192];
+    DnnConvSpec conv; /* of such plans */
+    bool widened;
     DnnAttentionSpec attention; /* of such plans */
     bool gradient;
 };

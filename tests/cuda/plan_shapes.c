@@ -2,7 +2,7 @@
  * PROPERTIES describes, and prints a line for each. Fails when one has no plan. No device is needed.
  *
  * A list has one operation a line (# begins a comment):
- *   conv|grad_x|grad_w TYPE N H W C O KH KW STRIDE TOP LEFT BOTTOM RIGHT [bias] [residual] [add]
+ *   conv|grad_x|grad_w TYPE N H W C O KH KW STRIDE TOP LEFT BOTTOM RIGHT [bias] [residual]
  *   attention|attention_grad N HEADS ROWS KEYS WIDTH [interleaved] [lengths]
  * TYPE is f32 or bf16. Interleaved: q, k and v lie in one buffer. */
 #include <stdio.h>
@@ -69,8 +69,7 @@ static Status plan_conv(Dnn *dnn, char *const *words, int32_t count, DnnPlan **o
                               .o = n[4],
                               .attr = a,
                               .bias = flag(words, count, "bias"),
-                              .residual = flag(words, count, "residual"),
-                              .add = flag(words, count, "add")};
+                              .residual = flag(words, count, "residual")};
     TRY(dnn_conv_create(dnn, &spec, out));
 fail:
     return status;
@@ -81,7 +80,8 @@ static Status plan_attention(Dnn *dnn, char *const *words, int32_t count, DnnPla
     Status status = STATUS_OK;
     int64_t n[5];
     if (count < 6 || !read_numbers(words + 1, 5, n)) FAIL(ERR_FORMAT, "attention has 5 numbers");
-    const int64_t t = n[2], s = n[3], d = n[4], row = n[1] * d, q_row = flag(words, count, "interleaved") ? 3 * row : row;
+    const int64_t t = n[2], s = n[3], d = n[4], row = n[1] * d,
+                  q_row = flag(words, count, "interleaved") ? 3 * row : row;
     const DnnAttentionSpec spec = {.n = n[0],
                                    .heads = n[1],
                                    .t = t,
@@ -137,13 +137,16 @@ int main(int argc, char **argv)
     if (argc < 3) return fprintf(stderr, "plan_shapes PROPERTIES SHAPES [CACHE]\n"), 2;
     if (file_read(argv[1], (size_t)1 << 20, &properties, &size) != STATUS_OK ||
         file_read(argv[2], (size_t)1 << 20, &shapes, &size) != STATUS_OK ||
-        dnn_open(&(DnnOptions){.properties = properties, .cache = argc > 3 ? argv[3] : NULL,
-                               .deterministic = getenv("DETERMINISTIC") != NULL}, &dnn) != STATUS_OK) {
+        dnn_open(&(DnnOptions){.properties = properties,
+                               .cache = argc > 3 ? argv[3] : NULL,
+                               .deterministic = getenv("DETERMINISTIC") != NULL},
+                 &dnn) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         return 1;
     }
     const double from = clock_seconds();
-    for (char *line = strtok_r(shapes, "\n", &at); line; line = strtok_r(NULL, "\n", &at)) missing += !plan_line(dnn, line);
+    for (char *line = strtok_r(shapes, "\n", &at); line; line = strtok_r(NULL, "\n", &at))
+        missing += !plan_line(dnn, line);
     printf("%.1f s, %d without a plan\n", clock_seconds() - from, missing);
     dnn_close(dnn);
     free(properties);
