@@ -116,7 +116,7 @@ static void conv_grad_w(const DnnConvSpec *s, const DnnConvArgs *args)
 {
     const int64_t patch = s->attr.kh * s->attr.kw * s->c, total = s->n * s->oh * s->ow, chunk = 16 * CHUNK;
     float *patches = emu_floats(chunk * patch), *dw = args->out;
-    if (!s->add) memset(dw, 0, sizeof *dw * (size_t)(s->o * patch));
+    memset(dw, 0, sizeof *dw * (size_t)(s->o * patch));
     for (int64_t row = 0; row < total; row += chunk) {
         const int64_t rows = total - row < chunk ? total - row : chunk;
 #pragma omp parallel for
