@@ -155,8 +155,8 @@ static TensorId build_rms_norm(CaseGraph *c, const int64_t *a)
 /* Which of S keys each sample sees: a pattern, all of them, and none in the last sample when there are several. */
 static TensorId key_mask(CaseGraph *c, int64_t n, int64_t s)
 {
-    int32_t values[512] = {0};
-    for (int64_t i = 0; i < n * s && i < 512; i++) {
+    int32_t values[2048] = {0};
+    for (int64_t i = 0; i < n * s && i < 2048; i++) {
         const int64_t sample = i / s;
         values[i] = (n == 1 || sample < n - 1) && (sample % 2 == 1 || i % 3 != 1) ? 1 + (int32_t)(i % 2) : 0;
     }
@@ -455,6 +455,10 @@ const OpCase op_cases[] = {
     {"attention masked, one row", CASE_GRADIENT, build_attention, {2, 1, 2, 16, 1, 1}},
     {"attention masked, many rows", CASE_GRADIENT, build_attention, {2, 130, 1, 40, 77, 1}},
     {"attention masked, head of 64", CASE_GRADIENT, build_attention, {1, 16, 2, 64, 20, 1}},
+    {"attention masked, head of 136", CASE_GRADIENT, build_attention, {2, 5, 1, 136, 3, 1}},
+    {"attention masked, head of 7", CASE_GRADIENT, build_attention, {1, 3, 2, 7, 5, 1}},
+    {"attention masked, many heads", CASE_GRADIENT, build_attention, {1, 3, 40, 8, 5, 1}},
+    {"cross_attention many keys, mask", CASE_GRADIENT, build_cross_attention, {1, 9, 1500, 2, 8, WITH_MASK}},
     {"cross_attention one query", CASE_GRADIENT, build_cross_attention, {2, 1, 7, 8, 64, 0}},
     {"cross_attention", CASE_GRADIENT, build_cross_attention, {2, 5, 3, 2, 40, 0}},
     {"cross_attention unscaled", CASE_GRADIENT, build_cross_attention, {1, 6, 9, 3, 8, UNSCALED}},
