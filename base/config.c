@@ -110,8 +110,17 @@ static const char *suggest(Config *config, const char *word, const char *const *
 static Status bind_int(Config *config, const ConfigField *field, const Node *node, int64_t *out)
 {
     Status status = STATUS_OK;
+    char wanted[96] = "a whole number such as 8, 10k or 4Mi";
+    for (size_t i = 0; field->words && field->words[i]; i++) {
+        if (node->kind == NODE_SCALAR && strcmp(node->text, field->words[i]) == 0) {
+            *out = -1 - (int64_t)i;
+            return STATUS_OK;
+        }
+        size_t length = strlen(wanted);
+        snprintf(wanted + length, sizeof wanted - length, ", or %s", field->words[i]);
+    }
     if (node->kind != NODE_SCALAR || node->quoted || !config_parse_int(node->text, out))
-        FAIL_WITH(refuse_type(config, node, "a whole number such as 8, 10k or 4Mi"));
+        FAIL_WITH(refuse_type(config, node, wanted));
     if (!in_range(field, (double)*out)) FAIL_WITH(refuse_range(config, field, node));
 fail:
     return status;

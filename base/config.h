@@ -53,7 +53,8 @@ typedef struct ConfigField {
     const char *default_text; /* YAML text such as "0.1", "[1, 2]"; NULL: required (CONFIG_SECTION: its fields'
                                  defaults; CONFIG_LIST: empty) */
     double min, max;          /* numbers and each item of number lists; both 0: unbounded; max < min: no maximum */
-    const char *const *words; /* CONFIG_ENUM: NULL-terminated */
+    const char *const *words; /* CONFIG_ENUM: NULL-terminated. CONFIG_INT: words that may stand for a number, -1 for the
+                                 first, -2 for the second; NULL: none */
     const struct ConfigSchema *schema; /* CONFIG_SECTION, CONFIG_LIST */
     const char *help;                  /* one line, unit included */
 } ConfigField;

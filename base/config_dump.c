@@ -100,9 +100,16 @@ static Status dump_field(const ConfigField *field, const void *value, int indent
     case CONFIG_BOOL:
         TRY(strbuf_printf(out, " %s\n", *(const bool *)value ? "true" : "false"));
         break;
-    case CONFIG_INT:
-        TRY(strbuf_printf(out, " %lld\n", (long long)*(const int64_t *)value));
+    case CONFIG_INT: {
+        const int64_t number = *(const int64_t *)value;
+        int64_t words = 0;
+        while (field->words && field->words[words]) words++;
+        if (number < 0 && number >= -words)
+            TRY(strbuf_printf(out, " %s\n", field->words[-1 - number]));
+        else
+            TRY(strbuf_printf(out, " %lld\n", (long long)number));
         break;
+    }
     case CONFIG_FLOAT:
         TRY(strbuf_append(out, " ", 1));
         TRY(dump_float(*(const double *)value, out));
@@ -192,6 +199,8 @@ static Status describe_fields(const ConfigSchema *schema, const char *prefix, in
         TRY(strbuf_printf(out, "%s: %s", path, TYPE_NAMES[field->type]));
         for (size_t w = 0; field->type == CONFIG_ENUM && field->words[w]; w++)
             TRY(strbuf_printf(out, "%s%s", w ? " | " : " ", field->words[w]));
+        for (size_t w = 0; field->type == CONFIG_INT && field->words && field->words[w]; w++)
+            TRY(strbuf_printf(out, " or %s", field->words[w]));
         TRY(describe_range(field, out));
         if (field->default_text)
             TRY(strbuf_printf(out, ", default %s", field->default_text[0] ? field->default_text : "\"\""));

@@ -20,6 +20,7 @@ typedef struct BackendOptions {
         threads; /* 0: OMP_NUM_THREADS, or all processors this process may use; ranks of one machine must share them */
     int32_t local_rank;     /* this process among those of this machine: which of its devices it takes */
     bool deterministic;     /* devices: only algorithms that give the same bits every time */
+    const char *cache;      /* devices: folder where choices of algorithms are kept between runs; NULL: nowhere */
     const char *properties; /* devices: plan for the one that this file describes (configs/machines/), whether there is
                                one or not; nothing can be allocated or run. NULL: the device itself */
 } BackendOptions;
@@ -61,6 +62,8 @@ typedef struct Kernel {
  */
 typedef struct Recording Recording;
 typedef struct DeviceOps {
+    bool planned; /* described by BackendOptions.properties, and so elsewhere: nothing can run, and this host's memory
+                     says nothing about that one's */
     Status (*finish)(Backend *backend); /* waits until everything queued is done; reports what failed meanwhile */
     /* Page-locked host memory, which copies that do not wait need. Zeroed, 64-byte aligned. */
     void *(*host_alloc)(Backend *backend, size_t bytes);
@@ -95,7 +98,9 @@ typedef struct DeviceOps {
 
     Status (*memory)(Backend *backend, int64_t *free, int64_t *total); /* bytes of the device */
     Status (*copy_peak)(Backend *backend, double *bytes_per_second);   /* read and written, measured now */
-    double matmul_nominal; /* dense bf16 FLOP/s that its maker states; 0: not known */
+    Status (*properties)(Backend *backend, char **json); /* its description, as BackendOptions.properties takes it in a
+                                                            file; the caller frees */
+    double matmul_nominal;                               /* dense bf16 FLOP/s that its maker states; 0: not known */
 } DeviceOps;
 
 struct Backend {
@@ -126,12 +131,17 @@ Status backend_open_cpu(const BackendOptions *options, Backend **out);
  * the one the loader finds. ERR_UNSUPPORTED says what is missing: that file, a library it needs, the driver, a device.
  */
 Status backend_open_cuda(const BackendOptions *options, Backend **out);
+/* Whether trying is worth while: there is a driver, or VASILY_CUDA_LIBRARY is set. CUDA's libraries take a second to
+ * load. */
+bool backend_cuda_is_likely(void);
 /* What libvasily_cuda.so defines, as vasily_cuda_open; BACKEND_PLUGIN_VERSION must be its vasily_cuda_version. */
 #define BACKEND_PLUGIN_VERSION 1
 typedef Status BackendOpen(const BackendOptions *options, Backend **out);
 /* "auto", "cpu", "ref" or "cuda"; logs one line that says what is used and why. */
 Status backend_open(const char *device, const BackendOptions *options, Backend **out);
 void backend_close(Backend *backend);
+/* Bytes that may still be taken where this backend computes: of the host (engine/memory.h) or of the device. */
+int64_t backend_memory_available(Backend *backend);
 /* One line: processor, instruction set, threads, library versions. */
 void backend_describe(const Backend *backend, char *out, size_t capacity);
 

@@ -24,6 +24,16 @@ static bool beside_program(char out[PATH_MAX])
     return access(out, R_OK) == 0;
 }
 
+bool backend_cuda_is_likely(void)
+{
+    const char *told = getenv("VASILY_CUDA_LIBRARY");
+    if (told && told[0]) return true;
+    void *driver = dlopen("libcuda.so.1", RTLD_LAZY | RTLD_LOCAL);
+    if (!driver) return false;
+    dlclose(driver);
+    return true;
+}
+
 static Status open_library(void **handle, char path[PATH_MAX])
 {
     Status status = STATUS_OK;

@@ -17,6 +17,11 @@ struct Executor {
     bool weights_changed;
 };
 
+static const float *own_weights(const Executor *executor)
+{
+    return executor->store.image ? executor->store.image->weights : executor->store.weights;
+}
+
 /* The address of a tensor, or NULL. */
 static void *address_of(const Executor *executor, TensorId id)
 {
@@ -25,12 +30,26 @@ static void *address_of(const Executor *executor, TensorId id)
     const Tensor *tensor = graph_tensor(graph, graph_root(graph, id));
     if (tensor->kind == TENSOR_PARAM || tensor->kind == TENSOR_PARAM_GRAD) {
         const Param *param = param_table_get(graph_params(graph), tensor->param);
-        if (!param->trainable) return param_store_weight(&executor->store, tensor->param);
+        const ParamImage *image = executor->store.image;
+        if (!param->trainable)
+            return image ? image->frozen + param->offset : param_store_weight(&executor->store, tensor->param);
         if (tensor->kind == TENSOR_PARAM) return (float *)executor->weights + param->offset;
-        return executor->store.grads + param->offset;
+        return (image ? image->grads : executor->store.grads) + param->offset;
     }
     int64_t offset = executor->plan->offset[id];
     return offset < 0 ? NULL : executor->slab + offset;
+}
+
+/* The bf16 copy of a parameter, or NULL. */
+static const uint16_t *half_of(const Executor *executor, TensorId id)
+{
+    const ParamImage *image = executor->store.image;
+    if (id == TENSOR_NONE || !image || executor->plan->pack != PLAN_PACK_IMAGE) return NULL;
+    const Tensor *tensor = graph_tensor(executor->plan->graph, graph_root(executor->plan->graph, id));
+    if (tensor->kind != TENSOR_PARAM) return NULL;
+    const Param *param = param_table_get(graph_params(executor->plan->graph), tensor->param);
+    const uint16_t *half = param->trainable ? image->half_weights : image->half_frozen;
+    return half ? half + param->offset : NULL;
 }
 
 /* Bound parameters that this backend's kernels cannot read where they are. */
@@ -50,7 +69,7 @@ static void resolve_calls(Executor *executor)
         const Op *op = graph_op(plan->graph, i);
         KernelCall *call = &executor->calls[i];
         *call = (KernelCall){.graph = plan->graph, .op = op, .state = plan->prepared[i].state};
-        if (plan->pack == PLAN_PACK_KEEP) {
+        if (plan->pack != PLAN_PACK_SCRATCH) {
             call->packed = executor->packed + plan->packed_offset[i];
             call->workspace = executor->workspace;
         } else { /* packed weights first, what running wants behind them */
@@ -58,7 +77,10 @@ static void resolve_calls(Executor *executor)
             call->workspace = executor->workspace + plan_packed_bytes(plan, i);
         }
         executor->gradient_flags[i] = 0;
-        for (int32_t k = 0; k < op->in_count; k++) call->in[k] = address_of(executor, op->in[k]);
+        for (int32_t k = 0; k < op->in_count; k++) {
+            call->in[k] = address_of(executor, op->in[k]);
+            call->half[k] = half_of(executor, op->in[k]);
+        }
         for (int32_t k = 0; k < op->out_count; k++) {
             call->out[k] = address_of(executor, op->out[k]);
             if (op->out[k] != TENSOR_NONE && graph_tensor(plan->graph, op->out[k])->kind == TENSOR_PARAM_GRAD)
@@ -103,6 +125,22 @@ static Status allocate(Backend *backend, size_t bytes, const char *what, uint8_t
                        (double)bytes * 1e-6, what);
 }
 
+static Status check_memory(const Plan *plan)
+{
+    Status status = STATUS_OK;
+    Backend *backend = plan->backend;
+    int64_t free_bytes, total;
+    if (backend->device == NULL) return memory_check(plan_bytes(plan));
+    TRY(backend->device->memory(backend, &free_bytes, &total));
+    if ((int64_t)plan_bytes(plan) > free_bytes)
+        FAIL(ERR_MEMORY,
+             "the plan wants %.2f GB on the device and %.2f of its %.2f GB are free; lower train.micro_batch, or set "
+             "train.recompute: true to keep fewer activations",
+             (double)plan_bytes(plan) * 1e-9, (double)free_bytes * 1e-9, (double)total * 1e-9);
+fail:
+    return status;
+}
+
 Status executor_create(const Plan *plan, const ParamStore *store, Executor **out)
 {
     Status status = STATUS_OK;
@@ -112,7 +150,7 @@ Status executor_create(const Plan *plan, const ParamStore *store, Executor **out
     size_t ops = (size_t)graph_op_count(plan->graph);
     executor->plan = plan;
     executor->store = *store;
-    executor->weights = store->weights;
+    executor->weights = own_weights(executor);
     executor->weights_changed = true;
     executor->calls = mem_alloc_array(ops + 1, sizeof *executor->calls);
     executor->gradient_flags = mem_alloc_array(ops + 1, sizeof *executor->gradient_flags);
@@ -121,12 +159,17 @@ Status executor_create(const Plan *plan, const ParamStore *store, Executor **out
         FAIL(ERR_MEMORY, "out of memory for %zu ops", ops);
     if (plan->bucket_count > 0 && store->grads == NULL)
         FAIL(ERR_INTERNAL, "a graph with gradients needs a ParamStore with gradients");
-    TRY(memory_check(plan_bytes(plan)));
+    if (backend->device != NULL && store->image == NULL)
+        FAIL(ERR_INTERNAL, "a device needs the parameters in its memory: call param_image_open first");
+    if (plan->pack == PLAN_PACK_IMAGE && plan_reads_halves(plan) && !store->image->half_weights)
+        FAIL(ERR_INTERNAL, "PLAN_PACK_IMAGE needs an image with bf16 copies");
+    TRY(check_memory(plan));
     TRY(allocate(backend, plan->slab_bytes, "activations", &executor->slab));
     TRY(allocate(backend, plan->workspace_bytes, "workspace", &executor->workspace));
     TRY(allocate(backend, plan->packed_bytes, "packed weights", &executor->packed));
     TRY(upload_constants(executor));
-    align_params(executor);
+    if (backend->device == NULL) align_params(executor);
+    if (backend->device != NULL) TRY(backend->device->marks_reserve(backend, graph_op_count(plan->graph) + 1));
     resolve_calls(executor);
     order_buckets(executor);
     *out = executor;
@@ -189,7 +232,7 @@ fail:
 
 void executor_bind_weights(Executor *executor, const float *weights)
 {
-    executor->weights = weights != NULL ? weights : executor->store.weights;
+    executor->weights = weights != NULL ? weights : own_weights(executor);
     executor->weights_changed = true;
     resolve_calls(executor);
 }
@@ -217,9 +260,42 @@ fail:
 static Status pack_all(Executor *executor, double *seconds)
 {
     Status status = STATUS_OK;
-    for (int32_t i = 0; i < graph_op_count(executor->plan->graph); i++)
-        if (!plan_shares_packed(executor->plan, i)) TRY(pack_op(executor, i, seconds));
+    const Plan *plan = executor->plan;
+    for (int32_t i = 0; i < graph_op_count(plan->graph); i++)
+        if (!plan_shares_packed(plan, i) && plan_packed_bytes(plan, i) > 0) TRY(pack_op(executor, i, seconds));
     executor->weights_changed = false;
+fail:
+    return status;
+}
+
+static Status run_op(Executor *executor, int32_t index, const ExecutorRun *run)
+{
+    Status status = STATUS_OK;
+    const Plan *plan = executor->plan;
+    const DeviceOps *device = plan->backend->device;
+    KernelCall *call = &executor->calls[index];
+    if (plan->pack == PLAN_PACK_SCRATCH) TRY(pack_op(executor, index, run->pack_seconds));
+    call->accumulate = call->op->accumulate | (run->add_gradients ? executor->gradient_flags[index] : 0);
+    const bool timed = run->op_seconds != NULL && device == NULL;
+    const double start = timed ? clock_seconds() : 0;
+    TRY(plan->backend->kernel[call->op->kind]->run(call));
+    if (timed) run->op_seconds[index] += clock_seconds() - start;
+    if (run->op_seconds != NULL && device != NULL) TRY(device->mark(plan->backend, index + 1));
+fail:
+    return status;
+}
+
+/* A device's times come from marks in its queue. */
+static Status read_marks(Executor *executor, double *op_seconds)
+{
+    Status status = STATUS_OK;
+    Backend *backend = executor->plan->backend;
+    TRY(backend->device->finish(backend));
+    for (int32_t i = 0; i < graph_op_count(executor->plan->graph); i++) {
+        double seconds = 0;
+        TRY(backend->device->mark_seconds(backend, i, i + 1, &seconds));
+        op_seconds[i] += seconds;
+    }
 fail:
     return status;
 }
@@ -229,22 +305,20 @@ Status executor_run(Executor *executor, const ExecutorRun *run)
     static const ExecutorRun DEFAULTS = {0};
     Status status = STATUS_OK;
     const Plan *plan = executor->plan;
+    const DeviceOps *device = plan->backend->device;
     int32_t next_bucket = 0;
     if (run == NULL) run = &DEFAULTS;
-    if (plan->pack == PLAN_PACK_KEEP && executor->weights_changed) TRY(pack_all(executor, run->pack_seconds));
+    if (plan->pack != PLAN_PACK_SCRATCH && executor->weights_changed) TRY(pack_all(executor, run->pack_seconds));
+    if (run->op_seconds != NULL && device != NULL) TRY(device->mark(plan->backend, 0));
     for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
-        KernelCall *call = &executor->calls[i];
-        if (plan->pack == PLAN_PACK_SCRATCH) TRY(pack_op(executor, i, run->pack_seconds));
-        call->accumulate = call->op->accumulate | (run->add_gradients ? executor->gradient_flags[i] : 0);
-        double start = run->op_seconds != NULL ? clock_seconds() : 0;
-        TRY(plan->backend->kernel[call->op->kind]->run(call));
-        if (run->op_seconds != NULL) run->op_seconds[i] += clock_seconds() - start;
+        TRY(run_op(executor, i, run));
         while (next_bucket < plan->bucket_count &&
                plan->buckets[executor->bucket_order[next_bucket]].ready_after <= i) {
             if (run->on_bucket != NULL) run->on_bucket(run->context, executor->bucket_order[next_bucket]);
             next_bucket++;
         }
     }
+    if (run->op_seconds != NULL && device != NULL) TRY(read_marks(executor, run->op_seconds));
 fail:
     return status;
 }

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "engine/param_image.h"
 #include "base/hash.h"
 
 struct ParamTable {
@@ -272,6 +273,7 @@ fail:
 
 void param_store_free(ParamStore *store)
 {
+    param_image_free(store->image);
     mem_free_aligned(store->weights);
     mem_free_aligned(store->grads);
     mem_free_aligned(store->frozen);

@@ -63,6 +63,14 @@ Shape param_file_shape(const Param *param);
 void param_to_file(const Param *param, const float *engine, float *file);
 void param_from_file(const Param *param, const float *file, float *engine);
 
+/* The same buffers in the memory of a device (engine/param_image.h). */
+typedef struct Backend Backend;
+typedef struct ParamImage {
+    Backend *backend;
+    float *weights, *grads, *frozen;      /* as in ParamStore */
+    uint16_t *half_weights, *half_frozen; /* bf16 copies at the same element offsets; NULL where none are kept */
+} ParamImage;
+
 /* The buffers: weights and gradients of trainable parameters, weights of frozen ones. fp32, 64-byte aligned. Memory is
  * taken as it is first written. A copy of the struct shares everything with the original, which alone is freed. */
 typedef struct ParamStore {
@@ -71,6 +79,7 @@ typedef struct ParamStore {
     float *grads;        /* the same; NULL without gradients */
     float *frozen;       /* frozen_elements; what belongs to bound parameters is never touched */
     const float **bound; /* per parameter: where its values are instead, or NULL */
+    ParamImage *image;   /* NULL on backends that compute in host memory */
 } ParamStore;
 
 Status param_store_create(const ParamTable *table, bool with_grads, ParamStore *out); /* needs the layout; zeroed */

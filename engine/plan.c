@@ -60,8 +60,8 @@ fail:
     return status;
 }
 
-/* Prepares each op's kernel; every op without one is named in one failure. */
-static Status prepare_kernels(Plan *plan)
+/* Prepares each op's kernel (none for an estimate); every op without one is named in one failure. */
+static Status prepare_kernels(Plan *plan, bool estimate)
 {
     Status status = STATUS_OK;
     StrBuf missing = {0};
@@ -70,7 +70,7 @@ static Status prepare_kernels(Plan *plan)
     plan->prepared = mem_alloc_array((size_t)ops + 1, sizeof *plan->prepared);
     plan->packed_offset = mem_alloc_array((size_t)ops + 1, sizeof *plan->packed_offset);
     if (plan->prepared == NULL || plan->packed_offset == NULL) FAIL(ERR_MEMORY, "out of memory for %d ops", ops);
-    for (int32_t i = 0; i < ops; i++) {
+    for (int32_t i = 0; i < ops && !estimate; i++) {
         const Op *op = graph_op(plan->graph, i);
         const Kernel *kernel = plan->backend->kernel[op->kind];
         if (kernel == NULL) {
@@ -87,15 +87,23 @@ fail:
     return status;
 }
 
+bool plan_reads_halves(const Plan *plan)
+{
+    for (int32_t i = 0; i < graph_op_count(plan->graph); i++)
+        if (plan->prepared[i].packs_halves) return true;
+    return false;
+}
+
 size_t plan_packed_bytes(const Plan *plan, int32_t index)
 {
+    if (plan->pack == PLAN_PACK_IMAGE && plan->prepared[index].packs_halves) return 0;
     return (plan->prepared[index].packed_bytes + PLACEMENT_ALIGN - 1) / PLACEMENT_ALIGN * PLACEMENT_ALIGN;
 }
 
 bool plan_shares_packed(const Plan *plan, int32_t index)
 {
     const Op *op = graph_op(plan->graph, index);
-    return plan->pack == PLAN_PACK_KEEP && op->is_recomputed &&
+    return plan->pack != PLAN_PACK_SCRATCH && op->is_recomputed &&
            plan_packed_bytes(plan, index) == plan_packed_bytes(plan, op->forward);
 }
 
@@ -109,7 +117,7 @@ void plan_set_pack(Plan *plan, PlanPack pack)
         size_t workspace = prepared->workspace_bytes;
         if (plan_shares_packed(plan, i)) {
             plan->packed_offset[i] = plan->packed_offset[graph_op(plan->graph, i)->forward];
-        } else if (pack == PLAN_PACK_KEEP) {
+        } else if (pack != PLAN_PACK_SCRATCH) {
             plan->packed_offset[i] = (int64_t)plan->packed_bytes;
             plan->packed_bytes += packed;
         } else {
@@ -129,7 +137,7 @@ void plan_choose_pack(Plan *plan, int64_t beside, int sharing)
 {
     plan_set_pack(plan, PLAN_PACK_KEEP);
     const double wanted = ((double)plan_bytes(plan) + (double)beside) * sharing;
-    if (1.05 * wanted > (double)memory_available()) plan_set_pack(plan, PLAN_PACK_SCRATCH);
+    if (1.05 * wanted > (double)backend_memory_available(plan->backend)) plan_set_pack(plan, PLAN_PACK_SCRATCH);
 }
 
 typedef struct FlatParam {
@@ -202,7 +210,7 @@ Status plan_create(const Graph *graph, Backend *backend, const PlanOptions *opti
     if (!param_table_is_laid_out(graph_params(graph)))
         FAIL(ERR_INTERNAL, "a plan needs the parameters laid out: call graph_backward or param_table_layout first");
     TRY(place_tensors(plan, options->reuse));
-    TRY(prepare_kernels(plan));
+    TRY(prepare_kernels(plan, options->estimate));
     if (options->pack == PLAN_PACK_AUTO) {
         plan_choose_pack(plan, 0, 1);
     } else {

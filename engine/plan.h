@@ -18,13 +18,17 @@
 typedef enum PlanPack {
     PLAN_PACK_KEEP,    /* made for all ops when weights have changed, and kept: the fastest */
     PLAN_PACK_SCRATCH, /* made in the workspace each time an op runs: about as little memory as the largest one takes */
-    PLAN_PACK_AUTO     /* kept where they fit: plan_create chooses as plan_choose_pack does, with nothing beside */
+    PLAN_PACK_IMAGE, /* devices: read from the bf16 copies of the store's image (engine/param_image.h), which the update
+                        writes beside the weights; only constants are packed, and kept. Not with bound weights */
+    PLAN_PACK_AUTO   /* kept where they fit: plan_create chooses as plan_choose_pack does, with nothing beside */
 } PlanPack;
 
 typedef struct PlanOptions {
     bool reuse;           /* false: every tensor has its own place (for the test that holds both bit-identical) */
     int64_t bucket_bytes; /* of gradients; 0: 8 MiB */
     PlanPack pack;
+    bool estimate; /* places tensors only: no kernel is prepared, workspace and packed weights count as nothing, and
+                      nothing can run. Quick, where a plan for a device may take minutes */
 } PlanOptions;
 
 /* A slice of the flat gradient buffer that is complete once op `ready_after` has run. */
@@ -64,6 +68,8 @@ void plan_choose_pack(Plan *plan, int64_t beside, int sharing);
 size_t plan_bytes(const Plan *plan);
 /* Room for op `index`'s packed weights; a multiple of 64. */
 size_t plan_packed_bytes(const Plan *plan, int32_t index);
+/* Whether any op reads bf16 copies of parameters, so that PLAN_PACK_IMAGE needs an image with halves. */
+bool plan_reads_halves(const Plan *plan);
 /* Op `index` is a recomputed copy that reads the packed weights of the forward op, where they are kept. */
 bool plan_shares_packed(const Plan *plan, int32_t index);
 

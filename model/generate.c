@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "engine/memory.h"
+#include "engine/backend.h"
 #include "model/autoencoder.h"
 #include "model/sampling_graph.h"
 
@@ -94,16 +94,15 @@ static int64_t set_pack(Generator *g, PlanPack pack)
     return bytes;
 }
 
-static Status start_stages(Generator *g, const ParamStore *store)
+static Status start_stages(Generator *g, const ParamStore *store, Backend *backend)
 {
     Status status = STATUS_OK;
     Stage *const stages[] = {&g->text_stage, &g->unet_stage, &g->decode_stage, &g->encode_stage};
     const PlanPack pack = g->options.pack;
     /* As plan_choose_pack, for all of them together. */
-    const bool fits =
-        pack != PLAN_PACK_AUTO || 1.05 * (double)set_pack(g, PLAN_PACK_KEEP) <= (double)memory_available();
+    const int64_t available = backend_memory_available(backend);
+    const bool fits = pack != PLAN_PACK_AUTO || 1.05 * (double)set_pack(g, PLAN_PACK_KEEP) <= (double)available;
     const int64_t bytes = set_pack(g, pack != PLAN_PACK_AUTO ? pack : fits ? PLAN_PACK_KEEP : PLAN_PACK_SCRATCH);
-    const int64_t available = memory_available();
     if (bytes > available)
         FAIL(ERR_MEMORY,
              "pictures of %lldx%lld, %lld at once, want %.2f GB and %.2f GB are free; draw fewer at once, or "
@@ -225,7 +224,7 @@ Status generator_create(ParamTable *params, const ParamStore *store, Backend *ba
     TRY(generator_plan(params, backend, options, &g));
     TRY(sampler_create(options->diffusion, options->steps, &options->sampler, options->batch, g->h * g->w, g->channels,
                        &g->sampler));
-    TRY(start_stages(g, store));
+    TRY(start_stages(g, store, backend));
     TRY(allocate_buffers(g));
     *out = g;
     return STATUS_OK;

@@ -6,6 +6,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "engine/executor.h"
+#include "engine/param_image.h"
 #include "model/safetensors.h"
 #include "model/sampling_graph.h"
 #include "model/weights.h"
@@ -226,6 +227,7 @@ Status probe_unet(const ModelConfig *model, Backend *backend, Dtype compute, con
     else
         log_info("probe: no --weights, the network has its initial weights of seed %llu", (unsigned long long)seed);
     TRY(plan_create(probe.unet.graph, backend, &(PlanOptions){.reuse = true}, &probe.plan));
+    TRY(param_image_open(&probe.store, backend, false));
     TRY(executor_create(probe.plan, &probe.store, &probe.executor));
     TRY(allocate_staging(&probe));
 
@@ -236,6 +238,7 @@ Status probe_unet(const ModelConfig *model, Backend *backend, Dtype compute, con
     TRY(write_input(&probe, "full_emb2", probe.unet.full_emb2));
     if (backward) TRY(write_input(&probe, "grad_out", probe.unet.grad_out));
     TRY(executor_run(probe.executor, NULL));
+    if (backward) TRY(param_image_download_grads(&probe.store));
     TRY(write_results(&probe, out, backward));
 fail:
     probe_free(&probe);

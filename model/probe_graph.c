@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "engine/executor.h"
+#include "engine/param_image.h"
 
 #define DIMENSION_MAX (1 << 20)
 
@@ -116,7 +117,7 @@ static int64_t largest(const Graph *graph, const ProbeTensor *tensors, int32_t c
     return most;
 }
 
-Status probe_graph_run(const Graph *graph, const ParamStore *store, Backend *backend, const Safetensors *in,
+Status probe_graph_run(const Graph *graph, ParamStore *store, Backend *backend, const Safetensors *in,
                        const ProbeTensor *inputs, int32_t input_count, const char *out, const ProbeTensor *outputs,
                        int32_t output_count)
 {
@@ -129,6 +130,7 @@ Status probe_graph_run(const Graph *graph, const ParamStore *store, Backend *bac
     run.engine = mem_alloc_array((size_t)most, sizeof *run.engine);
     if (run.file == NULL || run.engine == NULL) FAIL(ERR_MEMORY, "out of memory for the probe's tensors");
     TRY(plan_create(graph, backend, &(PlanOptions){.reuse = true}, &plan));
+    TRY(param_image_open(store, backend, false));
     TRY(executor_create(plan, store, &run.executor));
     for (int32_t i = 0; i < input_count; i++)
         TRY(write_input(&run, safetensors_find(in, inputs[i].name), inputs[i].tensor));

@@ -20,7 +20,7 @@ Status probe_find(const Safetensors *in, const char *path, const char *needed, c
 
 /* Plans the graph, writes the inputs (F32, or I32 from any integer type) from `in`, runs it once, and writes the
  * outputs as F32 to safetensors file `out`. Shapes have been checked. */
-Status probe_graph_run(const Graph *graph, const ParamStore *store, Backend *backend, const Safetensors *in,
+Status probe_graph_run(const Graph *graph, ParamStore *store, Backend *backend, const Safetensors *in,
                        const ProbeTensor *inputs, int32_t input_count, const char *out, const ProbeTensor *outputs,
                        int32_t output_count);
 

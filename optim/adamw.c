@@ -73,13 +73,13 @@ static UpdateFn update_choose(void)
 /* Work is dealt in pieces of whole cache lines. */
 #define PIECE 16384
 
-void adamw_update(const AdamwStep *step, int64_t count, int threads, const float *grads, float *weights, float *m,
-                  float *v, float *ema)
+void adamw_values(const AdamwStep *step, UpdateValues *out)
 {
     double bc1 = 1.0 - pow(step->beta1, (double)step->t);
     double bc2 = 1.0 - pow(step->beta2, (double)step->t);
-    const Scalars scalars = {
-        .grad_scale = (float)step->grad_scale,
+    *out = (UpdateValues){
+        .grad_scale = step->grad_scale,
+        .clip_norm = step->clip_norm,
         .keep = (float)(1.0 - step->lr * step->weight_decay),
         .one_minus_beta1 = (float)(1.0 - step->beta1),
         .beta2 = (float)step->beta2,
@@ -88,6 +88,22 @@ void adamw_update(const AdamwStep *step, int64_t count, int threads, const float
         .eps = (float)step->eps,
         .step_size = (float)(step->lr / bc1),
         .one_minus_ema = (float)(1.0 - step->ema_decay),
+    };
+}
+
+void adamw_update(const UpdateValues *values, double clip, int64_t count, int threads, const float *grads,
+                  float *weights, float *m, float *v, float *ema)
+{
+    const Scalars scalars = {
+        .grad_scale = (float)(values->grad_scale * clip),
+        .keep = values->keep,
+        .one_minus_beta1 = values->one_minus_beta1,
+        .beta2 = values->beta2,
+        .one_minus_beta2 = values->one_minus_beta2,
+        .inv_root_bc2 = values->inv_root_bc2,
+        .eps = values->eps,
+        .step_size = values->step_size,
+        .one_minus_ema = values->one_minus_ema,
     };
     UpdateFn update = update_choose();
     int64_t pieces = count / PIECE + (count % PIECE != 0);

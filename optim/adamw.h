@@ -6,16 +6,24 @@
 
 #include <stdint.h>
 
+#include "engine/update.h"
+
 typedef struct AdamwStep {
     double lr, beta1, beta2, eps, weight_decay;
-    double grad_scale; /* multiplies every gradient first: 1/world, clipping */
+    double grad_scale; /* multiplies every gradient first: 1/world */
+    double clip_norm;  /* 0: off */
     int64_t t;         /* number of this update, from 1 */
     double ema_decay;  /* of this update; unused without ema */
 } AdamwStep;
 
-/* All buffers fp32 of `count` elements, not overlapping; grads are read only, ema may be NULL. Elements are
- * independent, so the result does not depend on `threads` nor on the instruction set. */
-void adamw_update(const AdamwStep *step, int64_t count, int threads, const float *grads, float *weights, float *m,
-                  float *v, float *ema);
+/* The scalars of the update, here or on a device (engine/update.h): computed in fp64, in the precision of the buffers
+ * where they meet them. */
+void adamw_values(const AdamwStep *step, UpdateValues *out);
+
+/* `clip`: the factor of clipping, which multiplies grad_scale. All buffers fp32 of `count` elements, not overlapping;
+ * grads are read only, ema may be NULL. Elements are independent, so the result does not depend on `threads` nor on the
+ * instruction set. */
+void adamw_update(const UpdateValues *values, double clip, int64_t count, int threads, const float *grads,
+                  float *weights, float *m, float *v, float *ema);
 
 #endif

@@ -2,8 +2,9 @@
 
 #include <math.h>
 
-/* Eight running sums, so that the compiler may use vectors without changing the order of any addition. */
-#define LANES 8
+/* Several running sums, so that the compiler may use vectors without changing the order of any addition. */
+#define LANES UPDATE_NORM_LANES
+_Static_assert(LANES == 8, "block_sum adds up eight");
 
 static double block_sum(const float *grads, int64_t count)
 {
@@ -24,19 +25,23 @@ static double block_sum(const float *grads, int64_t count)
 
 void grad_norm_blocks(const float *grads, int64_t count, int threads, double *block_sums)
 {
-    int64_t blocks = grad_norm_block_count(count);
+    int64_t blocks = update_norm_block_count(count);
 #pragma omp parallel for schedule(static) num_threads(threads)
     for (int64_t b = 0; b < blocks; b++) {
-        int64_t start = b * GRAD_NORM_BLOCK;
+        int64_t start = b * UPDATE_NORM_BLOCK;
         int64_t left = count - start;
-        block_sums[b] = block_sum(grads + start, left < GRAD_NORM_BLOCK ? left : GRAD_NORM_BLOCK);
+        block_sums[b] = block_sum(grads + start, left < UPDATE_NORM_BLOCK ? left : UPDATE_NORM_BLOCK);
     }
 }
 
 double grad_norm_sum(const double *block_sums, int64_t block_count)
 {
     double sum = 0;
-    for (int64_t b = 0; b < block_count; b++) sum += block_sums[b];
+    for (int64_t start = 0; start < block_count; start += UPDATE_NORM_GROUP) {
+        double group = 0;
+        for (int64_t b = start; b < block_count && b < start + UPDATE_NORM_GROUP; b++) group += block_sums[b];
+        sum += group;
+    }
     return sum;
 }
 

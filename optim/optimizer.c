@@ -10,20 +10,97 @@
 #include "optim/grad_norm.h"
 #include "optim/one_cycle.h"
 
+/* What host and device tell each other in a step. */
+typedef struct Exchange {
+    UpdateValues values;
+    UpdateResult result;
+} Exchange;
+
 struct Optimizer {
     OptimConfig config;
     int64_t total_steps;
     int threads;
     int64_t elements;
-    float *weights;     /* (elements) fp32, the store's */
-    const float *grads; /* (elements) fp32, the store's */
-    float *m, *v, *ema; /* (elements) fp32; ema may be NULL */
-    double *block_sums; /* (grad_norm_block_count(elements)) fp64 */
+    Backend *backend;            /* whose memory the buffers are in; NULL: the host's */
+    float *weights;              /* (elements) fp32, the store's or its image's */
+    const float *grads;          /* (elements) fp32, likewise */
+    uint16_t *half;              /* (elements) bf16, the image's; may be NULL */
+    float *m, *v, *ema;          /* (elements) fp32; ema may be NULL */
+    double *sums;                /* (sum_count(elements)) fp64 */
+    Exchange *exchange;          /* on a device: page-locked */
+    Exchange *device_exchange;   /* NULL on the host */
+    double lr, beta1, ema_decay; /* of the step that has begun */
     OptimizerState state;
 };
 
-Status optimizer_create(const OptimConfig *config, int64_t total_steps, const ParamStore *store, int threads,
-                        Optimizer **out)
+static int64_t sum_count(int64_t elements)
+{
+    return update_norm_block_count(elements) + update_norm_group_count(elements);
+}
+
+/* ---- memory of the host or the device ---- */
+
+static void *buffer_alloc(const Optimizer *optimizer, size_t bytes)
+{
+    if (bytes == 0) bytes = 1; /* so that NULL means failure alone */
+    return optimizer->backend ? optimizer->backend->alloc(optimizer->backend, bytes) : mem_alloc_aligned(bytes);
+}
+
+static void buffer_free(const Optimizer *optimizer, void *memory)
+{
+    if (!memory) return;
+    if (optimizer->backend)
+        optimizer->backend->free(optimizer->backend, memory);
+    else
+        mem_free_aligned(memory);
+}
+
+static Status bind_parameters(Optimizer *optimizer, const ParamStore *store)
+{
+    Status status = STATUS_OK;
+    const ParamImage *image = store->image;
+    if (!optimizer->backend) {
+        optimizer->weights = store->weights;
+        optimizer->grads = store->grads;
+        return STATUS_OK;
+    }
+    if (!image || !image->grads) FAIL(ERR_INTERNAL, "an optimizer on a device, and no parameters there");
+    optimizer->weights = image->weights;
+    optimizer->grads = image->grads;
+    optimizer->half = image->half_weights;
+fail:
+    return status;
+}
+
+static Status allocate(Optimizer *optimizer)
+{
+    Status status = STATUS_OK;
+    const int64_t elements = optimizer->elements;
+    const bool has_ema = optimizer->config.ema_decay > 0;
+    Backend *backend = optimizer->backend;
+    size_t bytes = 0;
+    if (elements < 0 || !mem_mul_size((size_t)elements, sizeof(float), &bytes)) {
+        FAIL(ERR_LIMIT, "%lld trainable elements do not fit in memory", (long long)elements);
+    }
+    optimizer->m = buffer_alloc(optimizer, bytes);
+    optimizer->v = buffer_alloc(optimizer, bytes);
+    optimizer->sums = buffer_alloc(optimizer, (size_t)sum_count(elements) * sizeof(double));
+    if (has_ema) optimizer->ema = buffer_alloc(optimizer, bytes);
+    if (backend) optimizer->device_exchange = buffer_alloc(optimizer, sizeof(Exchange));
+    optimizer->exchange =
+        backend ? backend->device->host_alloc(backend, sizeof(Exchange)) : mem_alloc_array(1, sizeof(Exchange));
+    if (!optimizer->m || !optimizer->v || !optimizer->sums || !optimizer->exchange || (has_ema && !optimizer->ema) ||
+        (backend && !optimizer->device_exchange)) {
+        FAIL(ERR_MEMORY,
+             "no memory for the optimizer: %.2f GB for %lld trainable elements; optim.ema_decay=0 saves %.2f",
+             (double)optimizer_bytes(&optimizer->config, elements) / 1e9, (long long)elements, (double)bytes / 1e9);
+    }
+fail:
+    return status;
+}
+
+Status optimizer_create(const OptimConfig *config, int64_t total_steps, const ParamStore *store, Backend *backend,
+                        int threads, Optimizer **out)
 {
     Status status = STATUS_OK;
     Optimizer *optimizer = NULL;
@@ -34,31 +111,16 @@ Status optimizer_create(const OptimConfig *config, int64_t total_steps, const Pa
     }
     if (threads < 1) FAIL(ERR_INTERNAL, "an optimizer with %d threads", threads);
     if (!store->grads) FAIL(ERR_INTERNAL, "an optimizer over a ParamStore without gradients");
-
-    int64_t elements = param_table_trainable_elements(store->table);
-    size_t bytes = 0;
-    if (elements < 0 || !mem_mul_size((size_t)elements, sizeof(float), &bytes)) {
-        FAIL(ERR_LIMIT, "%lld trainable elements do not fit in memory", (long long)elements);
-    }
     optimizer = mem_alloc_array(1, sizeof(*optimizer));
     if (!optimizer) FAIL(ERR_MEMORY, "no memory for the optimizer");
     optimizer->config = *config;
     optimizer->total_steps = total_steps;
     optimizer->threads = threads;
-    optimizer->elements = elements;
-    optimizer->weights = store->weights;
-    optimizer->grads = store->grads;
-    optimizer->m = mem_alloc_aligned(bytes);
-    optimizer->v = mem_alloc_aligned(bytes);
-    optimizer->block_sums = mem_alloc_array((size_t)grad_norm_block_count(elements), sizeof(double));
-    if (config->ema_decay > 0) optimizer->ema = mem_alloc_aligned(bytes);
-    if (elements > 0 &&
-        (!optimizer->m || !optimizer->v || !optimizer->block_sums || (config->ema_decay > 0 && !optimizer->ema))) {
-        FAIL(ERR_MEMORY,
-             "no memory for the optimizer: %.2f GB for %lld trainable elements; optim.ema_decay=0 saves %.2f",
-             (double)optimizer_bytes(config, elements) / 1e9, (long long)elements, (double)bytes / 1e9);
-    }
-    optimizer_restart_ema(optimizer);
+    optimizer->elements = param_table_trainable_elements(store->table);
+    optimizer->backend = backend && backend->device ? backend : NULL;
+    TRY(bind_parameters(optimizer, store));
+    TRY(allocate(optimizer));
+    TRY(optimizer_restart_ema(optimizer));
     *out = optimizer;
     return STATUS_OK;
 fail:
@@ -69,50 +131,119 @@ fail:
 void optimizer_free(Optimizer *optimizer)
 {
     if (!optimizer) return;
-    mem_free_aligned(optimizer->m);
-    mem_free_aligned(optimizer->v);
-    mem_free_aligned(optimizer->ema);
-    free(optimizer->block_sums);
+    buffer_free(optimizer, optimizer->m);
+    buffer_free(optimizer, optimizer->v);
+    buffer_free(optimizer, optimizer->ema);
+    buffer_free(optimizer, optimizer->sums);
+    buffer_free(optimizer, optimizer->device_exchange);
+    if (optimizer->backend)
+        optimizer->backend->device->host_free(optimizer->backend, optimizer->exchange);
+    else
+        free(optimizer->exchange);
     free(optimizer);
+}
+
+/* ---- a step ---- */
+
+Status optimizer_begin_step(Optimizer *optimizer, int64_t schedule_step, double grad_scale)
+{
+    Status status = STATUS_OK;
+    const OptimConfig *config = &optimizer->config;
+    Backend *backend = optimizer->backend;
+    if (!isfinite(grad_scale) || grad_scale <= 0) FAIL(ERR_INTERNAL, "gradient scale %g", grad_scale);
+
+    const ScheduleValues values = schedule_values(config, optimizer->total_steps, schedule_step);
+    const int64_t t = optimizer->state.t + 1; /* if the step is not skipped */
+    optimizer->lr = values.lr;
+    optimizer->beta1 = values.beta1;
+    optimizer->ema_decay = ema_decay_at(config->ema_decay, config->ema_warmup, t);
+    adamw_values(
+        &(AdamwStep){
+            .lr = values.lr,
+            .beta1 = values.beta1,
+            .beta2 = config->beta2,
+            .eps = config->eps,
+            .weight_decay = config->weight_decay,
+            .grad_scale = grad_scale,
+            .clip_norm = config->clip_norm,
+            .t = t,
+            .ema_decay = optimizer->ema_decay,
+        },
+        &optimizer->exchange->values);
+    if (backend) {
+        TRY(backend->device->send(backend, &optimizer->device_exchange->values, &optimizer->exchange->values,
+                                  sizeof(UpdateValues)));
+        TRY(backend->device->sent(backend));
+    }
+fail:
+    return status;
+}
+
+static void update_on_host(Optimizer *optimizer)
+{
+    const UpdateValues *values = &optimizer->exchange->values;
+    UpdateResult *result = &optimizer->exchange->result;
+    grad_norm_blocks(optimizer->grads, optimizer->elements, optimizer->threads, optimizer->sums);
+    const double squares = grad_norm_sum(optimizer->sums, update_norm_block_count(optimizer->elements));
+    const double norm = values->grad_scale * sqrt(squares);
+    *result = (UpdateResult){.squares = squares, .norm = norm, .clip = 1.0, .skipped = !isfinite(squares)};
+    if (result->skipped) return;
+    result->clip = grad_clip_factor(norm, values->clip_norm);
+    adamw_update(values, result->clip, optimizer->elements, optimizer->threads, optimizer->grads, optimizer->weights,
+                 optimizer->m, optimizer->v, optimizer->ema);
+}
+
+Status optimizer_queue_update(Optimizer *optimizer)
+{
+    Status status = STATUS_OK;
+    Backend *backend = optimizer->backend;
+    if (!backend) {
+        update_on_host(optimizer);
+        return STATUS_OK;
+    }
+    TRY(backend->device->update(backend, &(DeviceUpdate){.count = optimizer->elements,
+                                                         .grads = optimizer->grads,
+                                                         .weights = optimizer->weights,
+                                                         .m = optimizer->m,
+                                                         .v = optimizer->v,
+                                                         .ema = optimizer->ema,
+                                                         .half = optimizer->half,
+                                                         .sums = optimizer->sums,
+                                                         .values = &optimizer->device_exchange->values,
+                                                         .result = &optimizer->device_exchange->result}));
+    TRY(backend->device->fetch(backend, &optimizer->exchange->result, &optimizer->device_exchange->result,
+                               sizeof(UpdateResult)));
+fail:
+    return status;
+}
+
+void optimizer_end_step(Optimizer *optimizer, OptimizerReport *report)
+{
+    const UpdateResult *result = &optimizer->exchange->result;
+    *report = (OptimizerReport){.lr = optimizer->lr,
+                                .beta1 = optimizer->beta1,
+                                .grad_norm = result->norm,
+                                .clip = result->clip,
+                                .ema_decay = result->skipped ? 1.0 : optimizer->ema_decay,
+                                .skipped = result->skipped};
+    if (result->skipped)
+        optimizer->state.skipped++;
+    else
+        optimizer->state.t++;
 }
 
 Status optimizer_step(Optimizer *optimizer, int64_t schedule_step, double grad_scale, OptimizerReport *report)
 {
     Status status = STATUS_OK;
-    const OptimConfig *config = &optimizer->config;
-    if (!isfinite(grad_scale) || grad_scale <= 0) FAIL(ERR_INTERNAL, "gradient scale %g", grad_scale);
-
-    ScheduleValues values = schedule_values(config, optimizer->total_steps, schedule_step);
-    grad_norm_blocks(optimizer->grads, optimizer->elements, optimizer->threads, optimizer->block_sums);
-    double squares = grad_norm_sum(optimizer->block_sums, grad_norm_block_count(optimizer->elements));
-    double norm = grad_scale * sqrt(squares);
-    *report = (OptimizerReport){.lr = values.lr, .beta1 = values.beta1, .grad_norm = norm, .clip = 1.0};
-    if (!isfinite(squares)) {
-        optimizer->state.skipped++;
-        report->skipped = true;
-        report->ema_decay = 1.0;
-        return STATUS_OK;
-    }
-
-    int64_t t = ++optimizer->state.t;
-    report->clip = grad_clip_factor(norm, config->clip_norm);
-    report->ema_decay = ema_decay_at(config->ema_decay, config->ema_warmup, t);
-    const AdamwStep step = {
-        .lr = values.lr,
-        .beta1 = values.beta1,
-        .beta2 = config->beta2,
-        .eps = config->eps,
-        .weight_decay = config->weight_decay,
-        .grad_scale = grad_scale * report->clip,
-        .t = t,
-        .ema_decay = report->ema_decay,
-    };
-    adamw_update(&step, optimizer->elements, optimizer->threads, optimizer->grads, optimizer->weights, optimizer->m,
-                 optimizer->v, optimizer->ema);
-    return STATUS_OK;
+    TRY(optimizer_begin_step(optimizer, schedule_step, grad_scale));
+    TRY(optimizer_queue_update(optimizer));
+    if (optimizer->backend) TRY(optimizer->backend->device->finish(optimizer->backend));
+    optimizer_end_step(optimizer, report);
 fail:
     return status;
 }
+
+/* ---- what checkpoints need ---- */
 
 int64_t optimizer_elements(const Optimizer *optimizer)
 {
@@ -134,6 +265,52 @@ float *optimizer_ema(Optimizer *optimizer)
     return optimizer->ema;
 }
 
+bool optimizer_on_device(const Optimizer *optimizer)
+{
+    return optimizer->backend != NULL;
+}
+
+/* Where elements [first, first + count) of an array are. */
+static Status find_elements(const Optimizer *optimizer, OptimizerArray which, int64_t first, int64_t count, float **out)
+{
+    Status status = STATUS_OK;
+    float *array = which == OPTIMIZER_M ? optimizer->m : which == OPTIMIZER_V ? optimizer->v : optimizer->ema;
+    if (!array || first < 0 || count < 0 || first > optimizer->elements || count > optimizer->elements - first)
+        FAIL(ERR_INTERNAL, "elements %lld to %lld of the optimizer's array %d are not there", (long long)first,
+             (long long)(first + count), (int)which);
+    *out = array + first;
+fail:
+    return status;
+}
+
+Status optimizer_read(Optimizer *optimizer, OptimizerArray which, int64_t first, int64_t count, float *out)
+{
+    Status status = STATUS_OK;
+    Backend *backend = optimizer->backend;
+    float *elements;
+    TRY(find_elements(optimizer, which, first, count, &elements));
+    if (backend && count > 0)
+        TRY(backend->download(backend, out, elements, (size_t)count * sizeof *out));
+    else if (count > 0)
+        memcpy(out, elements, (size_t)count * sizeof *out);
+fail:
+    return status;
+}
+
+Status optimizer_write(Optimizer *optimizer, OptimizerArray which, int64_t first, int64_t count, const float *values)
+{
+    Status status = STATUS_OK;
+    Backend *backend = optimizer->backend;
+    float *elements;
+    TRY(find_elements(optimizer, which, first, count, &elements));
+    if (backend && count > 0)
+        TRY(backend->upload(backend, elements, values, (size_t)count * sizeof *values));
+    else if (count > 0)
+        memcpy(elements, values, (size_t)count * sizeof *values);
+fail:
+    return status;
+}
+
 int64_t optimizer_total_steps(const Optimizer *optimizer)
 {
     return optimizer->total_steps;
@@ -149,14 +326,22 @@ void optimizer_set_state(Optimizer *optimizer, OptimizerState state)
     optimizer->state = state;
 }
 
-void optimizer_restart_ema(Optimizer *optimizer)
+Status optimizer_restart_ema(Optimizer *optimizer)
 {
-    if (!optimizer->ema || optimizer->elements == 0) return;
-    memcpy(optimizer->ema, optimizer->weights, (size_t)optimizer->elements * sizeof(float));
+    Status status = STATUS_OK;
+    Backend *backend = optimizer->backend;
+    const size_t bytes = (size_t)optimizer->elements * sizeof(float);
+    if (!optimizer->ema || bytes == 0) return STATUS_OK;
+    if (backend)
+        TRY(backend->device->copy(backend, optimizer->ema, optimizer->weights, bytes));
+    else
+        memcpy(optimizer->ema, optimizer->weights, bytes);
+fail:
+    return status;
 }
 
 int64_t optimizer_bytes(const OptimConfig *config, int64_t elements)
 {
     int64_t buffers = config->ema_decay > 0 ? 3 : 2;
-    return buffers * elements * (int64_t)sizeof(float) + grad_norm_block_count(elements) * (int64_t)sizeof(double);
+    return buffers * elements * (int64_t)sizeof(float) + sum_count(elements) * (int64_t)sizeof(double);
 }

@@ -1,5 +1,6 @@
 /* The optimizer: moments, moving average and counters over the trainable buffers of a ParamStore. One optimizer_step
- * does gradient norm, clipping, AdamW and EMA. */
+ * does gradient norm, clipping, AdamW and EMA; on a device that has memory of its own everything lies and happens
+ * there, with the same bits. */
 #ifndef OPTIM_OPTIMIZER_H
 #define OPTIM_OPTIMIZER_H
 
@@ -7,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/backend.h"
 #include "engine/params.h"
 #include "optim/optim_config.h"
 
@@ -27,29 +29,46 @@ typedef struct OptimizerReport {
 } OptimizerReport;
 
 /* `total_steps` shapes the schedule; it is config->total_steps, or train.steps where that is 0, or what the checkpoint
- * has frozen. The store is borrowed and needs gradients; `threads` >= 1. Moments start at zero, the EMA as a copy of
- * the weights as they are now: call optimizer_restart_ema after loading other weights. Allocates everything. */
-Status optimizer_create(const OptimConfig *config, int64_t total_steps, const ParamStore *store, int threads,
-                        Optimizer **out);
+ * has frozen. The store is borrowed and needs gradients; so is `backend`, NULL or one without a device for the host's
+ * memory; with a device the store needs its image there, and a bf16 copy in the image is kept up to date. `threads`
+ * >= 1. Moments start at zero, the EMA as a copy of the weights as they are now: call optimizer_restart_ema after
+ * loading other weights. Allocates everything. */
+Status optimizer_create(const OptimConfig *config, int64_t total_steps, const ParamStore *store, Backend *backend,
+                        int threads, Optimizer **out);
 void optimizer_free(Optimizer *optimizer); /* NULL is fine */
 
-/* One step with the values of schedule step `schedule_step` (from 0). The store's gradients, multiplied by
- * `grad_scale` (1 / world, or 1 / (world * micro-batches), whatever makes a sum a mean), are read and left as they
- * are. With a NaN or infinity among them nothing changes but the count of skipped steps, and report->skipped is set:
- * the step has used up its place in the schedule, not Adam's t. Ranks that hold the same bits stay the same. */
+/* One step, the three parts below with the wait between them, with the values of schedule step `schedule_step` (from
+ * 0). The store's gradients, multiplied by `grad_scale` (1 / world, or 1 / (world * micro-batches), whatever makes a
+ * sum a mean), are read and left as they are. With a NaN or infinity among them nothing changes but the count of
+ * skipped steps, and report->skipped is set: the step has used up its place in the schedule, not Adam's t. Ranks that
+ * hold the same bits stay the same. */
 Status optimizer_step(Optimizer *optimizer, int64_t schedule_step, double grad_scale, OptimizerReport *report);
 
-/* Flat fp32 buffers of optimizer_elements() = param_table_trainable_elements, at the offsets of the parameters; for
- * checkpoints, to read and to fill. */
+/* The parts of a step, for devices. begin: computes this step's values and sends them. queue: queues the update and the
+ * fetching of what became of it; it reads nothing that changes from step to step, so it may be recorded once and
+ * replayed, but begin may not. end: once the device has finished; counts and reports. On the host `queue` does the
+ * work. begin may be called again only after end. */
+Status optimizer_begin_step(Optimizer *optimizer, int64_t schedule_step, double grad_scale);
+Status optimizer_queue_update(Optimizer *optimizer);
+void optimizer_end_step(Optimizer *optimizer, OptimizerReport *report);
+
+/* Flat fp32 buffers of optimizer_elements() = param_table_trainable_elements, at the offsets of the parameters; the
+ * backend's memory. */
 int64_t optimizer_elements(const Optimizer *optimizer);
 float *optimizer_m(Optimizer *optimizer);
 float *optimizer_v(Optimizer *optimizer);
 float *optimizer_ema(Optimizer *optimizer); /* NULL with ema_decay 0 */
+/* Elements [first, first + count) of one of them to or from the host's memory, for checkpoints; they wait for what is
+ * queued. ERR_INTERNAL for elements that are not there. */
+typedef enum OptimizerArray { OPTIMIZER_M, OPTIMIZER_V, OPTIMIZER_EMA } OptimizerArray;
+Status optimizer_read(Optimizer *optimizer, OptimizerArray which, int64_t first, int64_t count, float *out);
+Status optimizer_write(Optimizer *optimizer, OptimizerArray which, int64_t first, int64_t count, const float *values);
+bool optimizer_on_device(const Optimizer *optimizer);
 int64_t optimizer_total_steps(const Optimizer *optimizer);
 OptimizerState optimizer_state(const Optimizer *optimizer);
 void optimizer_set_state(Optimizer *optimizer, OptimizerState state);
-void optimizer_restart_ema(Optimizer *optimizer); /* ema = weights */
-/* Bytes that optimizer_create allocates for `elements` trainable elements. */
+Status optimizer_restart_ema(Optimizer *optimizer); /* ema = weights; without an EMA: nothing */
+/* Bytes that optimizer_create allocates for `elements` trainable elements, of the host's memory or of a device's. */
 int64_t optimizer_bytes(const OptimConfig *config, int64_t elements);
 
 #endif

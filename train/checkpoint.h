@@ -34,6 +34,7 @@ typedef struct CheckpointState {
     int64_t seed;
     OptimizerState optimizer;
     int64_t world, threads;                /* that wrote it */
+    int64_t micro_batch;                   /* it was computed with; 0: not told (earlier versions) */
     char *backend;                         /* one line: processor, instruction set, versions */
     char *config;                          /* YAML, every key */
     char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints of the frozen networks it was trained with; "": not used */

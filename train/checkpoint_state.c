@@ -33,6 +33,7 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     json_int(&w, "skipped_steps", state->optimizer.skipped);
     json_int(&w, "world", state->world);
     json_int(&w, "threads", state->threads);
+    json_int(&w, "micro_batch", state->micro_batch);
     json_string(&w, "backend", state->backend);
     json_object(&w, "frozen");
     for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
@@ -107,6 +108,8 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     TRY(read_integer(path, root, "skipped_steps", 0, &out->optimizer.skipped));
     TRY(read_integer(path, root, "world", 1, &out->world));
     TRY(read_integer(path, root, "threads", 1, &out->threads));
+    if (!json_is_null(json_get(root, "micro_batch")))
+        TRY(read_integer(path, root, "micro_batch", 0, &out->micro_batch));
     TRY(read_text(path, root, "backend", &out->backend));
     TRY(read_text(path, root, "config", &out->config));
     TRY(read_fingerprints(path, json_get(root, "frozen"), out->frozen));

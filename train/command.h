@@ -33,7 +33,7 @@ typedef struct Command {
 
 extern const Command command_train;
 extern const Command command_sample;
-extern const Command command_plan;
+extern const Command command_device, command_plan;
 extern const Command command_precompute;
 extern const Command command_probe_unet;
 extern const Command command_probe_vae_encode;

@@ -4,23 +4,18 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "base/json.h"
 #include "base/random.h"
 #include "engine/memory.h"
+#include "engine/recorder.h"
 #include "optim/optimizer.h"
 #include "train/command.h"
 #include "train/network.h"
+#include "train/op_times.h"
 
 typedef struct BenchArguments {
     int64_t steps, warmup;
-    bool json, frozen;
+    bool json, frozen, shapes;
 } BenchArguments;
-
-typedef struct KindTime {
-    OpKind kind;
-    double seconds, flops;
-    int32_t ops;
-} KindTime;
 
 typedef struct Bench {
     RunConfig config;
@@ -28,14 +23,15 @@ typedef struct Bench {
     Backend *backend;
     Network network;
     Optimizer *optimizer;
+    Recorder *recorder;
     int64_t micro_batches;
-    double *op_seconds; /* per op, over the timed steps */
+    double *op_seconds; /* per op, over the profiled steps */
     uint8_t *scratch;   /* the largest input */
     double *step_seconds;
     double optimizer_seconds, pack_seconds;
-    double peak;        /* FLOP/s of a large matrix product */
+    OpRoofs roofs;      /* rates of a large matrix product, and of copying on a GPU */
     int64_t peak_bytes; /* of this process in memory, after the steps */
-    KindTime kinds[OP_COUNT];
+    OpTimes times;
 } Bench;
 
 /* ---- one step on made-up inputs ---- */
@@ -76,7 +72,49 @@ fail:
     return status;
 }
 
-static Status run_step(Bench *bench, int64_t step, bool timed, double *seconds)
+typedef struct MicroBatch {
+    Bench *bench;
+    bool first, last;
+} MicroBatch;
+
+static Status compute(void *context)
+{
+    Status status = STATUS_OK;
+    const MicroBatch *m = context;
+    TRY(executor_run(m->bench->network.executor, &(ExecutorRun){.add_gradients = !m->first}));
+    if (m->last) TRY(optimizer_queue_update(m->bench->optimizer));
+fail:
+    return status;
+}
+
+static Status finish(Bench *bench)
+{
+    return bench->backend->device ? bench->backend->device->finish(bench->backend) : STATUS_OK;
+}
+
+/* A step as training does it. Drawing made-up inputs is no part of its time. */
+static Status run_step(Bench *bench, int64_t step, double *seconds)
+{
+    Status status = STATUS_OK;
+    OptimizerReport report;
+    *seconds = 0;
+    TRY(optimizer_begin_step(bench->optimizer, step, 1.0));
+    for (int64_t k = 0; k < bench->micro_batches; k++) {
+        MicroBatch m = {.bench = bench, .first = k == 0, .last = k == bench->micro_batches - 1};
+        TRY(fill_inputs(bench));
+        double start = clock_seconds();
+        TRY(recorder_run(bench->recorder, (m.first ? 1 : 0) | (m.last ? 2 : 0), compute, &m));
+        TRY(finish(bench));
+        *seconds += clock_seconds() - start;
+    }
+    optimizer_end_step(bench->optimizer, &report);
+    executor_weights_changed(bench->network.executor);
+fail:
+    return status;
+}
+
+/* The same with a time for each op; on a GPU the marks between ops make it slower. */
+static Status profile_step(Bench *bench, int64_t step, double *seconds)
 {
     Status status = STATUS_OK;
     OptimizerReport report;
@@ -86,14 +124,34 @@ static Status run_step(Bench *bench, int64_t step, bool timed, double *seconds)
         TRY(fill_inputs(bench));
         inputs += clock_seconds() - before;
         TRY(executor_run(bench->network.executor, &(ExecutorRun){.add_gradients = m > 0,
-                                                                 .op_seconds = timed ? bench->op_seconds : NULL,
-                                                                 .pack_seconds = timed ? &bench->pack_seconds : NULL}));
+                                                                 .op_seconds = bench->op_seconds,
+                                                                 .pack_seconds = &bench->pack_seconds}));
     }
     double before = clock_seconds();
     TRY(optimizer_step(bench->optimizer, step, 1.0, &report));
     executor_weights_changed(bench->network.executor);
-    if (timed) bench->optimizer_seconds += clock_seconds() - before;
-    *seconds = clock_seconds() - start - inputs; /* drawing made-up inputs is no part of a training step */
+    bench->optimizer_seconds += clock_seconds() - before;
+    *seconds = clock_seconds() - start - inputs;
+fail:
+    return status;
+}
+
+/* On the host each op can be timed in the very steps that count; on a GPU in as many more. */
+static Status run_steps(Bench *bench, const BenchArguments *arguments)
+{
+    Status status = STATUS_OK;
+    const int64_t first = arguments->warmup, last = first + arguments->steps;
+    double ignored;
+    for (int64_t i = 0; i < first; i++) TRY(run_step(bench, i, &ignored));
+    for (int64_t i = first; i < last; i++) {
+        if (bench->backend->device)
+            TRY(run_step(bench, i, &bench->step_seconds[i - first]));
+        else
+            TRY(profile_step(bench, i, &bench->step_seconds[i - first]));
+    }
+    bench->peak_bytes = memory_peak();
+    for (int64_t i = 0; bench->backend->device && i < arguments->steps; i++)
+        TRY(profile_step(bench, last + i, &ignored));
 fail:
     return status;
 }
@@ -114,15 +172,18 @@ static int64_t largest_input(const Network *network)
 static Status set_up(Bench *bench, const BenchArguments *arguments)
 {
     Status status = STATUS_OK;
+    const NetworkSurroundings around = {.ranks = 1, .sharing = 1};
+    const NetworkInputs inputs = arguments->frozen ? NETWORK_PIXELS : NETWORK_GIVEN;
     TRY(run_config_check_ranks(&bench->config, bench->file, 1));
-    bench->micro_batches = bench->config.train.global_batch / bench->config.train.micro_batch;
     TRY(network_open_backend(&bench->config, NULL, &bench->backend));
-    TRY(network_plan(&bench->config, bench->backend, arguments->frozen ? NETWORK_PIXELS : NETWORK_GIVEN,
-                     &bench->network));
-    network_plan_memory(&bench->network, &bench->config, &(NetworkSurroundings){.ranks = 1, .sharing = 1});
-    TRY(memory_plan_check(&bench->network.memory, &bench->config, 1));
+    TRY(network_choose_micro_batch(&bench->config, bench->backend, inputs, &around, 0));
+    TRY(network_plan(&bench->config, bench->backend, inputs, &bench->network));
+    network_plan_memory(&bench->network, &bench->config, &around);
+    TRY(memory_plan_check(&bench->network.memory, &bench->config, bench->backend, 1));
+    bench->micro_batches = bench->config.train.global_batch / bench->config.train.micro_batch;
     TRY(network_start(&bench->network, &bench->config));
-    TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store,
+    TRY(recorder_create(bench->backend, bench->config.device.graphs, &bench->recorder));
+    TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store, bench->backend,
                          bench->backend->threads, &bench->optimizer));
     bench->op_seconds = mem_alloc_array((size_t)graph_op_count(bench->network.training.graph) + 1, sizeof(double));
     bench->step_seconds = mem_alloc_array((size_t)arguments->steps, sizeof(double));
@@ -137,6 +198,8 @@ static void tear_down(Bench *bench)
     free(bench->op_seconds);
     free(bench->step_seconds);
     mem_free_aligned(bench->scratch);
+    op_times_free(&bench->times);
+    recorder_free(bench->recorder);
     optimizer_free(bench->optimizer);
     network_free(&bench->network);
     if (bench->backend) backend_close(bench->backend);
@@ -149,20 +212,19 @@ static Status measure_peak(Bench *bench)
 {
     Status status = STATUS_OK;
     double peak = 0;
-    if (!bench->backend->matmul_peak) return STATUS_OK;
-    TRY(bench->backend->matmul_peak(bench->backend, bench->network.compute, &peak));
-    if (peak > bench->peak) bench->peak = peak;
+    if (bench->backend->matmul_peak) {
+        TRY(bench->backend->matmul_peak(bench->backend, bench->network.compute, &peak));
+        if (peak > bench->roofs.flops) bench->roofs.flops = peak;
+    }
+    if (bench->backend->device) {
+        TRY(bench->backend->device->copy_peak(bench->backend, &peak));
+        if (peak > bench->roofs.bytes) bench->roofs.bytes = peak;
+    }
 fail:
     return status;
 }
 
 /* ---- results ---- */
-
-static int by_seconds(const void *a, const void *b)
-{
-    double x = ((const KindTime *)a)->seconds, y = ((const KindTime *)b)->seconds;
-    return (x < y) - (x > y);
-}
 
 static int by_value(const void *a, const void *b)
 {
@@ -170,22 +232,9 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static void sum_by_kind(Bench *bench)
-{
-    const Graph *graph = bench->network.training.graph;
-    for (int k = 0; k < OP_COUNT; k++) bench->kinds[k].kind = (OpKind)k;
-    for (int32_t i = 0; i < graph_op_count(graph); i++) {
-        const Op *op = graph_op(graph, i);
-        KindTime *kind = &bench->kinds[op->kind];
-        kind->ops++;
-        kind->seconds += bench->op_seconds[i];
-        kind->flops += op_info(op->kind)->cost(graph, op).flops;
-    }
-    qsort(bench->kinds, OP_COUNT, sizeof bench->kinds[0], by_seconds);
-}
-
 typedef struct BenchFigures {
     double seconds, images_per_second, flops_per_second, share; /* of the median step */
+    double nominal;                                             /* share of what the GPU's maker states; 0: not known */
 } BenchFigures;
 
 /* What the step is for: work that is done again to save memory does not count. */
@@ -203,13 +252,20 @@ static double useful_flops(const Bench *bench)
 static BenchFigures figures_of(Bench *bench, int64_t steps)
 {
     double flops = useful_flops(bench);
+    double nominal = bench->backend->device ? bench->backend->device->matmul_nominal : 0;
     qsort(bench->step_seconds, (size_t)steps, sizeof(double), by_value);
     double median = steps % 2 ? bench->step_seconds[steps / 2]
                               : (bench->step_seconds[steps / 2 - 1] + bench->step_seconds[steps / 2]) / 2;
     return (BenchFigures){.seconds = median,
                           .images_per_second = (double)bench->config.train.global_batch / median,
                           .flops_per_second = flops / median,
-                          .share = bench->peak > 0 ? flops / median / bench->peak : 0};
+                          .share = bench->roofs.flops > 0 ? flops / median / bench->roofs.flops : 0,
+                          .nominal = nominal > 0 ? flops / median / nominal : 0};
+}
+
+static const char *pack_word(PlanPack pack)
+{
+    return pack == PLAN_PACK_KEEP ? "keep" : pack == PLAN_PACK_IMAGE ? "image" : "scratch";
 }
 
 /* What is no op of the graph. */
@@ -240,21 +296,17 @@ static Status print_json(Bench *bench, const BenchFigures *f, int64_t steps)
     json_float(&w, "best_step_seconds", bench->step_seconds[0]);
     json_float(&w, "images_per_second", f->images_per_second);
     json_float(&w, "gflops", f->flops_per_second / 1e9);
-    json_float(&w, "matmul_peak_gflops", bench->peak / 1e9);
+    json_float(&w, "matmul_peak_gflops", bench->roofs.flops / 1e9);
     json_float(&w, "share_of_peak", f->share);
-    json_string(&w, "packed_weights", bench->network.plan->pack == PLAN_PACK_KEEP ? "keep" : "scratch");
+    if (f->nominal > 0) json_float(&w, "share_of_nominal", f->nominal);
+    if (bench->roofs.bytes > 0) json_float(&w, "copy_peak_gbytes", bench->roofs.bytes / 1e9);
+    json_string(&w, "packed_weights", pack_word(bench->network.plan->pack));
     json_int(&w, "planned_bytes", bench->network.memory.total);
     json_int(&w, "peak_bytes", bench->peak_bytes);
+    if (bench->backend->device) json_int(&w, "device_planned_bytes", bench->network.memory.device_total);
+    json_int(&w, "micro_batch", bench->network.micro_batch);
     json_array(&w, "ops");
-    for (int k = 0; k < OP_COUNT && bench->kinds[k].ops; k++) {
-        const KindTime *kind = &bench->kinds[k];
-        json_object(&w, NULL);
-        json_string(&w, "op", op_info(kind->kind)->name);
-        json_int(&w, "count", kind->ops);
-        json_float(&w, "seconds", kind->seconds / (double)steps);
-        json_float(&w, "gflop", kind->flops * (double)bench->micro_batches / 1e9);
-        json_end_object(&w);
-    }
+    op_times_json(&bench->times, (double)bench->micro_batches, &w);
     json_extra_row(&w, "pack", bench->pack_seconds / (double)steps);
     json_extra_row(&w, "optimizer", bench->optimizer_seconds / (double)steps);
     json_end_array(&w);
@@ -266,21 +318,12 @@ fail:
     return status;
 }
 
-static void print_row(const char *name, int32_t ops, double seconds, double total, double flops)
-{
-    printf("  %-22s %5d %10.2f ms %6.1f%%", name, ops, seconds * 1e3, 100 * seconds / total);
-    if (flops > 0)
-        printf(" %10.1f GFLOP/s\n", flops / seconds / 1e9);
-    else
-        printf("\n");
-}
-
 static void print_table(Bench *bench, const BenchFigures *f, int64_t steps)
 {
+    const double micro_batches = (double)bench->micro_batches;
     double total = 0, rest;
     for (int64_t i = 0; i < steps; i++) total += bench->step_seconds[i];
     total /= (double)steps;
-    rest = total - (bench->optimizer_seconds + bench->pack_seconds) / (double)steps;
     printf("%s, %s, %d threads, %.1f M parameters, batch %lld = %lld x %lld, %lld steps\n", bench->backend->name,
            dtype_name(bench->network.compute), bench->backend->threads,
            (double)param_table_trainable_parameters(bench->network.params) / 1e6,
@@ -288,20 +331,22 @@ static void print_table(Bench *bench, const BenchFigures *f, int64_t steps)
            (long long)bench->network.micro_batch, (long long)steps);
     printf("median step %.3f s (best %.3f)  %.2f images/s  %.1f GFLOP/s", f->seconds, bench->step_seconds[0],
            f->images_per_second, f->flops_per_second / 1e9);
-    if (bench->peak > 0) printf("  %.1f%% of the matmul peak, %.1f GFLOP/s", 100 * f->share, bench->peak / 1e9);
-    printf("\npeak memory %.3f GB, planned %.3f GB; packed weights %s\n", (double)bench->peak_bytes / 1e9,
-           (double)bench->network.memory.total / 1e9,
-           bench->network.plan->pack == PLAN_PACK_KEEP ? "kept" : "made in scratch");
-    printf("\n  %-22s %5s %13s %7s\n", "op", "count", "a step", "share");
-    for (int k = 0; k < OP_COUNT && bench->kinds[k].ops; k++) {
-        const KindTime *kind = &bench->kinds[k];
-        double seconds = kind->seconds / (double)steps;
-        print_row(op_info(kind->kind)->name, kind->ops, seconds, total, kind->flops * (double)bench->micro_batches);
-        rest -= seconds;
-    }
-    print_row("optimizer", 1, bench->optimizer_seconds / (double)steps, total, 0);
-    print_row("packing weights", 1, bench->pack_seconds / (double)steps, total, 0);
-    print_row("the rest", 1, rest > 0 ? rest : 0, total, 0);
+    if (bench->roofs.flops > 0)
+        printf("  %.1f%% of the matmul peak, %.1f GFLOP/s", 100 * f->share, bench->roofs.flops / 1e9);
+    if (f->nominal > 0)
+        printf(", %.1f%% of the stated %.0f TFLOP/s", 100 * f->nominal, bench->backend->device->matmul_nominal / 1e12);
+    if (bench->roofs.bytes > 0) printf("\ncopying on the GPU moves %.1f GB/s", bench->roofs.bytes / 1e9);
+    printf("\npeak memory %.3f GB, planned %.3f GB; packed weights: %s\n", (double)bench->peak_bytes / 1e9,
+           (double)bench->network.memory.total / 1e9, pack_word(bench->network.plan->pack));
+    if (bench->backend->device)
+        printf("planned on the GPU %.3f GB; times of ops are from %lld more steps, not replayed, with marks between\n",
+               (double)bench->network.memory.device_total / 1e9, (long long)steps);
+    op_times_print(&bench->times, micro_batches, total);
+    rest = total - (bench->optimizer_seconds + bench->pack_seconds) / (double)steps;
+    for (int32_t i = 0; i < bench->times.count; i++) rest -= bench->times.items[i].seconds * micro_batches;
+    op_times_print_other("optimizer", bench->optimizer_seconds / (double)steps, total);
+    op_times_print_other("packing weights", bench->pack_seconds / (double)steps, total);
+    op_times_print_other("the rest", rest > 0 ? rest : 0, total);
 }
 
 static Status run(CommandCall *call)
@@ -310,19 +355,17 @@ static Status run(CommandCall *call)
     const BenchArguments *arguments = call->options;
     const char *const *overrides;
     size_t override_count;
-    double ignored;
     Bench *bench = arena_alloc(call->arena, sizeof *bench);
     if (!bench) return ERR_MEMORY;
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &bench->config, &bench->file));
     TRY(set_up(bench, arguments));
     TRY(measure_peak(bench)); /* while most of the step's memory is not touched yet: its own is no part of the peak */
-    for (int64_t i = 0; i < arguments->warmup; i++) TRY(run_step(bench, i, false, &ignored));
-    for (int64_t i = 0; i < arguments->steps; i++)
-        TRY(run_step(bench, arguments->warmup + i, true, &bench->step_seconds[i]));
-    bench->peak_bytes = memory_peak();
+    TRY(run_steps(bench, arguments));
     TRY(measure_peak(bench));
-    sum_by_kind(bench);
+    TRY(op_times_make(bench->network.training.graph, bench->op_seconds,
+                      (double)(arguments->steps * bench->micro_batches), &bench->roofs, arguments->shapes,
+                      &bench->times));
     BenchFigures figures = figures_of(bench, arguments->steps);
     if (arguments->json)
         TRY(print_json(bench, &figures, arguments->steps));
@@ -338,6 +381,8 @@ static const ArgSpec options[] = {
     {"warmup", ARG_INT, offsetof(BenchArguments, warmup), "N", "steps before them (default 2)", 0, 1e6, NULL},
     {"frozen", ARG_FLAG, offsetof(BenchArguments, frozen), NULL,
      "with autoencoder and text encoders (default: UNet, loss and optimizer alone)", 0, 0, NULL},
+    {"shapes", ARG_FLAG, offsetof(BenchArguments, shapes), NULL, "a row for each shape of an op, not for each op", 0, 0,
+     NULL},
     {"json", ARG_FLAG, offsetof(BenchArguments, json), NULL, "one JSON object instead of the table", 0, 0, NULL},
 };
 static const BenchArguments defaults = {.steps = 5, .warmup = 2};
@@ -345,11 +390,13 @@ static const BenchArguments defaults = {.steps = 5, .warmup = 2};
 const Command command_bench_step = {
     .name = "bench step",
     .summary = "time a training step, op by op",
-    .usage = "CONFIG [key.path=value ...] [--steps N] [--json]",
+    .usage = "CONFIG [key.path=value ...] [--steps N] [--shapes] [--json]",
     .details =
         "Runs whole training steps (forward, backward, clipping, AdamW, EMA) on made-up inputs: no shards are read.\n"
         "Prints images/s, GFLOP/s and their share of the rate of a large matrix product, measured in the same run,\n"
-        "and where the time goes. model.precision=f32 or bf16 chooses the arithmetic.\n",
+        "and where the time goes: each op's rates, and the share of its roof, the time that its FLOPs at the matrix\n"
+        "product's rate or its bytes at the rate of copying (GPU) would take. model.precision=f32 or bf16 chooses the\n"
+        "arithmetic.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(BenchArguments),
     .defaults = &defaults,

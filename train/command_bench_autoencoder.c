@@ -6,21 +6,17 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "engine/executor.h"
+#include "engine/param_image.h"
 #include "model/sampling_graph.h"
 #include "train/command.h"
 #include "train/network.h"
+#include "train/op_times.h"
 #include "train/run_config.h"
 
 typedef struct BenchArguments {
     int64_t width, height, batch, steps; /* width, height 0: the config's resolution */
     bool decode;
 } BenchArguments;
-
-typedef struct KindTime {
-    OpKind kind;
-    int32_t ops;
-    double seconds, flops;
-} KindTime;
 
 typedef struct Bench {
     const BenchArguments *arguments;
@@ -34,7 +30,7 @@ typedef struct Bench {
     Executor *executor;
     float *input;
     double *op_seconds;
-    KindTime kinds[OP_COUNT];
+    OpTimes times;
     double best; /* seconds of a run */
 } Bench;
 
@@ -62,6 +58,7 @@ static Status set_up(Bench *bench)
     TRY(param_table_layout(bench->params, NULL, 0));
     TRY(param_store_create(bench->params, false, &bench->store));
     param_store_init(&bench->store, (uint64_t)bench->config.seed);
+    TRY(param_image_open(&bench->store, bench->backend, false));
     TRY(plan_create(graph, bench->backend, &(PlanOptions){.reuse = true}, &bench->plan));
     TRY(executor_create(bench->plan, &bench->store, &bench->executor));
     size_t count = (size_t)shape_count(&graph_tensor(graph, input_of(bench))->shape);
@@ -75,6 +72,7 @@ fail:
 
 static void tear_down(Bench *bench)
 {
+    op_times_free(&bench->times);
     executor_free(bench->executor);
     plan_free(bench->plan);
     picture_graph_free(&bench->picture);
@@ -110,26 +108,11 @@ fail:
     return status;
 }
 
-static int by_seconds(const void *a, const void *b)
-{
-    double x = ((const KindTime *)a)->seconds, y = ((const KindTime *)b)->seconds;
-    return (x < y) - (x > y);
-}
-
 static void print(Bench *bench, double peak)
 {
     const Graph *graph = bench->picture.graph;
     const Shape *pixels = &graph_tensor(graph, bench->picture.pixels)->shape;
     double rate = bench->plan->forward_flops / bench->best;
-    for (int32_t i = 0; i < graph_op_count(graph); i++) {
-        const Op *op = graph_op(graph, i);
-        KindTime *kind = &bench->kinds[op->kind];
-        kind->kind = op->kind;
-        kind->ops++;
-        kind->seconds += bench->op_seconds[i];
-        kind->flops += op_info(op->kind)->cost(graph, op).flops;
-    }
-    qsort(bench->kinds, OP_COUNT, sizeof bench->kinds[0], by_seconds);
     printf("%s %lld of %lld x %lld pixels: %s, %s, %d threads\n", bench->arguments->decode ? "decode" : "encode",
            (long long)pixels->dim[0], (long long)pixels->dim[2], (long long)pixels->dim[1], bench->backend->name,
            dtype_name(graph_compute(graph)), bench->backend->threads);
@@ -139,13 +122,7 @@ static void print(Bench *bench, double peak)
     printf("\nactivations %.1f MB, workspace %.1f MB, packed weights %.1f MB, weights %.1f MB\n\n",
            (double)bench->plan->slab_bytes / 1e6, (double)bench->plan->workspace_bytes / 1e6,
            (double)bench->plan->packed_bytes / 1e6, (double)param_table_frozen_elements(bench->params) * 4 / 1e6);
-    for (int k = 0; k < OP_COUNT && bench->kinds[k].ops; k++) {
-        const KindTime *kind = &bench->kinds[k];
-        printf("  %-22s %5d %10.2f ms %6.1f%%", op_info(kind->kind)->name, kind->ops, kind->seconds * 1e3,
-               100 * kind->seconds / bench->best);
-        if (kind->flops > 0) printf(" %10.1f GFLOP/s", kind->flops / kind->seconds / 1e9);
-        printf("\n");
-    }
+    op_times_print(&bench->times, 1, bench->best);
 }
 
 static Status run(CommandCall *call)
@@ -166,7 +143,9 @@ static Status run(CommandCall *call)
     if (peaks) TRY(bench->backend->matmul_peak(bench->backend, compute, &before));
     TRY(measure(bench));
     if (peaks) TRY(bench->backend->matmul_peak(bench->backend, compute, &after));
-    print(bench, before > after ? before : after);
+    const double peak = before > after ? before : after;
+    TRY(op_times_make(bench->picture.graph, bench->op_seconds, 1, &(OpRoofs){.flops = peak}, false, &bench->times));
+    print(bench, peak);
 fail:
     tear_down(bench);
     return status;

@@ -2,12 +2,14 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "train/command.h"
 #include "train/network.h"
 #include "train/preview.h"
 
 typedef struct PlanArguments {
     int64_t ranks;
+    const char *gpu;
     bool json, ops;
 } PlanArguments;
 
@@ -69,6 +71,12 @@ static Status print_json(const PlanFigures *f, const Network *network)
     json_int(&w, "communication_per_step", f->communication);
     json_int(&w, "activations_lower_bound", f->peak_live);
     json_end_object(&w);
+    if (network->backend->device) {
+        json_object(&w, "device_bytes");
+        for (int use = 0; use < MEMORY_USES; use++) json_int(&w, memory_use_key(use), network->memory.device[use]);
+        json_int(&w, "total", network->memory.device_total);
+        json_end_object(&w);
+    }
     json_int(&w, "gradient_buckets", f->buckets);
     json_int(&w, "ops", graph_op_count(network->plan->graph));
     json_end_object(&w);
@@ -84,10 +92,18 @@ static void print_bytes(const char *what, int64_t bytes)
     printf("  %-22s %16lld  %10.1f MB\n", what, (long long)bytes, (double)bytes / 1e6);
 }
 
+static void print_uses(const int64_t bytes[MEMORY_USES], int64_t total)
+{
+    for (int use = 0; use < MEMORY_USES; use++)
+        if (bytes[use] > 0) print_bytes(memory_use_label(use), bytes[use]);
+    print_bytes("total", total);
+}
+
 static void print_table(const PlanFigures *f, const Network *network)
 {
-    printf("device                   %s, %s, %d threads\n", network->backend->name, dtype_name(network->compute),
-           network->backend->threads);
+    char device[512];
+    backend_describe(network->backend, device, sizeof device);
+    printf("device                   %s\ncompute                  %s\n", device, dtype_name(network->compute));
     printf("parameters               %lld trained, %lld frozen\n", (long long)f->parameters,
            (long long)f->frozen_parameters);
     printf("batch                    %lld = %lld ranks x %lld micro-batches x %lld\n", (long long)f->global_batch,
@@ -96,9 +112,11 @@ static void print_table(const PlanFigures *f, const Network *network)
            f->forward_flops_per_image / 1e9, f->flops_per_image / 1e9, f->flops_per_step / 1e9);
     printf("ops                      %d, %d gradient buckets\n\nbytes of one rank\n",
            graph_op_count(network->plan->graph), f->buckets);
-    for (int use = 0; use < MEMORY_USES; use++)
-        if (network->memory.bytes[use] > 0) print_bytes(memory_use_label(use), network->memory.bytes[use]);
-    print_bytes("total", network->memory.total);
+    print_uses(network->memory.bytes, network->memory.total);
+    if (network->backend->device) {
+        printf("\nbytes on its GPU\n");
+        print_uses(network->memory.device, network->memory.device_total);
+    }
     printf("\nactivations cannot be placed in less than %lld bytes; a rank sends %.1f MB of gradients a step\n",
            (long long)f->peak_live, (double)f->communication / 1e6);
 }
@@ -118,7 +136,14 @@ static Status run(CommandCall *call)
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
     TRY(run_config_check_ranks(&config, file, (int)arguments->ranks));
-    TRY(network_open_backend(&config, NULL, &backend));
+    if (arguments->gpu)
+        TRY(network_open_planned_gpu(&config, arguments->gpu, &backend));
+    else
+        TRY(network_open_backend(&config, NULL, &backend));
+    if (network_choose_micro_batch(&config, backend, NETWORK_PIXELS, &around, 0) != STATUS_OK) {
+        log_warn("train.micro_batch: auto: planned with 1, and even that is too much here: %s", status_message());
+        config.train.micro_batch = 1;
+    }
     TRY(network_plan(&config, backend, NETWORK_PIXELS, &network));
     TRY(preview_plan_bytes(&config, &network, &around.previews_kept, &around.previews_scratch));
     network_plan_memory(&network, &config, &around);
@@ -141,6 +166,8 @@ fail:
 
 static const ArgSpec options[] = {
     {"ranks", ARG_INT, offsetof(PlanArguments, ranks), "N", "ranks that train (default 1)", 1, 65536, NULL},
+    {"gpu", ARG_TEXT, offsetof(PlanArguments, gpu), "NAME",
+     "plan for the GPU that configs/machines/NAME.json, or a file, describes; none need be there", 0, 0, NULL},
     {"json", ARG_FLAG, offsetof(PlanArguments, json), NULL, "one JSON object instead of the table", 0, 0, NULL},
     {"ops", ARG_FLAG, offsetof(PlanArguments, ops), NULL, "every op with its place, kernel and work, too", 0, 0, NULL},
 };
@@ -149,11 +176,12 @@ static const PlanArguments defaults = {.ranks = 1};
 const Command command_plan = {
     .name = "plan",
     .summary = "memory, work and traffic of a run, without running it",
-    .usage = "CONFIG [key.path=value ...] [--ranks N] [--json] [--ops]",
+    .usage = "CONFIG [key.path=value ...] [--ranks N] [--gpu NAME] [--json] [--ops]",
     .details =
         "The total is the most memory that a rank has in use at once (its peak resident size); the trainer logs\n"
         "both at its end. Mapped weight files are counted, though ranks of one machine share their pages. Work\n"
-        "counts two for a multiply-add and leaves out norms and activations.\n",
+        "counts two for a multiply-add and leaves out norms and activations. With a GPU, or --gpu, it tells the\n"
+        "GPU's memory apart.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(PlanArguments),
     .defaults = &defaults,

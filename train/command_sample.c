@@ -11,7 +11,7 @@
 #include "base/hash.h"
 #include "base/log.h"
 #include "data/png_write.h"
-#include "engine/backend.h"
+#include "engine/param_image.h"
 #include "train/command.h"
 #include "train/network.h"
 #include "train/picture_grid.h"
@@ -348,6 +348,7 @@ static Status run(CommandCall *call)
     options.tokenizer1 = tokenizer1;
     options.tokenizer2 = tokenizer2;
     TRY(network_open_backend(&job.model.run, NULL, &job.backend));
+    TRY(param_image_open(&job.model.store, job.backend, false));
     TRY(make_notes(&job));
     compare_notes(&job, &like);
     TRY(diffusion_create(&job.model.run.diffusion, &job.diffusion));
@@ -368,8 +369,8 @@ fail:
     sample_progress_end();
     sampling_free(job.sampling);
     diffusion_free(job.diffusion);
-    if (job.backend) backend_close(job.backend);
     saved_model_close(&job.model);
+    if (job.backend) backend_close(job.backend);
     init_picture_free(&job.init);
     free(text);
     return status;

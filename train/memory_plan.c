@@ -7,6 +7,7 @@
 #include "engine/comm.h"
 #include "engine/memory.h"
 #include "optim/optimizer.h"
+#include "train/feed.h"
 #include "train/frozen_data.h"
 
 /* What a trainer's process has besides, once it runs: threads, pages of libraries not called before (measured). */
@@ -16,6 +17,7 @@ static const struct {
     const char *key, *label;
 } USES[MEMORY_USES] = {
     [MEMORY_WEIGHTS] = {"weights", "weights"},
+    [MEMORY_HALVES] = {"half_weights", "bf16 copies of weights"},
     [MEMORY_GRADIENTS] = {"gradients", "gradients"},
     [MEMORY_OPTIMIZER] = {"optimizer", "optimizer and EMA"},
     [MEMORY_ACTIVATIONS] = {"activations", "activations"},
@@ -23,6 +25,7 @@ static const struct {
     [MEMORY_PACKED] = {"packed_weights", "packed weights"},
     [MEMORY_FROZEN] = {"frozen_weights", "frozen weights"},
     [MEMORY_FROZEN_MAPPED] = {"frozen_mapped", "frozen, mapped files"},
+    [MEMORY_INPUTS] = {"inputs", "inputs on their way"},
     [MEMORY_BATCHES] = {"prefetched_batches", "batches made ahead"},
     [MEMORY_COMMUNICATION] = {"communication_buffers", "communication buffers"},
     [MEMORY_PREVIEWS] = {"previews", "previews"},
@@ -84,25 +87,51 @@ static int64_t largest_parameter(const ParamTable *params)
     return most * (int64_t)sizeof(float);
 }
 
-void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
+/* What lies where the kernels compute. */
+static void add_computing(const MemoryPlanOptions *o, int64_t bytes[MEMORY_USES])
 {
     const int64_t elements = param_table_trainable_elements(o->params);
-    *memory = (MemoryPlan){0};
-    int64_t *bytes = memory->bytes;
     bytes[MEMORY_WEIGHTS] = bytes[MEMORY_GRADIENTS] = elements * (int64_t)sizeof(float);
     bytes[MEMORY_OPTIMIZER] = optimizer_bytes(&o->run->optim, elements);
     bytes[MEMORY_ACTIVATIONS] = (int64_t)o->plan->slab_bytes;
     bytes[MEMORY_WORKSPACE] = (int64_t)o->plan->workspace_bytes;
     bytes[MEMORY_PACKED] = (int64_t)o->plan->packed_bytes;
+    if (o->training) bytes[MEMORY_PREVIEWS] = o->previews;
+}
+
+/* The host's part of a run on a GPU: weights are drawn, loaded and saved there. */
+static void add_device(const MemoryPlanOptions *o, MemoryPlan *memory)
+{
+    const int64_t elements = param_table_trainable_elements(o->params);
+    const int64_t frozen = param_table_frozen_elements(o->params);
+    add_computing(o, memory->device);
+    memory->device[MEMORY_FROZEN] = frozen * (int64_t)sizeof(float);
+    if (graph_compute(o->plan->graph) == DTYPE_BF16)
+        memory->device[MEMORY_HALVES] = (elements + frozen) * (int64_t)sizeof(uint16_t);
+    memory->device[MEMORY_INPUTS] = feed_device_bytes(o->plan->graph);
+    memory->bytes[MEMORY_INPUTS] = feed_host_bytes(o->plan->graph);
+    memory->bytes[MEMORY_WEIGHTS] = elements * (int64_t)sizeof(float);
+}
+
+void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
+{
+    *memory = (MemoryPlan){0};
+    int64_t *bytes = memory->bytes;
+    if (o->plan->backend->device)
+        add_device(o, memory);
+    else
+        add_computing(o, bytes);
     add_frozen(o, memory);
     if (o->training) {
         bytes[MEMORY_BATCHES] = batch_bytes(o);
         bytes[MEMORY_COMMUNICATION] = comm_buffer_bytes((int)o->ranks);
-        bytes[MEMORY_PREVIEWS] = o->previews;
-        bytes[MEMORY_CHECKPOINT] = largest_parameter(o->params);
+        bytes[MEMORY_CHECKPOINT] = largest_parameter(o->params) * (o->plan->backend->device ? 2 : 1);
     }
     bytes[MEMORY_PROCESS] = memory_resident() + (o->training ? TRAINER_BYTES : 0);
-    for (int use = 0; use < MEMORY_USES; use++) memory->total += bytes[use];
+    for (int use = 0; use < MEMORY_USES; use++) {
+        memory->total += bytes[use];
+        memory->device_total += memory->device[use];
+    }
 }
 
 int64_t memory_plan_beside(const MemoryPlan *memory)
@@ -116,55 +145,79 @@ static Status add_remedy(StrBuf *remedies, const char *remedy)
     return strbuf_printf(remedies, "%s%s", remedies->size ? "; " : "", remedy);
 }
 
-/* Only what this run has not done yet. */
-static Status list_remedies(const MemoryPlan *memory, const RunConfig *run, StrBuf *out)
+/* Only what this run has not done yet. `bytes`: of the memory that is short. */
+static Status list_remedies(const int64_t bytes[MEMORY_USES], int64_t total, const RunConfig *run, StrBuf *out)
 {
     Status status = STATUS_OK;
     char text[96];
-    if (!run->train.recompute && memory->bytes[MEMORY_ACTIVATIONS] > 0)
+    if (!run->train.recompute && bytes[MEMORY_ACTIVATIONS] > 0)
         TRY(add_remedy(out, "train.recompute: true keeps fewer activations"));
-    if (run->train.micro_batch > 1) TRY(add_remedy(out, "a smaller train.micro_batch"));
-    if (memory->bytes[MEMORY_PACKED] > 0) {
+    if (run->train.micro_batch > 1) TRY(add_remedy(out, "a smaller train.micro_batch (auto finds one)"));
+    if (bytes[MEMORY_PACKED] > 0) {
         snprintf(text, sizeof text, "device.packed_weights: scratch saves about %.2f GB",
-                 1e-9 * (double)memory->bytes[MEMORY_PACKED]);
+                 1e-9 * (double)bytes[MEMORY_PACKED]);
         TRY(add_remedy(out, text));
     }
-    if (run->optim.ema_decay > 0) {
-        snprintf(text, sizeof text, "optim.ema_decay: 0 saves %.2f GB", 1e-9 * (double)memory->bytes[MEMORY_WEIGHTS]);
+    if (run->optim.ema_decay > 0 && bytes[MEMORY_OPTIMIZER] > 0) {
+        snprintf(text, sizeof text, "optim.ema_decay: 0 saves %.2f GB", 1e-9 * (double)bytes[MEMORY_WEIGHTS]);
         TRY(add_remedy(out, text));
     }
-    if (memory->bytes[MEMORY_FROZEN] + memory->bytes[MEMORY_FROZEN_MAPPED] > 0)
+    if (bytes[MEMORY_FROZEN] + bytes[MEMORY_FROZEN_MAPPED] > 0)
         TRY(add_remedy(out, "frozen.latents and frozen.text: precomputed leave the frozen networks out"));
-    if (memory->bytes[MEMORY_PREVIEWS] > 0) TRY(add_remedy(out, "preview.every: 0, or a smaller preview.batch"));
-    if (memory->bytes[MEMORY_BATCHES] > memory->total / 20)
+    if (bytes[MEMORY_PREVIEWS] > 0) TRY(add_remedy(out, "preview.every: 0, or a smaller preview.batch"));
+    if (bytes[MEMORY_BATCHES] > total / 20)
         TRY(add_remedy(out, "a smaller train.global_batch or data.prefetch_batches"));
     if (out->size == 0) TRY(add_remedy(out, "a smaller network, or a machine with more memory"));
 fail:
     return status;
 }
 
-Status memory_plan_check(const MemoryPlan *memory, const RunConfig *run, int sharing)
+/* The four largest uses, "activations 5.06, ...". */
+static Status list_largest(const int64_t bytes[MEMORY_USES], StrBuf *out)
 {
     Status status = STATUS_OK;
-    StrBuf remedies = {0}, largest = {0};
-    MemoryPlan left = *memory;
-    const int64_t wanted = memory->total - memory->bytes[MEMORY_PROCESS]; /* that is taken already */
-    const int64_t available = memory_available() / (sharing > 1 ? sharing : 1);
-    if (wanted <= available) return STATUS_OK;
-    TRY(list_remedies(memory, run, &remedies));
+    int64_t left[MEMORY_USES];
+    memcpy(left, bytes, sizeof left);
     for (int k = 0; k < 4; k++) {
         int most = 0;
         for (int use = 1; use < MEMORY_USES; use++)
-            if (left.bytes[use] > left.bytes[most]) most = use;
-        TRY(strbuf_printf(&largest, "%s%s %.2f", k ? ", " : "", USES[most].label, 1e-9 * (double)left.bytes[most]));
-        left.bytes[most] = 0;
+            if (left[use] > left[most]) most = use;
+        TRY(strbuf_printf(out, "%s%s %.2f", k ? ", " : "", USES[most].label, 1e-9 * (double)left[most]));
+        left[most] = 0;
     }
+fail:
+    return status;
+}
+
+static Status refuse(const char *where, const int64_t bytes[MEMORY_USES], int64_t wanted, int64_t available,
+                     const RunConfig *run)
+{
+    Status status = STATUS_OK;
+    StrBuf remedies = {0}, largest = {0};
+    TRY(list_remedies(bytes, wanted, run, &remedies));
+    TRY(list_largest(bytes, &largest));
     FAIL(ERR_MEMORY,
-         "training takes %.2f GB more on each rank, and %.2f GB are free for it (%s; `vasily plan` has all). "
-         "What helps: %s",
-         1e-9 * (double)wanted, 1e-9 * (double)available, largest.data, remedies.data);
+         "training takes %.2f GB more %s, and %.2f GB are free for it (%s; `vasily plan` has all). What helps: %s",
+         1e-9 * (double)wanted, where, 1e-9 * (double)available, largest.data, remedies.data);
 fail:
     strbuf_free(&remedies);
     strbuf_free(&largest);
+    return status;
+}
+
+Status memory_plan_check(const MemoryPlan *memory, const RunConfig *run, Backend *backend, int sharing)
+{
+    Status status = STATUS_OK;
+    const int64_t wanted = memory->total - memory->bytes[MEMORY_PROCESS]; /* that is taken already */
+    const int64_t available = memory_available() / (sharing > 1 ? sharing : 1);
+    int64_t device_free, device_total;
+    if (backend->device) {
+        TRY(backend->device->memory(backend, &device_free, &device_total));
+        if (memory->device_total > device_free)
+            FAIL_WITH(refuse("on the GPU", memory->device, memory->device_total, device_free, run));
+    }
+    if (backend->device && backend->device->planned) return STATUS_OK;
+    if (wanted > available) FAIL_WITH(refuse("on each rank", memory->bytes, wanted, available, run));
+fail:
     return status;
 }

@@ -1,5 +1,6 @@
 /* Where the memory of one rank goes: every use of it, known before training begins, and the peak they make together.
- * The measured peak (engine/memory.h) is held against it. */
+ * The measured peak (engine/memory.h) is held against it. With a GPU each use is counted where it lies: on the GPU, on
+ * the host, or (weights, inputs) on both. */
 #ifndef TRAIN_MEMORY_PLAN_H
 #define TRAIN_MEMORY_PLAN_H
 
@@ -12,6 +13,7 @@
 
 typedef enum MemoryUse {
     MEMORY_WEIGHTS,       /* fp32: the master weights themselves */
+    MEMORY_HALVES,        /* GPU: their bf16 copies */
     MEMORY_GRADIENTS,     /* fp32 */
     MEMORY_OPTIMIZER,     /* moments, moving average */
     MEMORY_ACTIVATIONS,   /* the plan's slab */
@@ -19,6 +21,7 @@ typedef enum MemoryUse {
     MEMORY_PACKED,        /* packed weights that are kept */
     MEMORY_FROZEN,        /* weights of the frozen networks in memory of our own */
     MEMORY_FROZEN_MAPPED, /* those read where they lie in a mapped weight file: ranks of one machine share the pages */
+    MEMORY_INPUTS,        /* GPU: a micro-batch on its way there */
     MEMORY_BATCHES,       /* of the loader: ready and under way */
     MEMORY_COMMUNICATION, /* buffers of the collectives */
     MEMORY_PREVIEWS,      /* on rank 0 */
@@ -28,8 +31,10 @@ typedef enum MemoryUse {
 } MemoryUse;
 
 typedef struct MemoryPlan {
-    int64_t bytes[MEMORY_USES];
+    int64_t bytes[MEMORY_USES]; /* host memory */
     int64_t total;
+    int64_t device[MEMORY_USES]; /* GPU memory; all 0 where the host computes */
+    int64_t device_total;
 } MemoryPlan;
 
 const char *memory_use_key(MemoryUse use);   /* "weights", "packed_weights", ... */
@@ -50,8 +55,8 @@ void memory_plan_make(const MemoryPlanOptions *options, MemoryPlan *out);
 /* The sum without what the executor allocates and what is in memory already: plan_choose_pack's `beside`. */
 int64_t memory_plan_beside(const MemoryPlan *memory);
 
-/* ERR_MEMORY, with both figures, the largest uses and the remedies that would help this run, when the total cannot be
- * had by each of `sharing` ranks of this machine. */
-Status memory_plan_check(const MemoryPlan *memory, const RunConfig *run, int sharing);
+/* ERR_MEMORY, with both figures, the largest uses and the remedies that would help this run, when the totals cannot be
+ * had: the host's by each of `sharing` ranks of this machine, the GPU's by this one. */
+Status memory_plan_check(const MemoryPlan *memory, const RunConfig *run, Backend *backend, int sharing);
 
 #endif

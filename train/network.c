@@ -1,53 +1,11 @@
 #include "train/network.h"
 
-#include <sched.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include "base/arena.h"
-#include "base/hash.h"
-#include "base/log.h"
+#include "engine/param_image.h"
 #include "train/frozen_data.h"
 
-/* The processors this process may use, divided by the ranks of this machine that may use the same ones: a launcher that
- * binds has divided already. */
-static Status share_of_processors(Comm *comm, int32_t *threads)
-{
-    Status status = STATUS_OK;
-    int64_t *masks = NULL;
-    cpu_set_t set;
-    CPU_ZERO(&set);
-    int processors = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
-    int sharing = 1;
-    if (comm && comm_world(comm) > 1) {
-        int64_t mask = (int64_t)hash_memory(&set, sizeof set).low;
-        masks = mem_alloc_array((size_t)comm_world(comm), sizeof *masks);
-        if (!masks) FAIL(ERR_MEMORY, "out of memory");
-        TRY(comm_all_gather(comm, &mask, sizeof mask, masks));
-        int same = 0;
-        for (int r = 0; r < comm_world(comm); r++) same += masks[r] == mask;
-        if (same > comm_local_world(comm)) same = comm_local_world(comm);
-        if (same > 1) sharing = same;
-    }
-    *threads = processors > sharing ? processors / sharing : 1;
-fail:
-    free(masks);
-    return status;
-}
-
-Status network_open_backend(const RunConfig *run, Comm *comm, Backend **out)
-{
-    Status status = STATUS_OK;
-    BackendOptions options = {.threads = (int32_t)run->device.threads};
-    /* Alone, or told by OMP_NUM_THREADS, the backend's own choice serves. */
-    bool shared = comm && comm_world(comm) > 1 && !getenv("OMP_NUM_THREADS");
-    if (!options.threads && shared) TRY(share_of_processors(comm, &options.threads));
-    TRY(backend_open(device_word(&run->device), &options, out));
-fail:
-    return status;
-}
-
-Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out)
+static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, bool estimate, Network *out)
 {
     Status status = STATUS_OK;
     const char *missing;
@@ -79,12 +37,25 @@ Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs
                               },
                               &out->training));
     TRY(plan_create(out->training.graph, backend,
-                    &(PlanOptions){.reuse = run->train.plan_reuse, .bucket_bytes = run->train.bucket_bytes},
+                    &(PlanOptions){.reuse = run->train.plan_reuse,
+                                   .bucket_bytes = run->train.bucket_bytes,
+                                   .pack = backend->device ? PLAN_PACK_IMAGE : PLAN_PACK_KEEP,
+                                   .estimate = estimate},
                     &out->plan));
     return STATUS_OK;
 fail:
     network_free(out); /* the backend stays the caller's */
     return status;
+}
+
+Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out)
+{
+    return plan(run, backend, inputs, false, out);
+}
+
+Status network_estimate(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out)
+{
+    return plan(run, backend, inputs, true, out);
 }
 
 static void make_memory_plan(Network *network, const RunConfig *run, const NetworkSurroundings *around)
@@ -104,6 +75,11 @@ static void make_memory_plan(Network *network, const RunConfig *run, const Netwo
 void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around)
 {
     const PlanPack asked = run_config_pack(run);
+    if (network->backend->device) { /* the update writes bf16 copies beside the weights */
+        plan_set_pack(network->plan, PLAN_PACK_IMAGE);
+        make_memory_plan(network, run, around);
+        return;
+    }
     plan_set_pack(network->plan, PLAN_PACK_KEEP);
     make_memory_plan(network, run, around);
     if (asked == PLAN_PACK_AUTO) {
@@ -120,7 +96,17 @@ Status network_start(Network *network, const RunConfig *run)
     TRY(param_store_create(network->params, true, &network->store));
     TRY(frozen_weights_load(&run->model, &network->store, &network->frozen));
     param_store_init(&network->store, (uint64_t)run->seed);
+    TRY(param_image_open(&network->store, network->backend, plan_reads_halves(network->plan)));
     TRY(executor_create(network->plan, &network->store, &network->executor));
+fail:
+    return status;
+}
+
+Status network_weights_loaded(Network *network)
+{
+    Status status = STATUS_OK;
+    TRY(param_image_upload(&network->store));
+    executor_weights_changed(network->executor);
 fail:
     return status;
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "engine/executor.h"
+#include "engine/param_image.h"
 #include "model/frozen_weights.h"
 #include "model/sampling_graph.h"
 
@@ -46,6 +47,7 @@ Status precompute_networks_create(const PrecomputeNetworksOptions *options, Back
     TRY(param_store_create(n->params, false, &n->store));
     TRY(frozen_weights_load(model, &n->store, &n->frozen));
     param_store_init(&n->store, (uint64_t)run->seed);
+    TRY(param_image_open(&n->store, backend, false));
     if (options->wanted[PRECOMPUTED_LATENTS]) TRY(make_runnable(n, n->picture.graph, backend, PRECOMPUTED_LATENTS));
     if (options->wanted[PRECOMPUTED_TEXT]) TRY(make_runnable(n, n->text.graph, backend, PRECOMPUTED_TEXT));
     *out = n;

@@ -68,7 +68,8 @@ Status preview_create(const RunConfig *run, const Network *network, const char *
         preview->label_pointers[i] = preview->labels[i];
     }
     SamplingOptions options = options_of(run);
-    options.pack = network->plan->pack;
+    /* A GPU's own bf16 copies are those of the weights, and pictures are drawn with the moving average. */
+    options.pack = network->plan->pack == PLAN_PACK_IMAGE ? PLAN_PACK_SCRATCH : network->plan->pack;
     TRY(sampling_create(run, network->backend, network->params, &network->store, network->diffusion, &options,
                         &preview->sampling));
     *out = preview;

@@ -11,6 +11,7 @@
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
 static const char *const PACKED_WORDS[] = {"auto", "keep", "scratch", NULL};
 static const char *const FROM_WORDS[] = {"inline", "precomputed", NULL};
+static const char *const MICRO_BATCH_WORDS[] = {"auto", NULL};
 const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", "plms", "dpm++", NULL};
 
 #define FIELD_COUNT(fields) (sizeof(fields) / sizeof((fields)[0]))
@@ -27,8 +28,10 @@ static const ConfigField TRAIN_FIELDS[] = {
      "optimizer steps after which training is done"},
     {"global_batch", CONFIG_INT, AT(TrainConfig, global_batch), "48", 1, 1 << 24, NULL, NULL,
      "samples of one optimizer step, all ranks together"},
-    {"micro_batch", CONFIG_INT, AT(TrainConfig, micro_batch), "0", 0, 1 << 20, NULL, NULL,
-     "samples of one forward and backward pass on one rank; 0: global_batch / ranks"},
+    {"micro_batch", CONFIG_INT, AT(TrainConfig, micro_batch), "0", 0, 1 << 20, MICRO_BATCH_WORDS, NULL,
+     "samples of one forward and backward pass on one rank; 0: global_batch / ranks; auto: the most that fit the "
+     "memory "
+     "that is free when the run begins"},
     {"resolution", CONFIG_INT, AT(TrainConfig, resolution), "256", 1, 8192, NULL, NULL, "pixels a side"},
     {"recompute", CONFIG_BOOL, AT(TrainConfig, recompute), "false", 0, 0, NULL, NULL,
      "compute activations again in backward instead of keeping them: less memory, about a third more work"},
@@ -48,7 +51,15 @@ static const ConfigField DEVICE_FIELDS[] = {
      "compute threads of one rank; 0: the processors it may use, shared by the ranks of one machine"},
     {"packed_weights", CONFIG_ENUM, AT(DeviceConfig, packed_weights), "auto", 0, 0, PACKED_WORDS, NULL,
      "weights in the kernels' own formats: kept beside the fp32 ones, or made in scratch memory whenever they are read "
-     "(slower, less memory, the same bits); auto keeps them where everything fits in the memory available"},
+     "(slower, less memory, the same bits); auto keeps them where everything fits in the memory available; GPUs keep "
+     "bf16 copies beside the fp32 weights"},
+    {"graphs", CONFIG_BOOL, AT(DeviceConfig, graphs), "true", 0, 0, NULL, NULL,
+     "GPU: a step is recorded once as a CUDA graph and replayed; off gives the same bits more slowly"},
+    {"deterministic", CONFIG_BOOL, AT(DeviceConfig, deterministic), "false", 0, 0, NULL, NULL,
+     "GPU: only algorithms that give the same bits every time, so that a resumed run is exact; some are slower"},
+    {"cache", CONFIG_STRING, AT(DeviceConfig, cache), "\"\"", 0, 0, NULL, NULL,
+     "GPU: folder where choices of algorithms are kept between runs; empty: vasily in the user's cache folder; none: "
+     "nowhere"},
 };
 static const ConfigSchema DEVICE_SCHEMA = {"device", DEVICE_FIELDS, FIELD_COUNT(DEVICE_FIELDS), sizeof(DeviceConfig)};
 
@@ -206,7 +217,7 @@ Status run_config_check_ranks(RunConfig *run, const Config *config, int world)
     }
     int64_t local = train->global_batch / world;
     if (train->micro_batch == 0) train->micro_batch = local;
-    if (local % train->micro_batch) {
+    if (train->micro_batch != MICRO_BATCH_AUTO && local % train->micro_batch) {
         nearest_divisors(local, train->micro_batch, right, sizeof right);
         FAIL_WITH(config_error(
             config, "train.micro_batch", "%lld does not divide a rank's share of the batch, %lld / %d = %lld; %s would",

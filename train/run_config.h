@@ -17,11 +17,14 @@ typedef struct RunSection {
     char *dir;
 } RunSection;
 
+#define MICRO_BATCH_AUTO (-1) /* the largest that fits the memory: network_plan decides */
+
 typedef struct TrainConfig {
     int64_t steps;
     int64_t global_batch; /* samples of one optimizer step, all ranks together */
-    int64_t micro_batch;  /* samples of one forward and backward on one rank; 0: global_batch / ranks */
-    int64_t resolution;   /* pixels a side */
+    int64_t
+        micro_batch;    /* samples of one forward and backward on one rank; 0: global_batch / ranks; MICRO_BATCH_AUTO */
+    int64_t resolution; /* pixels a side */
     bool recompute;
     bool plan_reuse;
     int64_t bucket_bytes;
@@ -34,6 +37,9 @@ typedef struct DeviceConfig {
     int32_t name;           /* DeviceName */
     int64_t threads;        /* 0: the processors this process may use, shared by the ranks of one machine */
     int32_t packed_weights; /* PackedWeights */
+    bool graphs;            /* GPU: a step is recorded once and replayed */
+    bool deterministic;     /* GPU: only algorithms that give the same bits every time */
+    char *cache;            /* GPU: folder of choices kept between runs; "": the user's cache folder; "none" */
 } DeviceConfig;
 const char *device_word(const DeviceConfig *device); /* "auto", "cpu", ... */
 
@@ -92,7 +98,7 @@ Status run_config_load(const char *path, const char *text, const char *const *ov
 /* The same, checking no more than the UNet by itself: for commands that run only it. */
 Status run_config_load_unet(const char *path, const char *const *overrides, size_t override_count, RunConfig *out,
                             Config **config);
-/* Resolves micro_batch and checks that batch and lanes fit `world` ranks. */
+/* Resolves micro_batch (but for MICRO_BATCH_AUTO) and checks that batch and lanes fit `world` ranks. */
 Status run_config_check_ranks(RunConfig *run, const Config *config, int world);
 /* What a command needs that reads samples: sources, tokenizers of the model's length. */
 Status run_config_check_data(const RunConfig *run, const Config *config);

@@ -2,6 +2,9 @@
  *
  *   next batch -> for each micro-batch: inputs, forward, backward -> gradients summed over the ranks, bucket by bucket
  *   while backward still runs -> losses and wishes agreed on -> norm, clip, AdamW, EMA -> metrics
+ *
+ * On a GPU all of it is queued, as recordings that are replayed, and the next micro-batch's inputs travel while this
+ * one computes; the host waits once a step, for the losses and what became of the update.
  */
 #include "train/trainer_internal.h"
 
@@ -13,69 +16,6 @@
 
 /* Gradients may be infinite now and then; so many times in a row, weights or data are broken. */
 enum { SKIPPED_IN_A_ROW_MAX = 100 };
-
-/* ---- inputs ---- */
-
-/* Inputs that the graph does without (a text encoder that reads no mask) have no memory and are left out. */
-static Status write_input(Executor *executor, TensorId tensor, const void *data, int64_t count, size_t size)
-{
-    if (tensor == TENSOR_NONE || !executor_memory(executor, tensor)) return STATUS_OK;
-    return executor_write(executor, tensor, data, (size_t)count * size);
-}
-
-/* The text: tokens for the encoders of the graph, or the states that they would give. */
-static Status write_text(Trainer *t, const Batch *batch, int64_t first)
-{
-    Status status = STATUS_OK;
-    Executor *executor = t->network.executor;
-    const TrainingGraph *graph = &t->network.training;
-    const int32_t *mask1 = batch->mask1 + first * batch->tokens1_max,
-                  *mask2 = batch->mask2 + first * batch->tokens2_max;
-    int64_t n = t->network.micro_batch, rows1 = batch->tokens1_max, rows2 = batch->tokens2_max;
-    for (int64_t k = 0; k < n; k++) {
-        memcpy(t->text_mask + k * (rows1 + rows2), mask1 + k * rows1, (size_t)rows1 * sizeof *mask1);
-        memcpy(t->text_mask + k * (rows1 + rows2) + rows1, mask2 + k * rows2, (size_t)rows2 * sizeof *mask2);
-    }
-    TRY(write_input(executor, graph->text_mask, t->text_mask, n * (rows1 + rows2), 4));
-    TRY(write_input(executor, graph->mask2, mask2, n * rows2, 4));
-    if (batch->states1) {
-        int64_t states1 = rows1 * batch->width1, states2 = rows2 * batch->width2, pooled = batch->pooled;
-        TRY(write_input(executor, graph->full_emb1, batch->states1 + first * states1, n * states1, 4));
-        TRY(write_input(executor, graph->pooled_emb1, batch->pooled1 + first * pooled, n * pooled, 4));
-        TRY(write_input(executor, graph->full_emb2, batch->states2 + first * states2, n * states2, 4));
-        return STATUS_OK;
-    }
-    TRY(write_input(executor, graph->tokens1, batch->tokens1 + first * rows1, n * rows1, 4));
-    TRY(write_input(executor, graph->mask1, mask1, n * rows1, 4));
-    TRY(write_input(executor, graph->tokens2, batch->tokens2 + first * rows2, n * rows2, 4));
-fail:
-    return status;
-}
-
-/* Rows [first, first + micro_batch) of the batch. */
-static Status write_inputs(Trainer *t, const Batch *batch, int64_t first)
-{
-    Status status = STATUS_OK;
-    Executor *executor = t->network.executor;
-    const TrainingGraph *graph = &t->network.training;
-    int64_t n = t->network.micro_batch, pixels = (int64_t)batch->resolution * batch->resolution * 3;
-    int64_t moments = batch->moment_values;
-    for (int64_t k = 0; k < n; k++) {
-        uint64_t index = (uint64_t)batch->index[first + k];
-        t->timesteps[k] = (float)diffusion_draw_timestep(t->network.diffusion, (uint64_t)t->run->seed, index);
-        t->indices[2 * k] = (int32_t)(uint32_t)index;
-        t->indices[2 * k + 1] = (int32_t)(uint32_t)(index >> 32);
-    }
-    if (batch->moments)
-        TRY(write_input(executor, graph->moments, batch->moments + first * moments, n * moments, sizeof(float)));
-    else
-        TRY(write_input(executor, graph->pixels, batch->pixels + first * pixels, n * pixels, sizeof(float)));
-    TRY(write_text(t, batch, first));
-    TRY(write_input(executor, graph->timesteps, t->timesteps, n, sizeof(float)));
-    TRY(write_input(executor, graph->sample_index, t->indices, 2 * n, sizeof(int32_t)));
-fail:
-    return status;
-}
 
 /* ---- gradients ---- */
 
@@ -103,24 +43,90 @@ fail:
     return status;
 }
 
-/* Forward and backward of one micro-batch; adds its losses to sums[0] (mse) and sums[1] (vb). */
-static Status run_micro_batch(Trainer *t, const Batch *batch, int64_t m, double sums[2])
+/* ---- a micro-batch ---- */
+
+typedef struct MicroBatch {
+    Trainer *trainer;
+    bool first, last;
+} MicroBatch;
+
+/* What is the same every time, and so may be recorded. */
+static Status compute(void *context)
 {
     Status status = STATUS_OK;
-    bool last = m == t->micro_batches - 1;
-    TRY(write_inputs(t, batch, m * t->network.micro_batch));
-    TRY(executor_run(t->network.executor,
-                     &(ExecutorRun){.add_gradients = m > 0,
-                                    .on_bucket = last && comm_world(t->comm) > 1 ? begin_bucket : NULL,
-                                    .context = t}));
-    TRY(executor_read(t->network.executor, t->network.training.loss_terms, t->terms,
-                      (size_t)t->network.micro_batch * 2 * sizeof(float)));
-    for (int64_t k = 0; k < t->network.micro_batch; k++) {
-        sums[0] += t->terms[2 * k];
-        sums[1] += t->terms[2 * k + 1];
+    const MicroBatch *m = context;
+    Trainer *t = m->trainer;
+    const bool reduces = m->last && comm_world(t->comm) > 1;
+    TRY(executor_run(
+        t->network.executor,
+        &(ExecutorRun){.add_gradients = !m->first, .on_bucket = reduces ? begin_bucket : NULL, .context = t}));
+    if (m->last && feed_runs_ahead(t->feed)) TRY(optimizer_queue_update(t->optimizer));
+fail:
+    return status;
+}
+
+/* Forward and backward of micro-batch m of the batch, and its loss terms; on a GPU they are queued, and with the last
+ * one the update. */
+static Status run_micro_batch(Trainer *t, int64_t m)
+{
+    Status status = STATUS_OK;
+    const int64_t n = t->network.micro_batch;
+    const TensorId loss_terms = t->network.training.loss_terms;
+    const size_t bytes = (size_t)n * 2 * sizeof(float);
+    MicroBatch what = {.trainer = t, .first = m == 0, .last = m == t->micro_batches - 1};
+    if (!t->filled) TRY(feed_fill(t->feed, t->batch, m * n));
+    t->filled = false;
+    TRY(feed_take(t->feed));
+    TRY(recorder_run(t->recorder, (what.first ? 1 : 0) | (what.last ? 2 : 0), compute, &what));
+    if (!feed_runs_ahead(t->feed)) {
+        TRY(executor_read(t->network.executor, loss_terms, t->terms + 2 * n * m, bytes));
+        return STATUS_OK;
+    }
+    Backend *backend = t->network.backend;
+    TRY(backend->device->fetch(backend, t->terms + 2 * n * m, executor_memory(t->network.executor, loss_terms), bytes));
+    if (!what.last) {
+        TRY(feed_fill(t->feed, t->batch, (m + 1) * n));
+        t->filled = true;
     }
 fail:
     return status;
+}
+
+static Status next_batch(Trainer *t)
+{
+    return t->batch ? STATUS_OK : loader_next(t->loader, &t->batch);
+}
+
+/* The step's batch has been computed with, or copied to where it will be. */
+static Status give_batch_back(Trainer *t)
+{
+    Status status = STATUS_OK;
+    TRY(trainer_keep_cursor(t, t->batch->cursor));
+    loader_release(t->loader, t->batch);
+    t->batch = NULL;
+fail:
+    return status;
+}
+
+/* While the GPU still computes this step: the first micro-batch of the next. */
+static Status look_ahead(Trainer *t)
+{
+    Status status = STATUS_OK;
+    if (!feed_runs_ahead(t->feed) || t->step + 1 >= t->last_step) return STATUS_OK;
+    TRY(next_batch(t));
+    TRY(feed_fill(t->feed, t->batch, 0));
+    t->filled = true;
+fail:
+    return status;
+}
+
+/* Adds up the terms of all micro-batches: sums[0] mse, sums[1] vb. */
+static void sum_losses(const Trainer *t, double sums[2])
+{
+    for (int64_t k = 0; k < t->micro_batches * t->network.micro_batch; k++) {
+        sums[0] += t->terms[2 * k];
+        sums[1] += t->terms[2 * k + 1];
+    }
 }
 
 /* ---- the step ---- */
@@ -163,16 +169,20 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     Status status = STATUS_OK;
     double start = clock_seconds();
     int64_t allocated = mem_thread_allocation_count();
+    Backend *backend = t->network.backend;
     StepSums sums = {0};
     StepWaits waits = {-loader_seconds_waited(t->loader), -comm_exposed_seconds(t->comm)};
     OptimizerReport report;
-    const Batch *batch;
 
-    TRY(loader_next(t->loader, &batch));
+    TRY(next_batch(t));
+    /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
+    TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
+    for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
+    TRY(give_batch_back(t));
+    TRY(look_ahead(t));
     waits.data += loader_seconds_waited(t->loader);
-    for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, batch, m, sums.losses));
-    TRY(trainer_keep_cursor(t, batch->cursor));
-    loader_release(t->loader, batch);
+    if (backend->device) TRY(backend->device->finish(backend));
+    sum_losses(t, sums.losses);
 
     TRY(wait_for_buckets(t));
     waits.comm += comm_exposed_seconds(t->comm);
@@ -180,8 +190,8 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     TRY(comm_all_reduce_f64(t->comm, (double *)&sums, sizeof sums / sizeof(double), COMM_SUM));
     TRY(comm_all_reduce_f64(t->comm, (double *)&waits, sizeof waits / sizeof(double), COMM_MAX));
 
-    /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
-    TRY(optimizer_step(t->optimizer, t->step, 1.0, &report));
+    if (!feed_runs_ahead(t->feed)) TRY(optimizer_queue_update(t->optimizer));
+    optimizer_end_step(t->optimizer, &report);
     executor_weights_changed(t->network.executor);
     t->step++;
     t->samples += t->run->train.global_batch;

@@ -3,8 +3,10 @@
 #define TRAIN_TRAINER_INTERNAL_H
 
 #include "data/loader.h"
+#include "engine/recorder.h"
 #include "optim/optimizer.h"
 #include "train/checkpoint.h"
+#include "train/feed.h"
 #include "train/metrics.h"
 #include "train/network.h"
 #include "train/preview.h"
@@ -35,10 +37,11 @@ struct Trainer {
     double *positions;        /* cursor_value_count: room to add the ranks' cursors up */
     int64_t *position_values; /* the same */
 
-    float *terms;           /* (micro_batch, 2): mse, vb of each sample */
-    float *timesteps;       /* (micro_batch) */
-    int32_t *indices;       /* (micro_batch, 2): low and high word of the global sample index */
-    int32_t *text_mask;     /* (micro_batch, 2 max_tokens): mask1 then mask2 of each sample */
+    Feed *feed;
+    Recorder *recorder;
+    const Batch *batch;     /* the one in hand; NULL: none */
+    bool filled;            /* the next micro-batch's inputs are in the feed already */
+    float *terms;           /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
     CommRequest **requests; /* per bucket, in the order begun */
     int32_t requests_begun;
     Status bucket_status; /* of beginning them: a callback cannot fail */

@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "engine/param_image.h"
 #include "train/config_difference.h"
 #include "train/frozen_data.h"
 
@@ -89,27 +90,52 @@ fail:
 
 /* ---- the parts ---- */
 
-/* Before anything is allocated; all ranks of a machine look at its memory at the same time. */
-static Status plan_memory(Trainer *t)
+/* train.micro_batch: auto. What every rank has room for; `preferred`: what the checkpoint was computed with, or 0. */
+static Status choose_micro_batch(Trainer *t, Backend *backend, const NetworkSurroundings *around, int64_t preferred)
 {
     Status status = STATUS_OK;
-    NetworkSurroundings around = {.ranks = comm_world(t->comm), .sharing = comm_local_world(t->comm), .training = true};
-    if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around.previews_kept, &around.previews_scratch));
-    network_plan_memory(&t->network, t->run, &around);
-    TRY(memory_plan_check(&t->network.memory, t->run, around.sharing));
+    if (t->run->train.micro_batch != MICRO_BATCH_AUTO) return STATUS_OK;
+    TRY(network_choose_micro_batch(t->run, backend, NETWORK_PIXELS, around, preferred));
+    double chosen = (double)t->run->train.micro_batch;
+    TRY(comm_all_reduce_f64(t->comm, &chosen, 1, COMM_MIN));
+    t->run->train.micro_batch = (int64_t)chosen;
+    log_info("train.micro_batch: auto is %lld here, of %lld samples a rank and step", (long long)chosen,
+             (long long)(t->run->train.global_batch / comm_world(t->comm)));
+    if (preferred > 0 && preferred != (int64_t)chosen)
+        log_warn("computed so far with micro-batches of %lld, now of %lld: equal up to rounding, not to the bit",
+                 (long long)preferred, (long long)chosen);
+fail:
+    return status;
+}
+
+/* Before anything is allocated; all ranks of a machine look at its memory at the same time. */
+static Status plan_memory(Trainer *t, NetworkSurroundings *around)
+{
+    Status status = STATUS_OK;
+    if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around->previews_kept, &around->previews_scratch));
+    network_plan_memory(&t->network, t->run, around);
+    TRY(memory_plan_check(&t->network.memory, t->run, t->network.backend, around->sharing));
     TRY(comm_barrier(t->comm));
 fail:
     return status;
 }
 
-static Status open_network(Trainer *t)
+static Status open_network(Trainer *t, int64_t preferred_micro_batch)
 {
     Status status = STATUS_OK;
     Backend *backend = NULL;
+    NetworkSurroundings around = {.ranks = comm_world(t->comm), .sharing = comm_local_world(t->comm), .training = true};
     TRY(network_open_backend(t->run, t->comm, &backend));
     backend_describe(backend, t->backend_text, sizeof t->backend_text);
+    if (backend->device && comm_world(t->comm) > 1)
+        FAIL(ERR_UNSUPPORTED,
+             "%d ranks on GPUs: gradients are summed over ranks on the host only so far; use one rank, "
+             "or device.name: cpu",
+             comm_world(t->comm));
+    TRY(choose_micro_batch(t, backend, &around, preferred_micro_batch));
+    t->micro_batches = t->run->train.global_batch / comm_world(t->comm) / t->run->train.micro_batch;
     TRY(network_plan(t->run, backend, NETWORK_PIXELS, &t->network));
-    TRY(plan_memory(t));
+    TRY(plan_memory(t, &around));
     TRY(network_start(&t->network, t->run));
     const Plan *plan = t->network.plan;
     log_info("%.1f M parameters, %s, micro-batch %lld x %lld on %d ranks; activations %zu bytes, workspace %zu, packed "
@@ -160,14 +186,20 @@ fail:
 static Status allocate_step_buffers(Trainer *t)
 {
     Status status = STATUS_OK;
-    size_t n = (size_t)t->network.micro_batch;
-    t->terms = mem_alloc_array(2 * n, sizeof *t->terms);
-    t->timesteps = mem_alloc_array(n, sizeof *t->timesteps);
-    t->indices = mem_alloc_array(2 * n, sizeof *t->indices);
-    t->text_mask = mem_alloc_array(2 * n, (size_t)t->run->model.max_tokens * sizeof *t->text_mask);
+    Backend *backend = t->network.backend;
+    const size_t terms = 2 * (size_t)(t->micro_batches * t->network.micro_batch) * sizeof *t->terms;
+    t->terms = backend->device ? backend->device->host_alloc(backend, terms) : mem_alloc_array(terms, 1);
     t->requests = mem_alloc_array((size_t)t->network.plan->bucket_count + 1, sizeof *t->requests);
-    if (!t->terms || !t->timesteps || !t->indices || !t->text_mask || !t->requests)
-        FAIL(ERR_MEMORY, "no memory for a step's inputs");
+    if (!t->terms || !t->requests) FAIL(ERR_MEMORY, "no memory for a step's losses");
+    TRY(feed_create(&(FeedOptions){.backend = backend,
+                                   .executor = t->network.executor,
+                                   .graph = &t->network.training,
+                                   .diffusion = t->network.diffusion,
+                                   .seed = (uint64_t)t->run->seed,
+                                   .micro_batch = t->network.micro_batch,
+                                   .max_tokens = t->run->model.max_tokens},
+                    &t->feed));
+    TRY(recorder_create(backend, t->run->device.graphs, &t->recorder));
 fail:
     return status;
 }
@@ -241,7 +273,6 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     const int64_t micro_batch_asked = run->train.micro_batch;
     TRY(run_config_check_ranks(run, config, comm_world(comm)));
     TRY(run_config_check_data(run, config));
-    t->micro_batches = run->train.global_batch / comm_world(comm) / run->train.micro_batch;
 
     TRY(run_dir_name(run->run.dir, &t->dir));
     if (t->root) TRY(run_dir_open(&t->dir, options->resume != NULL));
@@ -252,11 +283,14 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     }
     TRY(dump_config(t, micro_batch_asked));
 
-    TRY(open_network(t));
+    TRY(open_network(t, resumed ? state.micro_batch : 0));
     if (t->root) TRY(take_fingerprints(t));
-    if (!resumed) TRY(init_weights_load(&run->init, &t->network.store));
-    TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend->threads,
-                         &t->optimizer));
+    if (!resumed && run->init.from[0]) {
+        TRY(init_weights_load(&run->init, &t->network.store));
+        TRY(network_weights_loaded(&t->network));
+    }
+    TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend,
+                         t->network.backend->threads, &t->optimizer));
     if (resumed) {
         TRY(checkpoint_load(from, &state, comm, &t->network.store, t->optimizer));
         t->step = t->saved_step = state.step;
@@ -289,7 +323,14 @@ void trainer_free(Trainer *t)
     Backend *backend = t->network.backend;
     preview_free(t->preview);
     metrics_close(&t->metrics);
+    if (t->batch) loader_release(t->loader, t->batch);
     loader_close(t->loader);
+    recorder_free(t->recorder);
+    feed_free(t->feed);
+    if (t->terms && backend->device)
+        backend->device->host_free(backend, t->terms);
+    else
+        free(t->terms);
     cursor_free(t->cursor);
     cursor_free(t->saving);
     optimizer_free(t->optimizer);
@@ -297,10 +338,6 @@ void trainer_free(Trainer *t)
     if (backend) backend_close(backend);
     run_dir_close(&t->dir);
     strbuf_free(&t->config_text);
-    free(t->terms);
-    free(t->timesteps);
-    free(t->indices);
-    free(t->text_mask);
     precomputed_spec_free(&t->precomputed);
     free(t->requests);
     free(t->positions);

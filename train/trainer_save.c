@@ -76,6 +76,7 @@ Status trainer_save(Trainer *t)
             .optimizer = optimizer_state(t->optimizer),
             .world = comm_world(t->comm),
             .threads = t->network.backend->threads,
+            .micro_batch = t->network.micro_batch,
             .backend = t->backend_text,
             .config = t->config_text.data,
             .cursor = t->saving,

@@ -7,6 +7,7 @@
     }
 
 static const char *const PRECISIONS[] = {"fp32", "bf16", "auto", NULL};
+static const char *const PARTS[] = {"auto", "all", NULL};
 #define PART(member) sizeof(((Sample *)0)->member)
 
 static const ConfigField FILTER_FIELDS[] = {
@@ -47,6 +48,14 @@ static const ConfigField TRAIN_FIELDS[] = {
      .min = 1,
      .max = 65536,
      .help = "images a step"},
+    {.key = "part",
+     .type = CONFIG_INT,
+     .offset = TRAIN(part),
+     .default_text = "0",
+     .min = 0,
+     .max = 1024,
+     .words = PARTS,
+     .help = "images at once"},
     {.key = "fast", .type = CONFIG_BOOL, .offset = TRAIN(fast), .default_text = "true", .help = "faster"},
     {.key = "precision",
      .type = CONFIG_ENUM,

@@ -19,7 +19,7 @@ typedef struct Sample {
         char *dir;
     } run;
     struct {
-        int64_t steps, batch;
+        int64_t steps, batch, part;
         bool fast;
         int32_t precision;
     } train;

@@ -139,15 +139,38 @@ static void test_refuses_values(void **state)
          "data.sources[0].filter.side is 0, must be at least 1", 0},
         {NEEDED "data:\n  sources: {shards: [a]}\n", NULL, "c.yaml:4: data.sources wants a list of sections", 0},
         {NEEDED "data:\n  languages: ru\n", NULL, "data.languages wants a list of texts", 0},
+        {"run: {dir: x}\ntrain: {steps: 1, part: most}\n", NULL,
+         "train.part wants a whole number such as 8, 10k or 4Mi, or auto, or all, found most", 0},
+        {"run: {dir: x}\ntrain: {steps: 1, part: -1}\n", NULL, "train.part is -1, must be between 0 and 1024", 0},
+        {"run: {dir: x}\ntrain: {steps: auto}\n", NULL, "train.steps wants a whole number", 0},
     };
     REFUSALS(R);
+}
+
+/* Words that stand for a number are read, written and explained as words. */
+static void test_number_words(void **state)
+{
+    StrBuf text = {0};
+    assert_ok(load("run: {dir: x}\ntrain: {steps: 1, part: all}\n", NULL));
+    assert_int_equal(sample.train.part, -2);
+    assert_ok(load("run: {dir: x}\ntrain: {steps: 1, part: 7}\n", "train.part=auto"));
+    assert_int_equal(sample.train.part, -1);
+    assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &text));
+    assert_non_null(strstr(text.data, "  part: auto\n"));
+    assert_ok(load(text.data, NULL));
+    assert_int_equal(sample.train.part, -1);
+    strbuf_free(&text);
+    assert_ok(config_describe(&SAMPLE_SCHEMA, &text));
+    assert_non_null(strstr(text.data, "train.part: whole number or auto or all, 0 to 1024, default 0\n"));
+    strbuf_free(&text);
 }
 
 static void test_refuses_keys(void **state)
 {
     static const Refusal R[] = {
         {"run: {dir: x}\ntrain:\n  step: 5\n", NULL,
-         "c.yaml:3: train.step is not a key; did you mean steps? There are: steps, global_batch, fast, precision", 0},
+         "c.yaml:3: train.step is not a key; did you mean steps? There are: steps, global_batch, part, fast, precision",
+         0},
         {"run: {dir: x}\ntrain:\n  setps: 5\n", NULL, "did you mean steps?", 0},
         {"run: {dir: x}\ntrain:\n  batch: 5\n", NULL, "did you mean global_batch?", 0},
         {"run: {dir: x}\ntrain:\n  steps: 5\n  zzzzz: 1\n", NULL,
@@ -426,7 +449,8 @@ static void test_dump(void **state)
     StrBuf text = {0};
     assert_ok(load(NEEDED "data: {sources: [{shards: [a.tar, b c]}]}\n", NULL));
     assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &text));
-    assert_string_equal(text.data, "seed: 0\nrun:\n  dir: out\ntrain:\n  steps: 10\n  global_batch: 32\n  fast: true\n"
+    assert_string_equal(text.data, "seed: 0\nrun:\n  dir: out\ntrain:\n  steps: 10\n  global_batch: 32\n  part: 0\n"
+                                   "  fast: true\n"
                                    "  precision: auto\noptim:\n  lr: 0.0001\n  decay: 0.0\n  mult: [1, 2, 4]\ndata:\n"
                                    "  sources:\n    - shards: [a.tar, \"b c\"]\n      weight: 1.0\n      name: \"\"\n"
                                    "      filter:\n        side: 256\n  languages: []\n");
@@ -467,6 +491,7 @@ int main(void)
         cmocka_unit_test_teardown(test_refuses_overrides, teardown),
         cmocka_unit_test_teardown(test_config_error, teardown),
         cmocka_unit_test_teardown(test_dump, teardown),
+        cmocka_unit_test_teardown(test_number_words, teardown),
         cmocka_unit_test_teardown(test_describe, teardown),
         cmocka_unit_test_teardown(test_bad_schema, teardown),
     };

@@ -49,7 +49,7 @@ static Toy toy_open(const OptimConfig *config, int64_t total, int64_t count, int
     assert_int_equal(param_table_layout(toy.table, NULL, 0), STATUS_OK);
     assert_int_equal(param_store_create(toy.table, true, &toy.store), STATUS_OK);
     for (int64_t i = 0; i < count; i++) toy.store.weights[i] = (float)cos((double)i);
-    assert_int_equal(optimizer_create(config, total, &toy.store, threads, &toy.optimizer), STATUS_OK);
+    assert_int_equal(optimizer_create(config, total, &toy.store, NULL, threads, &toy.optimizer), STATUS_OK);
     return toy;
 }
 
@@ -151,18 +151,18 @@ static void test_threads_do_not_change_a_bit(void **state)
 static void test_block_sums_are_those_of_shards(void **state)
 {
     float *grads = mem_alloc_aligned(MANY * sizeof(float));
-    int64_t blocks = grad_norm_block_count(MANY), split = 11;
+    int64_t blocks = update_norm_block_count(MANY), split = 11;
     assert_int_equal(blocks, MANY / 4096 + 1);
     double *whole = calloc((size_t)blocks, sizeof(double)), *parts = calloc((size_t)blocks, sizeof(double));
     for (int i = 0; i < MANY; i++) grads[i] = (float)(sin(1.7 * i) * exp(8 * cos(0.3 * i)));
     grad_norm_blocks(grads, MANY, 2, whole);
-    grad_norm_blocks(grads, split * GRAD_NORM_BLOCK, 3, parts);
-    grad_norm_blocks(grads + split * GRAD_NORM_BLOCK, MANY - split * GRAD_NORM_BLOCK, 1, parts + split);
+    grad_norm_blocks(grads, split * UPDATE_NORM_BLOCK, 3, parts);
+    grad_norm_blocks(grads + split * UPDATE_NORM_BLOCK, MANY - split * UPDATE_NORM_BLOCK, 1, parts + split);
     assert_memory_equal(whole, parts, (size_t)blocks * sizeof(double));
     long double exact = 0;
     for (int i = 0; i < MANY; i++) exact += (long double)grads[i] * grads[i];
     assert_true(fabs(grad_norm_sum(whole, blocks) / (double)exact - 1) < 1e-13);
-    assert_int_equal(grad_norm_block_count(0), 0);
+    assert_int_equal(update_norm_block_count(0), 0);
     assert_true(grad_norm_sum(whole, 0) == 0);
     free(whole);
     free(parts);
@@ -267,7 +267,7 @@ static void test_without_ema(void **state)
     config.ema_decay = 0;
     Toy a = toy_open(&config, 10, 333, 1), b = toy_open(&with, 10, 333, 1);
     assert_null(optimizer_ema(a.optimizer));
-    optimizer_restart_ema(a.optimizer);
+    assert_int_equal(optimizer_restart_ema(a.optimizer), STATUS_OK);
     for (int k = 0; k < 3; k++) {
         toy_grads(&a, k, 1);
         toy_grads(&b, k, 1);
@@ -286,7 +286,7 @@ static void test_ema_starts_at_the_weights(void **state)
     Toy toy = toy_open(&config, 10, 100, 1);
     assert_memory_equal(optimizer_ema(toy.optimizer), toy.store.weights, 100 * sizeof(float));
     for (int i = 0; i < 100; i++) toy.store.weights[i] = (float)i;
-    optimizer_restart_ema(toy.optimizer);
+    assert_int_equal(optimizer_restart_ema(toy.optimizer), STATUS_OK);
     assert_memory_equal(optimizer_ema(toy.optimizer), toy.store.weights, 100 * sizeof(float));
     toy_close(&toy);
 }
@@ -299,9 +299,9 @@ static void test_impossible_requests_are_refused(void **state)
     OptimizerReport report;
     ParamStore without = toy.store;
     without.grads = NULL;
-    assert_int_equal(optimizer_create(&config, 0, &toy.store, 1, &optimizer), ERR_CONFIG);
-    assert_int_equal(optimizer_create(&config, 10, &toy.store, 0, &optimizer), ERR_INTERNAL);
-    assert_int_equal(optimizer_create(&config, 10, &without, 1, &optimizer), ERR_INTERNAL);
+    assert_int_equal(optimizer_create(&config, 0, &toy.store, NULL, 1, &optimizer), ERR_CONFIG);
+    assert_int_equal(optimizer_create(&config, 10, &toy.store, NULL, 0, &optimizer), ERR_INTERNAL);
+    assert_int_equal(optimizer_create(&config, 10, &without, NULL, 1, &optimizer), ERR_INTERNAL);
     assert_int_equal(optimizer_step(toy.optimizer, 0, NAN, &report), ERR_INTERNAL);
     assert_null(optimizer);
     optimizer_free(NULL);

@@ -1,0 +1,247 @@
+/* The optimizer on a device against the host's, bit for bit: weights, moments, moving average, norm and what was
+ * skipped. The device is the CUDA backend that VASILY_CUDA_LIBRARY names; without one the test is skipped. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <math.h>
+#include <string.h>
+#include <cmocka.h>
+
+#include "base/arena.h"
+#include "base/bf16.h"
+#include "engine/param_image.h"
+#include "optim/optimizer.h"
+
+#define STEPS 20
+#define BAD_STEP 7
+
+static Backend *backend;
+
+typedef struct Side {
+    ParamTable *table;
+    ParamStore store;
+    Optimizer *optimizer;
+} Side;
+
+static OptimConfig article(void)
+{
+    return (OptimConfig){.max_lr = 1e-2,
+                         .pct_start = 0.25,
+                         .div_factor = 25,
+                         .final_div_factor = 1e4,
+                         .cycle_momentum = true,
+                         .base_momentum = 0.85,
+                         .max_momentum = 0.95,
+                         .beta1 = 0.9,
+                         .beta2 = 0.999,
+                         .eps = 1e-8,
+                         .weight_decay = 0.01,
+                         .clip_norm = 1,
+                         .ema_decay = 0.9999,
+                         .ema_warmup = true};
+}
+
+/* One parameter of `count` elements, on the device or (NULL) on the host. */
+static Side side_open(const OptimConfig *config, int64_t count, Backend *where, bool halves)
+{
+    Side side = {0};
+    const Param param = {.name = "w", .shape = SHAPE1(count), .trainable = true, .count = count};
+    int32_t index = -1;
+    assert_int_equal(param_table_create(&side.table), STATUS_OK);
+    assert_int_equal(param_table_add(side.table, &param, &index), STATUS_OK);
+    assert_int_equal(param_table_layout(side.table, NULL, 0), STATUS_OK);
+    assert_int_equal(param_store_create(side.table, true, &side.store), STATUS_OK);
+    for (int64_t i = 0; i < count; i++) side.store.weights[i] = (float)cos((double)i);
+    if (where) assert_int_equal(param_image_open(&side.store, where, halves), STATUS_OK);
+    assert_int_equal(optimizer_create(config, STEPS, &side.store, where, 2, &side.optimizer), STATUS_OK);
+    return side;
+}
+
+static void side_close(Side *side)
+{
+    optimizer_free(side->optimizer);
+    param_store_free(&side->store);
+    param_table_free(side->table);
+}
+
+/* Values of many magnitudes, so that another order of the norm's sums would show. */
+static void fill_grads(float *grads, int64_t count, int step)
+{
+    for (int64_t i = 0; i < count; i++)
+        grads[i] = (float)(sin(1.7 * (double)i + step) * exp(8 * cos(0.3 * (double)i) - 8));
+    if (step == BAD_STEP) grads[count - 1] = NAN;
+}
+
+static OptimizerReport take_step(Side *side, int64_t count, int step)
+{
+    OptimizerReport report;
+    ParamImage *image = side->store.image;
+    fill_grads(side->store.grads, count, step);
+    if (image)
+        assert_int_equal(backend->upload(backend, image->grads, side->store.grads, (size_t)count * sizeof(float)),
+                         STATUS_OK);
+    assert_int_equal(optimizer_step(side->optimizer, step, 0.25, &report), STATUS_OK);
+    return report;
+}
+
+static void same_array(Side *host, Side *device, OptimizerArray which, int64_t count, const char *name)
+{
+    const size_t bytes = (size_t)count * sizeof(float);
+    float *ours = mem_alloc_aligned(bytes), *theirs = mem_alloc_aligned(bytes);
+    assert_int_equal(optimizer_read(host->optimizer, which, 0, count, ours), STATUS_OK);
+    assert_int_equal(optimizer_read(device->optimizer, which, 0, count, theirs), STATUS_OK);
+    if (memcmp(ours, theirs, bytes) != 0) fail_msg("%s differ", name);
+    mem_free_aligned(ours);
+    mem_free_aligned(theirs);
+}
+
+static void same_weights(Side *host, Side *device, int64_t count)
+{
+    const ParamImage *image = device->store.image;
+    assert_int_equal(param_image_download_weights(&device->store), STATUS_OK);
+    assert_memory_equal(host->store.weights, device->store.weights, (size_t)count * sizeof(float));
+    if (!image->half_weights) return;
+    uint16_t *halves = mem_alloc_aligned((size_t)count * sizeof *halves);
+    assert_int_equal(backend->download(backend, halves, image->half_weights, (size_t)count * sizeof *halves),
+                     STATUS_OK);
+    for (int64_t i = 0; i < count; i++) assert_int_equal(halves[i], bf16_from_f32(host->store.weights[i]));
+    mem_free_aligned(halves);
+}
+
+static void compare(int64_t count, double clip_norm, double ema_decay, bool halves)
+{
+    OptimConfig config = article();
+    config.clip_norm = clip_norm;
+    config.ema_decay = ema_decay;
+    Side host = side_open(&config, count, NULL, false), device = side_open(&config, count, backend, halves);
+    for (int step = 0; step < STEPS; step++) {
+        const OptimizerReport ours = take_step(&host, count, step), theirs = take_step(&device, count, step);
+        assert_int_equal(ours.skipped, step == BAD_STEP);
+        assert_int_equal(theirs.skipped, step == BAD_STEP);
+        if (!ours.skipped) assert_memory_equal(&ours.grad_norm, &theirs.grad_norm, sizeof ours.grad_norm);
+        assert_true(ours.clip == theirs.clip && ours.lr == theirs.lr && ours.ema_decay == theirs.ema_decay);
+        if (step == BAD_STEP || step == BAD_STEP + 1) same_weights(&host, &device, count);
+    }
+    assert_int_equal(optimizer_state(device.optimizer).t, STEPS - 1);
+    assert_int_equal(optimizer_state(device.optimizer).skipped, 1);
+    same_weights(&host, &device, count);
+    same_array(&host, &device, OPTIMIZER_M, count, "first moments");
+    same_array(&host, &device, OPTIMIZER_V, count, "second moments");
+    if (ema_decay > 0) same_array(&host, &device, OPTIMIZER_EMA, count, "moving averages");
+    side_close(&host);
+    side_close(&device);
+}
+
+static void test_the_bits_are_the_hosts(void **state)
+{
+    if (!backend) skip();
+    compare(1, 1, 0.9999, true);
+    compare(333, 0.01, 0, true);
+    compare(4096, 0, 0.99, false);
+    compare(20003, 0.5, 0.9999, true);
+}
+
+/* The update is recorded once; each step's values reach it through memory. */
+static void test_a_recorded_update_is_the_same(void **state)
+{
+    const int64_t count = 5003;
+    OptimConfig config = article();
+    Recording *recording = NULL;
+    OptimizerReport report;
+    if (!backend) skip();
+    Side host = side_open(&config, count, NULL, false), device = side_open(&config, count, backend, true);
+    assert_int_equal(backend->device->record_begin(backend), STATUS_OK);
+    assert_int_equal(optimizer_queue_update(device.optimizer), STATUS_OK);
+    assert_int_equal(backend->device->record_end(backend, &recording), STATUS_OK);
+    for (int step = 0; step < STEPS; step++) {
+        const OptimizerReport ours = take_step(&host, count, step);
+        fill_grads(device.store.grads, count, step);
+        assert_int_equal(optimizer_begin_step(device.optimizer, step, 0.25), STATUS_OK);
+        assert_int_equal(
+            backend->upload(backend, device.store.image->grads, device.store.grads, (size_t)count * sizeof(float)),
+            STATUS_OK);
+        assert_int_equal(backend->device->replay(backend, recording), STATUS_OK);
+        assert_int_equal(backend->device->finish(backend), STATUS_OK);
+        optimizer_end_step(device.optimizer, &report);
+        assert_true(ours.skipped == report.skipped && ours.lr == report.lr && ours.clip == report.clip);
+    }
+    same_weights(&host, &device, count);
+    same_array(&host, &device, OPTIMIZER_EMA, count, "moving averages");
+    backend->device->recording_free(backend, recording);
+    side_close(&host);
+    side_close(&device);
+}
+
+/* More than one group of blocks: sums of sums. One step, for it is large. */
+static void test_the_norm_of_many_blocks(void **state)
+{
+    const int64_t count = (int64_t)UPDATE_NORM_BLOCK * UPDATE_NORM_GROUP + 4099;
+    OptimConfig config = article();
+    config.ema_decay = 0;
+    if (!backend) skip();
+    Side host = side_open(&config, count, NULL, false), device = side_open(&config, count, backend, false);
+    const OptimizerReport ours = take_step(&host, count, 0), theirs = take_step(&device, count, 0);
+    assert_memory_equal(&ours.grad_norm, &theirs.grad_norm, sizeof ours.grad_norm);
+    same_weights(&host, &device, count);
+    side_close(&host);
+    side_close(&device);
+}
+
+static void test_arrays_are_written_and_read(void **state)
+{
+    OptimConfig config = article();
+    const float three[3] = {1, -2, 3};
+    float back[5];
+    if (!backend) skip();
+    Side side = side_open(&config, 50, backend, false);
+    assert_true(optimizer_on_device(side.optimizer));
+    assert_int_equal(optimizer_write(side.optimizer, OPTIMIZER_V, 11, 3, three), STATUS_OK);
+    assert_int_equal(optimizer_read(side.optimizer, OPTIMIZER_V, 10, 5, back), STATUS_OK);
+    assert_memory_equal(back, ((float[]){0, 1, -2, 3, 0}), sizeof back);
+    assert_int_equal(optimizer_read(side.optimizer, OPTIMIZER_M, optimizer_elements(side.optimizer), 1, back),
+                     ERR_INTERNAL);
+    assert_int_equal(optimizer_read(side.optimizer, OPTIMIZER_M, -1, 1, back), ERR_INTERNAL);
+    side_close(&side);
+}
+
+static void test_a_store_without_an_image_is_refused(void **state)
+{
+    OptimConfig config = article();
+    Optimizer *optimizer = NULL;
+    if (!backend) skip();
+    Side side = side_open(&config, 50, NULL, false);
+    assert_int_equal(optimizer_create(&config, STEPS, &side.store, backend, 1, &optimizer), ERR_INTERNAL);
+    assert_null(optimizer);
+    side_close(&side);
+}
+
+static int open_device(void **state)
+{
+    const char *named = getenv("VASILY_CUDA_LIBRARY");
+    if (!named || !named[0]) {
+        print_message("SKIPPED: VASILY_CUDA_LIBRARY names no CUDA backend\n");
+        return 0;
+    }
+    const Status status = backend_open_cuda(&(BackendOptions){.deterministic = true}, &backend);
+    if (status == ERR_UNSUPPORTED) print_message("SKIPPED: %s\n", status_message());
+    return status == STATUS_OK || status == ERR_UNSUPPORTED ? 0 : -1;
+}
+
+static int close_device(void **state)
+{
+    if (backend) backend_close(backend);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_the_bits_are_the_hosts),
+        cmocka_unit_test(test_a_recorded_update_is_the_same),
+        cmocka_unit_test(test_the_norm_of_many_blocks),
+        cmocka_unit_test(test_arrays_are_written_and_read),
+        cmocka_unit_test(test_a_store_without_an_image_is_refused),
+    };
+    return cmocka_run_group_tests(tests, open_device, close_device);
+}
