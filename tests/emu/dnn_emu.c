@@ -93,7 +93,7 @@ Status dnn_conv_create(Dnn *dnn, const DnnConvSpec *s, DnnPlan **out)
         FAIL(ERR_INTERNAL, "a convolution's shapes do not fit each other");
     if (s->type != DTYPE_F32 && s->type != DTYPE_BF16)
         FAIL(ERR_UNSUPPORTED, "a convolution in %s", dtype_name(s->type));
-    if ((s->kind != DNN_CONV && (s->bias || s->residual)) || (s->kind != DNN_CONV_GRAD_W && s->add))
+    if (s->kind != DNN_CONV && (s->bias || s->residual))
         FAIL(ERR_INTERNAL, "a convolution is asked for what its kind has not");
     TRY(plan_create(dnn, CONV, out));
     (*out)->conv = *s;
