@@ -112,7 +112,7 @@ static __device__ __forceinline__ void finish_whole(const GroupNormGrad &k, cons
 /* A block's sums over its slice; everything but dgamma and dbeta when that is the whole sample. It keeps x and dv then:
  * dv in the tensors' type, as it would be if the activation were an op of its own. Blocks: those of plan.sums. */
 template <class T, int V, bool WHOLE, bool SILU>
-__global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_block(const GroupNormGrad k)
+static __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_block(const GroupNormGrad k)
 {
     typedef Pack<T, V> Packed;
     DYNAMIC_SHARED(Packed, kept_x);
@@ -162,7 +162,8 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_block(const G
 }
 
 /* A block for each group of each sample: the slices' sums become the channels', and the group's means. */
-template <class T> __global__ void __launch_bounds__(COMBINE_THREADS) group_norm_grad_combine(const GroupNormGrad k)
+template <class T>
+static __global__ void __launch_bounds__(COMBINE_THREADS) group_norm_grad_combine(const GroupNormGrad k)
 {
     __shared__ float part_a[COMBINE_THREADS], part_b[COMBINE_THREADS];
     const NormCut &cut = k.plan.sums;
@@ -214,7 +215,7 @@ template <class T> __global__ void __launch_bounds__(COMBINE_THREADS) group_norm
 
 /* The second pass over x and dy. Blocks: those of plan.apply. */
 template <class T, int V, bool SILU>
-__global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_apply(const GroupNormGrad k)
+static __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_apply(const GroupNormGrad k)
 {
     DYNAMIC_SHARED(float, shared);
     const NormCut &cut = k.plan.apply;
@@ -244,31 +245,36 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_apply(const G
         });
 }
 
-/* dgamma and dbeta: sums over the samples. */
-__global__ void __launch_bounds__(PARAM_CHANNELS *PARAM_PARTS) group_norm_grad_params(const GroupNormGrad k)
+static __global__ void __launch_bounds__(PARAM_CHANNELS *PARAM_PARTS) norm_params(const NormParams k)
 {
     __shared__ float parts[2][PARAM_PARTS][PARAM_CHANNELS];
-    const NormCut &cut = k.plan.sums;
     const int32_t column = threadIdx.x % PARAM_CHANNELS, part = threadIdx.x / PARAM_CHANNELS;
     const int64_t channel = (int64_t)blockIdx.x * PARAM_CHANNELS + column;
     float gamma = 0, beta = 0;
-    if (channel < cut.c) {
+    if (channel < k.c) {
 #pragma unroll 4
-        for (int64_t n = part; n < cut.n; n += PARAM_PARTS) {
-            if (k.dgamma) gamma += k.terms[n * 2 * cut.c + channel];
-            if (k.dbeta) beta += k.terms[(n * 2 + 1) * cut.c + channel];
+        for (int64_t i = part; i < k.count; i += PARAM_PARTS) {
+            if (k.dgamma) gamma += k.terms[i * 2 * k.c + channel];
+            if (k.dbeta) beta += k.terms[(i * 2 + 1) * k.c + channel];
         }
     }
     parts[0][part][column] = gamma;
     parts[1][part][column] = beta;
     __syncthreads();
-    if (part != 0 || channel >= cut.c) return;
+    if (part != 0 || channel >= k.c) return;
     for (int32_t i = 1; i < PARAM_PARTS; i++) {
         gamma += parts[0][i][column];
         beta += parts[1][i][column];
     }
     if (k.dgamma) put(k.dgamma + channel, gamma, k.add_gamma);
     if (k.dbeta) put(k.dbeta + channel, beta, k.add_beta);
+}
+
+cudaError_t cuda_norm_params(const NormParams *k, cudaStream_t stream)
+{
+    LAUNCH(norm_params, (uint32_t)((k->c + PARAM_CHANNELS - 1) / PARAM_CHANNELS), PARAM_CHANNELS * PARAM_PARTS, 0,
+           stream, *k);
+    return cudaPeekAtLastError();
 }
 
 template <class T, int V, bool SILU> static cudaError_t launch(const GroupNormGrad &k, cudaStream_t stream)
@@ -291,8 +297,8 @@ template <class T, int V, bool SILU> static cudaError_t launch(const GroupNormGr
         }
     }
     if (k.dgamma || k.dbeta) {
-        LAUNCH(group_norm_grad_params, (uint32_t)((plan.sums.c + PARAM_CHANNELS - 1) / PARAM_CHANNELS),
-               PARAM_CHANNELS * PARAM_PARTS, 0, stream, k);
+        const NormParams params = {k.terms, plan.sums.n, plan.sums.c, k.dgamma, k.dbeta, k.add_gamma, k.add_beta};
+        return cuda_norm_params(&params, stream);
     }
     return cudaPeekAtLastError();
 }

@@ -100,6 +100,15 @@ typedef struct GroupNormGrad {
 } GroupNormGrad;
 cudaError_t cuda_group_norm_grad(const GroupNormGrad *k, cudaStream_t stream);
 
+/* dgamma and dbeta (c), either may be NULL, from `count` terms (count,2,c) of both, added in a fixed order. */
+typedef struct NormParams {
+    const float *terms;
+    int64_t count, c;
+    float *dgamma, *dbeta;
+    bool add_gamma, add_beta;
+} NormParams;
+cudaError_t cuda_norm_params(const NormParams *k, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif
