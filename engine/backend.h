@@ -62,6 +62,8 @@ typedef struct Kernel {
  */
 typedef struct Recording Recording;
 typedef struct DeviceOps {
+    bool planned; /* described by BackendOptions.properties, and so elsewhere: nothing can run, and this host's memory
+                     says nothing about that one's */
     Status (*finish)(Backend *backend); /* waits until everything queued is done; reports what failed meanwhile */
     /* Page-locked host memory, which copies that do not wait need. Zeroed, 64-byte aligned. */
     void *(*host_alloc)(Backend *backend, size_t bytes);

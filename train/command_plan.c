@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "base/log.h"
 #include "train/command.h"
 #include "train/network.h"
 #include "train/preview.h"
@@ -139,7 +140,10 @@ static Status run(CommandCall *call)
         TRY(network_open_planned_gpu(&config, arguments->gpu, &backend));
     else
         TRY(network_open_backend(&config, NULL, &backend));
-    TRY(network_choose_micro_batch(&config, backend, NETWORK_PIXELS, &around, 0));
+    if (network_choose_micro_batch(&config, backend, NETWORK_PIXELS, &around, 0) != STATUS_OK) {
+        log_warn("train.micro_batch: auto: planned with 1, and even that is too much here: %s", status_message());
+        config.train.micro_batch = 1;
+    }
     TRY(network_plan(&config, backend, NETWORK_PIXELS, &network));
     TRY(preview_plan_bytes(&config, &network, &around.previews_kept, &around.previews_scratch));
     network_plan_memory(&network, &config, &around);

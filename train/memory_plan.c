@@ -216,6 +216,7 @@ Status memory_plan_check(const MemoryPlan *memory, const RunConfig *run, Backend
         if (memory->device_total > device_free)
             FAIL_WITH(refuse("on the GPU", memory->device, memory->device_total, device_free, run));
     }
+    if (backend->device && backend->device->planned) return STATUS_OK;
     if (wanted > available) FAIL_WITH(refuse("on each rank", memory->bytes, wanted, available, run));
 fail:
     return status;

@@ -289,7 +289,6 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         TRY(init_weights_load(&run->init, &t->network.store));
         TRY(network_weights_loaded(&t->network));
     }
-    TRY(param_image_upload(&t->network.store));
     TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend,
                          t->network.backend->threads, &t->optimizer));
     if (resumed) {

@@ -69,7 +69,7 @@ static Status attention_run(const KernelCall *call)
 static Status attention_grad_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
 {
     const HeadShape shape = shape_of(graph, op);
-    const HeadOperands o = backward_operands(graph, op, NULL, NULL, 0);
+    const HeadOperands o = backward_operands(graph, op, NULL, NULL, op->accumulate);
     return head_prepare(backend, &shape, &o, true, out);
 }
 

@@ -33,6 +33,19 @@ typedef struct Work {
     void *dnn;
 } Work;
 
+/* For a gradient that cuDNN writes where it lies: what else is needed if it is to be added to, or not wanted. */
+static void carve_gradient(const HeadFused *f, const HeadOutput *output, int64_t rows, int64_t sample_pitch,
+                           CudaCarver *carver, void **unwanted, void **old)
+{
+    const HeadShape *s = &f->shape;
+    const size_t size = (size_t)s->samples * dtype_size(s->type);
+    if (!head_wanted(&output->rows)) {
+        *unwanted = cuda_carve(carver, size * (size_t)sample_pitch);
+    } else if (output->add) {
+        *old = cuda_carve(carver, size * (size_t)(rows * s->heads * s->d));
+    }
+}
+
 static Work carve_work(const HeadFused *f, const HeadOperands *o, CudaCarver *carver)
 {
     const HeadShape *s = &f->shape;
@@ -49,14 +62,11 @@ static Work carve_work(const HeadFused *f, const HeadOperands *o, CudaCarver *ca
     if (f->joint) w.kv = cuda_carve(carver, 2 * one * (size_t)keys);
     if (f->joint && f->backward) w.dkv = cuda_carve(carver, 2 * one * (size_t)keys);
     if (f->backward) {
-        const size_t q_bytes = one * (size_t)s->queries, k_bytes = one * (size_t)keys;
-        *(head_wanted(&o->dq.rows) ? &w.old_dq : &w.dq) = cuda_carve(carver, q_bytes);
+        carve_gradient(f, &o->dq, s->queries, s->queries * row, carver, &w.dq, &w.old_dq);
         if (!f->joint) {
-            /* As wide as the rows of k, which in qkv have more than k in them. */
-            const size_t pitched = (size_t)(s->samples * o->k[f->run].sample) * dtype_size(s->type);
-            const bool dk = head_wanted(&o->dk[f->run].rows), dv = head_wanted(&o->dv[f->run].rows);
-            *(dk ? &w.old_dk : &w.dk) = cuda_carve(carver, dk ? k_bytes : pitched);
-            *(dv ? &w.old_dv : &w.dv) = cuda_carve(carver, dv ? k_bytes : pitched);
+            const int64_t pitched = o->k[f->run].sample; /* in qkv the rows of k have more than k in them */
+            carve_gradient(f, &o->dk[f->run], keys, pitched, carver, &w.dk, &w.old_dk);
+            carve_gradient(f, &o->dv[f->run], keys, pitched, carver, &w.dv, &w.old_dv);
         }
     }
     w.dnn = cuda_carve(carver, f->plan ? dnn_plan_workspace(f->plan) : 0);

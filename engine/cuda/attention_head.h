@@ -29,7 +29,7 @@ static inline int64_t head_keys(const HeadShape *shape)
 
 typedef struct HeadOutput {
     HeadRows rows; /* of pitch 0 where not wanted */
-    bool add;
+    bool add;      /* known when prepared: activations' gradients carry no micro-batch flag */
 } HeadOutput;
 
 /* While preparing, all data are NULL and only the pitches count. k and v of a run have the same ones, and so have the

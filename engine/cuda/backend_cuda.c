@@ -113,6 +113,7 @@ Status vasily_cuda_open(const BackendOptions *options, Backend **out)
         TRY(file_read(options->properties, PROPERTIES_LIMIT, &text, &size));
         TRY(properties_parse(options->properties, text, size, &self->properties));
         self->device.memory = planned_memory;
+        self->device.planned = true;
     } else {
         TRY(open_device(options->local_rank, &self->properties));
         TRY(cuda_queue_open(cuda));

@@ -67,7 +67,7 @@ static Status cross_attention_run(const KernelCall *call)
 static Status cross_attention_grad_prepare(Backend *backend, const Graph *graph, const Op *op, Prepared *out)
 {
     const HeadShape shape = shape_of(graph, op, false);
-    const HeadOperands o = backward_operands(graph, op, NULL, NULL, 0);
+    const HeadOperands o = backward_operands(graph, op, NULL, NULL, op->accumulate);
     return head_prepare(backend, &shape, &o, true, out);
 }
 

@@ -32,7 +32,7 @@ const char *dnn_plan_name(const DnnPlan *plan); /* for tables: engine and how it
 typedef enum DnnConvKind {
     DNN_CONV,        /* x, w -> y = conv(x, w) [+ residual] [+ bias] */
     DNN_CONV_GRAD_X, /* y, w -> x */
-    DNN_CONV_GRAD_W  /* x, y -> w in fp32, set or added to */
+    DNN_CONV_GRAD_W  /* x, y -> w in fp32 */
 } DnnConvKind;
 
 typedef struct DnnConvSpec {
@@ -42,7 +42,6 @@ typedef struct DnnConvSpec {
     int64_t oh, ow, o;  /* y */
     ConvAttr attr;
     bool bias, residual; /* CONV only */
-    bool add;            /* GRAD_W only: w += */
 } DnnConvSpec;
 typedef struct DnnConvArgs {
     const void *x, *w, *y;       /* the operands that are read */

@@ -81,7 +81,8 @@ const char *schedule_name()
             (lane.wait == Wait::block || last->mask == lane.mask))
             continue;
         last = &lane;
-        fprintf(stderr, "  thread (%u,%u,%u) and others wait in %s", lane.index.x, lane.index.y, lane.index.z, lane.what);
+        fprintf(stderr, "  thread (%u,%u,%u) and others wait in %s", lane.index.x, lane.index.y, lane.index.z,
+                lane.what);
         if (lane.wait == Wait::warp) fprintf(stderr, " for lanes %08x", lane.mask);
         if (lane.file) fprintf(stderr, " at %s:%d", lane.file, lane.line);
         fprintf(stderr, "\n");

@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <thread>
 #include <vector>
 
 #include "emu.h"
@@ -52,6 +53,8 @@ struct Recorded {
 typedef std::map<CUstream_st *, size_t> Clock;
 struct Capture {
     CUstream_st *origin;
+    enum cudaStreamCaptureMode mode;
+    std::thread::id thread; /* that began it */
     std::shared_ptr<Recorded> recorded;
     std::map<CUstream_st *, Clock> streams; /* that take part */
     bool invalid, ended;
@@ -62,7 +65,7 @@ CUstream_st *stream_of(cudaStream_t handle);
 cudaError_t enqueue_now(CUstream_st *stream, Task task); /* as a node, where the stream is being captured */
 void drain(CUstream_st *stream);
 void drain_all();
-/* Calls that must not come while a stream is being captured spoil that recording. */
+/* Calls that must not come while a stream is being captured (by anyone, or by this thread) spoil that recording. */
 cudaError_t refuse_in_capture();
 
 } // namespace emu

@@ -18,7 +18,8 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t handle, enum cudaStreamCaptureMo
     if (!stream) return emu_note(cudaErrorInvalidResourceHandle);
     if (stream == emu::stream_of(nullptr)) return emu_note(cudaErrorStreamCaptureUnsupported);
     if (stream->capture) return emu_note(cudaErrorIllegalState);
-    stream->capture = std::make_shared<Capture>(Capture{stream, std::make_shared<emu::Recorded>(), {}, false, false});
+    stream->capture = std::make_shared<Capture>(
+        Capture{stream, mode, std::this_thread::get_id(), std::make_shared<emu::Recorded>(), {}, false, false});
     stream->capture->streams[stream] = {};
     return cudaSuccess;
 }

@@ -117,20 +117,28 @@ void drain_all()
     for (CUstream_st *stream : streams) drain(stream);
 }
 
-/* A capture that is under way, or NULL. */
-static Capture *any_capture()
+static bool forbids(const Capture &capture)
 {
-    for (const CUstream_st *stream : streams) {
-        if (stream->capture) return stream->capture.get();
-    }
-    return nullptr;
+    if (capture.mode == cudaStreamCaptureModeThreadLocal) return capture.thread == std::this_thread::get_id();
+    return capture.mode == cudaStreamCaptureModeGlobal;
 }
 
 cudaError_t refuse_in_capture()
 {
-    Capture *capture = any_capture();
-    if (!capture) return cudaSuccess;
-    capture->invalid = true;
+    for (const CUstream_st *stream : streams) {
+        if (!stream->capture || !forbids(*stream->capture)) continue;
+        stream->capture->invalid = true;
+        return emu_note(cudaErrorStreamCaptureUnsupported);
+    }
+    return cudaSuccess;
+}
+
+/* For calls that wait for a stream. */
+static cudaError_t refuse_wait(CUstream_st *stream)
+{
+    if (!stream) return emu_note(cudaErrorInvalidResourceHandle);
+    if (!stream->capture) return refuse_in_capture();
+    stream->capture->invalid = true;
     return emu_note(cudaErrorStreamCaptureUnsupported);
 }
 
@@ -182,8 +190,8 @@ cudaError_t cudaStreamSynchronize(cudaStream_t handle)
 {
     const Lock lock;
     CUstream_st *stream = emu::stream_of(handle);
-    if (!stream) return emu_note(cudaErrorInvalidResourceHandle);
-    if (emu::refuse_in_capture() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    const cudaError_t error = emu::refuse_wait(stream);
+    if (error != cudaSuccess) return error;
     emu::drain(stream);
     return cudaSuccess;
 }
@@ -192,8 +200,8 @@ cudaError_t cudaStreamQuery(cudaStream_t handle)
 {
     const Lock lock;
     CUstream_st *stream = emu::stream_of(handle);
-    if (!stream) return emu_note(cudaErrorInvalidResourceHandle);
-    if (emu::refuse_in_capture() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
+    const cudaError_t error = emu::refuse_wait(stream);
+    if (error != cudaSuccess) return error;
     if (stream->done == stream->queued) return cudaSuccess;
     emu::drain(stream); /* so that polling ends */
     return cudaErrorNotReady;

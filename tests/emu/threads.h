@@ -33,7 +33,7 @@ struct Thread {
     const Block *block;
     int lane;
 };
-extern __thread Thread *current __attribute__((tls_model("initial-exec")));
+extern __thread Thread *current;
 
 /* Waits for the other threads of the block that have not ended; returns how many had a true predicate. `place`: which
  * barrier of the file it is. */

@@ -1,7 +1,7 @@
 # The CPU backend: its vector kernels, and every op as on processors with fewer instruction sets.
 vasily_test(test_cpu_vector SOURCES test_cpu_vector.c ROOMS engine base)
 vasily_test(test_cpu_backend SOURCES test_cpu_backend.c ROOMS engine base)
-vasily_test(test_cpu_attention SOURCES test_cpu_attention.c op_cases.c op_case_run.c ROOMS engine base)
+vasily_test(test_cpu_attention SOURCES test_cpu_attention.c op_cases.c op_case_run.c op_case_device.c ROOMS engine base)
 vasily_test(test_cpu_winograd SOURCES test_cpu_winograd.c ROOMS engine base)
 vasily_test(test_cpu_packing SOURCES test_cpu_packing.c ROOMS engine base)
 vasily_test(test_packing SOURCES test_packing.c ROOMS engine base)

@@ -4,6 +4,7 @@
 
 #include "base/arena.h"
 #include "base/bf16.h"
+#include "op_case_device.h"
 #include "op_cases.h"
 
 enum { GUARD = 64, GUARD_BYTE = 0xa5 };
@@ -155,6 +156,10 @@ Status case_run_op(CaseRun *run, int32_t index, uint32_t accumulate, bool *guard
     Guarded workspace = {0}, packed = {0};
     if (!kernel) FAIL(ERR_UNSUPPORTED, "backend %s has no %s", run->backend->name, op_info(op.kind)->name);
     if (kernel->prepare) TRY(kernel->prepare(run->backend, run->c->graph, &op, &prepared));
+    if (run->backend->device) {
+        TRY(case_run_op_device(run, &op, kernel, &prepared, accumulate, guards_hold));
+        goto fail;
+    }
     if (!guarded_open(prepared.workspace_bytes, 0, &workspace) || !guarded_open(prepared.packed_bytes, 0, &packed)) {
         FAIL(ERR_MEMORY, "no memory for a workspace");
     }

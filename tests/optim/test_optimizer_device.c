@@ -142,6 +142,37 @@ static void test_the_bits_are_the_hosts(void **state)
     compare(20003, 0.5, 0.9999, true);
 }
 
+/* The update is recorded once; each step's values reach it through memory. */
+static void test_a_recorded_update_is_the_same(void **state)
+{
+    const int64_t count = 5003;
+    OptimConfig config = article();
+    Recording *recording = NULL;
+    OptimizerReport report;
+    if (!backend) skip();
+    Side host = side_open(&config, count, NULL, false), device = side_open(&config, count, backend, true);
+    assert_int_equal(backend->device->record_begin(backend), STATUS_OK);
+    assert_int_equal(optimizer_queue_update(device.optimizer), STATUS_OK);
+    assert_int_equal(backend->device->record_end(backend, &recording), STATUS_OK);
+    for (int step = 0; step < STEPS; step++) {
+        const OptimizerReport ours = take_step(&host, count, step);
+        fill_grads(device.store.grads, count, step);
+        assert_int_equal(optimizer_begin_step(device.optimizer, step, 0.25), STATUS_OK);
+        assert_int_equal(
+            backend->upload(backend, device.store.image->grads, device.store.grads, (size_t)count * sizeof(float)),
+            STATUS_OK);
+        assert_int_equal(backend->device->replay(backend, recording), STATUS_OK);
+        assert_int_equal(backend->device->finish(backend), STATUS_OK);
+        optimizer_end_step(device.optimizer, &report);
+        assert_true(ours.skipped == report.skipped && ours.lr == report.lr && ours.clip == report.clip);
+    }
+    same_weights(&host, &device, count);
+    same_array(&host, &device, OPTIMIZER_EMA, count, "moving averages");
+    backend->device->recording_free(backend, recording);
+    side_close(&host);
+    side_close(&device);
+}
+
 /* More than one group of blocks: sums of sums. One step, for it is large. */
 static void test_the_norm_of_many_blocks(void **state)
 {
@@ -207,6 +238,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_bits_are_the_hosts),
+        cmocka_unit_test(test_a_recorded_update_is_the_same),
         cmocka_unit_test(test_the_norm_of_many_blocks),
         cmocka_unit_test(test_arrays_are_written_and_read),
         cmocka_unit_test(test_a_store_without_an_image_is_refused),

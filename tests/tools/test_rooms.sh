@@ -59,6 +59,23 @@ owner 'hdf5\.h|H5' base/
 owner 'mpi\.h' engine/comm train/main.c
 owner 'oneapi/|dnnl' engine/cpu/
 owner 'cuda|cudnn|cublas|nccl' engine/cuda/ engine/comm
+
+# The plugin's own needs of the program that opens it are exported by it, and are of base/ and engine/ alone.
+plugin=$build/libvasily_cuda.so
+[ -f "$plugin" ] || plugin=$build/emu/libvasily_cuda.so
+if [ -f "$plugin" ]; then
+    nm -D --undefined-only "$plugin" | awk '{ print $NF }' | sort -u >"$work/plugin.needed"
+    nm -D --defined-only "$build/vasily" | awk '{ print $NF }' | sort -u >"$work/program.exported"
+    cat "$work"/{base,engine}.defined | sort -u >"$work/lower.defined"
+    cat "$work"/{data,model,optim,train}.defined | sort -u >"$work/higher.defined"
+    wrong=$(comm -12 "$work/plugin.needed" "$work/higher.defined")
+    [ -z "$wrong" ] || fail "$plugin calls into a room above engine: $(echo "$wrong" | tr '\n' ' ')"
+    wrong=$(comm -12 "$work/plugin.needed" "$work/lower.defined" | comm -23 - "$work/program.exported")
+    [ -z "$wrong" ] || fail "$plugin needs what vasily does not export: $(echo "$wrong" | tr '\n' ' ')"
+    grep -q . "$work/plugin.needed" || fail "$plugin needs nothing: is it stripped?"
+else
+    echo "SKIPPED the walls of libvasily_cuda.so: neither it nor the emulated one is built"
+fi
 owner 'jpeglib\.h|turbojpeg\.h|webp/' data/
 owner 'png\.h' data/ tools/
 owner 'sentencepiece' data/
