@@ -36,8 +36,9 @@
 #define __align__(n) __attribute__((aligned(n)))
 #define __restrict __restrict__
 
-/* One copy for each thread that runs blocks; AddressSanitizer guards plain variables only, so with it one thread runs
- * all blocks. Over-aligned so that shared.cc knows them. */
+/* One copy for each thread that runs blocks; AddressSanitizer guards plain variables only, and no further aligned ones,
+ * so with it one thread runs all blocks. Over-aligned so that shared.cc knows them: other static variables inside the
+ * functions of a .cu file may look the same. */
 #ifdef EMU_ASAN
 #define __shared__ static __attribute__((aligned(EMU_SHARED_ALIGNMENT)))
 #else

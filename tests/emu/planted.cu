@@ -4,6 +4,12 @@
 
 enum { THREADS = 128, WARPS = THREADS / 32 };
 
+/* Apart, so that only what lies in memory tells how long the array is. */
+static __device__ __attribute__((noinline)) void clear(float *array, int i)
+{
+    array[i] = 0;
+}
+
 static __device__ float first_lane_after(float v)
 {
     if (threadIdx.x % 32 == 7) return v;
@@ -25,8 +31,8 @@ template <Planted mistake> static __global__ void row_sums(const float *x, float
     if (lane == 0) part[warp] = sum;
     if (mistake != PLANTED_MISSING_BARRIER) __syncthreads();
     if (mistake == PLANTED_GLOBAL_OVERRUN) y[gridDim.x] = 0;
-    if (mistake == PLANTED_STATIC_OVERRUN) part[cols] = 0;
-    if (mistake == PLANTED_DYNAMIC_OVERRUN) sum += row[cols];
+    if (mistake == PLANTED_STATIC_OVERRUN) clear(part, WARPS);
+    if (mistake == PLANTED_DYNAMIC_OVERRUN) clear(row, cols);
     if (mistake == PLANTED_STALE_SHARED && blockIdx.x == 0) stale[0] = 0;
     if (mistake == PLANTED_STALE_SHARED) sum = stale[0];
     if (mistake == PLANTED_DIVERGENT) {

@@ -13,7 +13,7 @@ typedef enum Planted {
     PLANTED_MISSING_BARRIER,
     PLANTED_GLOBAL_OVERRUN,  /* writes one element behind y */
     PLANTED_STATIC_OVERRUN,  /* writes behind a static shared array */
-    PLANTED_DYNAMIC_OVERRUN, /* reads behind the dynamic shared memory */
+    PLANTED_DYNAMIC_OVERRUN, /* writes behind the dynamic shared memory */
     PLANTED_STALE_SHARED,    /* all but the first block read what they have not written */
     PLANTED_DIVERGENT,       /* two halves of a block wait at two barriers */
     PLANTED_LONELY,          /* one warp waits for lanes that wait for the block */

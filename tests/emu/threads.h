@@ -17,7 +17,7 @@
 #define EMU_ASAN 1
 #endif
 #endif
-#define EMU_SHARED_ALIGNMENT 128
+#define EMU_SHARED_ALIGNMENT 64
 
 namespace emu
 {
