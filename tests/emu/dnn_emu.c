@@ -141,7 +141,7 @@ static void run_attention_grad(void *closure)
     emu_attention_grad(&run->spec, &run->args);
 }
 
-/* Every operand that this plan reads or writes is in device memory. */
+/* Every operand that this plan reads or writes is in device memory, and aligned as cuDNN's plans are told. */
 static Status check_operands(const DnnPlan *plan, const char *what, const void *const *operands, size_t count,
                              const void *scratch)
 {
@@ -149,6 +149,7 @@ static Status check_operands(const DnnPlan *plan, const char *what, const void *
     if (plan->dnn->plans_only) FAIL(ERR_UNSUPPORTED, "there is no device to run %s on", what);
     for (size_t i = 0; i < count; i++) {
         if (!emu_is_device(operands[i])) FAIL(ERR_INTERNAL, "operand %zu of %s is not in device memory", i, what);
+        if ((uintptr_t)operands[i] % 16 != 0) FAIL(ERR_INTERNAL, "operand %zu of %s is not aligned", i, what);
     }
     if (!emu_is_device(scratch) || (uintptr_t)scratch % 256 != 0)
         FAIL(ERR_INTERNAL, "the workspace of %s is missing or not aligned", what);

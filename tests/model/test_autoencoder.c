@@ -4,7 +4,9 @@
 
 #include "base/file.h"
 #include "base/random.h"
+#include "device.h"
 #include "engine/executor.h"
+#include "engine/param_image.h"
 #include "golden_unet.h"
 #include "model/autoencoder.h"
 #include "model/probe_autoencoder.h"
@@ -92,7 +94,7 @@ static void check_case(Case *c, Backend *backend, Dtype compute, double limit)
     snprintf(weights, sizeof weights, "%s", temp_file(&dir, "weights.safetensors"));
     snprintf(result, sizeof result, "%s", temp_file(&dir, "result.safetensors"));
     snprintf(only, sizeof only, "%s", temp_file(&dir, "pixels.safetensors"));
-    snprintf(golden_path, sizeof golden_path, "%s/goldens/autoencoder_%s.safetensors", TEST_SOURCE_DIR, c->name);
+    snprintf(golden_path, sizeof golden_path, "%s/goldens/autoencoder_%s.safetensors", test_folder(), c->name);
     make_weights(&model, weights);
     model.autoencoder.weights = weights;
     OK(safetensors_open(golden_path, &golden));
@@ -139,16 +141,16 @@ static void test_golden_ref(void **state)
     check_backend(backend_open_ref, DTYPE_F32, 1e-5);
 }
 
-static void test_golden_cpu(void **state)
+static void test_golden_device(void **state)
 {
     (void)state;
-    check_backend(backend_open_cpu, DTYPE_F32, 1e-5);
+    check_backend(test_device_open, DTYPE_F32, 1e-5);
 }
 
-static void test_golden_cpu_bf16(void **state)
+static void test_golden_device_bf16(void **state)
 {
     (void)state;
-    check_backend(backend_open_cpu, DTYPE_BF16, 2e-2);
+    check_backend(test_device_open, DTYPE_BF16, 2e-2);
 }
 
 /* Every parameter of the published network, by name and shape, and that it is frozen; without allocating any. */
@@ -172,7 +174,7 @@ static void test_full_size_parameters(void **state)
     OK(graph_create(table, DTYPE_F32, &graph));
     autoencoder_declare_params(graph, &model, true, true);
     OK(graph_status(graph));
-    snprintf(path, sizeof path, "%s/goldens/autoencoder_full_params.txt", TEST_SOURCE_DIR);
+    snprintf(path, sizeof path, "%s/goldens/autoencoder_full_params.txt", test_folder());
     OK(file_read(path, 1 << 20, &text, &size));
     for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"), listed++) {
         assert_int_equal(sscanf(line, "%255s %95s", name, shape), 2);
@@ -204,7 +206,7 @@ static void draw(const float moments[4], const float *noise, float out[2])
     Plan *plan = NULL;
     Executor *executor = NULL;
     Backend *backend = NULL;
-    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
+    OK(test_device_open(&(BackendOptions){.threads = 1}, &backend));
     OK(param_table_create(&table));
     OK(graph_create(table, DTYPE_F32, &graph));
     TensorId m = graph_input(graph, "moments", DTYPE_F32, SHAPE4(1, 1, 2, 2), false), n = TENSOR_NONE;
@@ -215,6 +217,7 @@ static void draw(const float moments[4], const float *noise, float out[2])
     OK(param_table_layout(table, NULL, 0));
     OK(param_store_create(table, false, &store));
     OK(plan_create(graph, backend, &(PlanOptions){.reuse = true}, &plan));
+    OK(param_image_open(&store, backend, false));
     OK(executor_create(plan, &store, &executor));
     OK(executor_write(executor, m, moments, 4 * sizeof *moments));
     if (noise != NULL) OK(executor_write(executor, n, noise, 2 * sizeof *noise));
@@ -259,8 +262,8 @@ static void test_seeded(void **state)
     Backend *backend = NULL;
     ModelConfig model = case_model(&cases[0]);
     assert_int_equal(temp_dir_create(&dir), 0);
-    snprintf(in, sizeof in, "%s/goldens/autoencoder_small.safetensors", TEST_SOURCE_DIR);
-    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
+    snprintf(in, sizeof in, "%s/goldens/autoencoder_small.safetensors", test_folder());
+    OK(test_device_open(&(BackendOptions){.threads = 1}, &backend));
     float *moments[3];
     int64_t count = 0;
     for (int i = 0; i < 3; i++) {
@@ -294,8 +297,8 @@ static void test_refusals(void **state)
     assert_int_equal(temp_dir_create(&dir), 0);
     snprintf(in, sizeof in, "%s", temp_file(&dir, "in.safetensors"));
     snprintf(out, sizeof out, "%s", temp_file(&dir, "out.safetensors"));
-    snprintf(golden, sizeof golden, "%s/goldens/autoencoder_deep.safetensors", TEST_SOURCE_DIR);
-    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
+    snprintf(golden, sizeof golden, "%s/goldens/autoencoder_deep.safetensors", test_folder());
+    OK(test_device_open(&(BackendOptions){.threads = 1}, &backend));
     SafeTensor odd = {.name = "pixels", .dtype = SAFE_F32, .ndim = 4, .shape = {1, 3, 6, 4}, .data = values};
     odd.count = 3 * 6 * 4;
     OK(safetensors_write(in, &odd, 1));
@@ -324,8 +327,8 @@ int main(void)
         cmocka_unit_test(test_full_size_parameters),
         cmocka_unit_test(test_posterior),
         cmocka_unit_test(test_golden_ref),
-        cmocka_unit_test(test_golden_cpu),
-        cmocka_unit_test(test_golden_cpu_bf16),
+        cmocka_unit_test(test_golden_device),
+        cmocka_unit_test(test_golden_device_bf16),
         cmocka_unit_test(test_seeded),
         cmocka_unit_test(test_refusals),
     };

@@ -2,8 +2,10 @@
 #include "check.h"
 
 #include "base/random.h"
+#include "device.h"
 #include "engine/executor.h"
 #include "engine/ops.h"
+#include "engine/param_image.h"
 #include "model/diffusion.h"
 
 static Safetensors *golden;
@@ -12,7 +14,7 @@ static int open_golden(void **state)
 {
     (void)state;
     char path[512];
-    snprintf(path, sizeof path, "%s/goldens/diffusion.safetensors", TEST_SOURCE_DIR);
+    snprintf(path, sizeof path, "%s/goldens/diffusion.safetensors", test_folder());
     return safetensors_open(path, &golden) == STATUS_OK ? 0 : -1;
 }
 
@@ -170,6 +172,7 @@ static void check_loss(Backend *backend, const char *name, int64_t steps)
     OK(param_table_layout(params, NULL, 0));
     OK(param_store_create(params, true, &store));
     OK(plan_create(g, backend, &(PlanOptions){.reuse = true}, &plan));
+    OK(param_image_open(&store, backend, false));
     OK(executor_create(plan, &store, &executor));
 
     const struct {
@@ -221,7 +224,7 @@ static void test_loss(void **state)
     Backend *backend = NULL;
     OK(backend_open_ref(&(BackendOptions){.threads = 1}, &backend));
     check_losses(backend);
-    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
+    OK(test_device_open(&(BackendOptions){.threads = 1}, &backend));
     check_losses(backend);
 }
 

@@ -2,7 +2,9 @@
  * both precisions; and drawn from the seed: rows say which caption they are of, and do not look at padding. */
 #include "check.h"
 
+#include "device.h"
 #include "engine/executor.h"
+#include "engine/param_image.h"
 #include "model/mt5.h"
 #include "model/probe_text.h"
 #include "model/sampling_graph.h"
@@ -10,8 +12,6 @@
 #include "model/xlmr_clip.h"
 #include "temp_dir.h"
 #include "tiny.h"
-
-#define GOLDENS TEST_SOURCE_DIR "/goldens/"
 
 static Backend *backend;
 static ParamTable *params;
@@ -38,8 +38,15 @@ typedef struct Golden {
     double f32, bf16; /* limits of relative L2 */
 } Golden;
 
-static const Golden GOLDEN_XLMR = {GOLDENS "text_xlmr.safetensors", XLMR_PREFIX, true, 1e-5, 2e-2};
-static const Golden GOLDEN_MT5 = {GOLDENS "text_mt5.safetensors", MT5_PREFIX, false, 1e-5, 2e-2};
+static const Golden GOLDEN_XLMR = {"text_xlmr.safetensors", XLMR_PREFIX, true, 1e-5, 2e-2};
+static const Golden GOLDEN_MT5 = {"text_mt5.safetensors", MT5_PREFIX, false, 1e-5, 2e-2};
+
+static Status golden_open(const Golden *golden, Safetensors **out)
+{
+    char path[512];
+    snprintf(path, sizeof path, "%s/goldens/%s", test_folder(), golden->file);
+    return safetensors_open(path, out);
+}
 
 /* Every parameter from the file, under the name after the prefix; every tensor of the file is used. */
 static void fill_store(const Golden *golden, const Safetensors *file, const ParamStore *filled)
@@ -90,7 +97,7 @@ static void check_golden(const Golden *golden, Backend *on, Dtype compute)
     Plan *plan;
     Executor *executor;
     XlmrStates out = {TENSOR_NONE, TENSOR_NONE};
-    OK(safetensors_open(golden->file, &file));
+    OK(golden_open(golden, &file));
     OK(param_table_create(&table));
     OK(graph_create(table, compute, &graph));
     TensorId tokens = graph_input(graph, "tokens", DTYPE_I32, SHAPE2(GOLDEN_N, GOLDEN_ROWS), false);
@@ -107,6 +114,7 @@ static void check_golden(const Golden *golden, Backend *on, Dtype compute)
     OK(param_store_create(table, false, &weights));
     fill_store(golden, file, &weights);
     OK(plan_create(graph, on, &(PlanOptions){.reuse = true}, &plan));
+    OK(param_image_open(&weights, on, false));
     OK(executor_create(plan, &weights, &executor));
     write_ids(executor, tokens, file, "tokens");
     write_ids(executor, mask, file, "mask");
@@ -143,10 +151,10 @@ static void test_goldens_ref(void **state)
     check_goldens(backend_open_ref);
 }
 
-static void test_goldens_cpu(void **state)
+static void test_goldens_device(void **state)
 {
     (void)state;
-    check_goldens(backend_open_cpu);
+    check_goldens(test_device_open);
 }
 
 /* ---- probes ---- */
@@ -174,7 +182,7 @@ static void check_probe(const Golden *golden, ProbeFunction probe, const char *t
     Safetensors *file, *result;
     ModelConfig model = tiny_model();
     char weights[256], in[256], out[256];
-    OK(safetensors_open(golden->file, &file));
+    OK(golden_open(golden, &file));
     snprintf(weights, sizeof weights, "%s", temp_file(&dir, "weights.safetensors"));
     snprintf(in, sizeof in, "%s", temp_file(&dir, "in.safetensors"));
     snprintf(out, sizeof out, "%s", temp_file(&dir, "out.safetensors"));
@@ -250,12 +258,13 @@ static int open_all(void **state)
     (void)state;
     ModelConfig model = tiny_model();
     if (temp_dir_create(&dir) != 0) return -1;
-    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
+    OK(test_device_open(&(BackendOptions){.threads = 1}, &backend));
     OK(param_table_create(&params));
     OK(model_declare_params(params, &model));
     OK(param_table_layout(params, NULL, 0));
     OK(param_store_create(params, false, &store));
     param_store_init(&store, 11);
+    OK(param_image_open(&store, backend, false));
     return 0;
 }
 
@@ -346,7 +355,7 @@ static void test_text_is_of_the_seed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_goldens_ref), cmocka_unit_test(test_goldens_cpu),
+        cmocka_unit_test(test_goldens_ref), cmocka_unit_test(test_goldens_device),
         cmocka_unit_test(test_probes),      cmocka_unit_test(test_probe_refusals),
         cmocka_unit_test(test_text_states), cmocka_unit_test(test_text_is_of_the_seed),
     };

@@ -3,7 +3,9 @@
 #include "check.h"
 
 #include "base/file.h"
+#include "device.h"
 #include "engine/executor.h"
+#include "engine/param_image.h"
 #include "golden_unet.h"
 #include "model/probe.h"
 #include "model/safetensors.h"
@@ -107,7 +109,7 @@ static void check_case(int c, Backend *backend, Dtype compute, double out_limit,
     assert_int_equal(temp_dir_create(&dir), 0);
     snprintf(weights, sizeof weights, "%s", temp_file(&dir, "weights.safetensors"));
     snprintf(result, sizeof result, "%s", temp_file(&dir, "result.safetensors"));
-    snprintf(golden_path, sizeof golden_path, "%s/goldens/unet_%s.safetensors", TEST_SOURCE_DIR, GOLDEN_UNET_NAMES[c]);
+    snprintf(golden_path, sizeof golden_path, "%s/goldens/unet_%s.safetensors", test_folder(), GOLDEN_UNET_NAMES[c]);
     ParamTable *table = make_weights(&GOLDEN_UNET_MODELS[c], weights);
     OK(probe_unet(&GOLDEN_UNET_MODELS[c], backend, compute, golden_path, result, weights, 1, true));
     OK(safetensors_open(golden_path, &golden));
@@ -151,18 +153,18 @@ static void test_golden_ref(void **state)
     check_backend(backend_open_ref, DTYPE_F32, 1e-5, 1e-4);
 }
 
-static void test_golden_cpu(void **state)
+static void test_golden_device(void **state)
 {
     (void)state;
-    check_backend(backend_open_cpu, DTYPE_F32, 1e-5, 1e-4);
+    check_backend(test_device_open, DTYPE_F32, 1e-5, 1e-4);
 }
 
-static void test_golden_cpu_bf16(void **state)
+static void test_golden_device_bf16(void **state)
 {
     (void)state;
     /* The forward pass is promised within 2e-2 (PyTorch's bf16 autocast: 1.6e-2 to 2.0e-2 on these); gradients pass
      * through twice as many roundings (PyTorch: up to 7.5e-2). */
-    check_backend(backend_open_cpu, DTYPE_BF16, 2e-2, 1e-1);
+    check_backend(test_device_open, DTYPE_BF16, 2e-2, 1e-1);
 }
 
 /* Every parameter of the full network against the reference's list, without allocating any. */
@@ -180,7 +182,7 @@ static void test_full_size_parameters(void **state)
     OK(model_config_check(&model, config));
     OK(param_table_create(&table));
     OK(model_declare_params(table, &model));
-    snprintf(path, sizeof path, "%s/goldens/unet_full_params.txt", TEST_SOURCE_DIR);
+    snprintf(path, sizeof path, "%s/goldens/unet_full_params.txt", test_folder());
     OK(file_read(path, 1 << 20, &text, &size));
     for (char *line = strtok(text, "\n"); line != NULL; line = strtok(NULL, "\n"), listed++) {
         assert_int_equal(sscanf(line, "%255s %95s", name, shape), 2);
@@ -261,6 +263,7 @@ static void run_once(Backend *backend, bool recompute, bool reuse, float **grads
     OK(param_store_create(table, true, &store));
     OK(golden_fill_store(&store));
     OK(plan_create(u.graph, backend, &(PlanOptions){.reuse = reuse}, &plan));
+    OK(param_image_open(&store, backend, false));
     OK(executor_create(plan, &store, &executor));
     const TensorId inputs[] = {u.x, u.timesteps, u.full_emb1, u.pooled_emb1, u.full_emb2, u.grad_out};
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++) {
@@ -272,6 +275,7 @@ static void run_once(Backend *backend, bool recompute, bool reuse, float **grads
         free(values);
     }
     OK(executor_run(executor, NULL));
+    OK(param_image_download_grads(&store));
     counts[0] = param_table_trainable_elements(table);
     counts[1] = shape_count(&graph_tensor(u.graph, u.out)->shape);
     *grads = mem_alloc_array((size_t)counts[0], sizeof **grads);
@@ -291,7 +295,7 @@ static void test_recompute_and_reuse_change_nothing(void **state)
     Backend *backend = NULL;
     float *grads[3], *out[3];
     int64_t counts[2];
-    OK(backend_open_cpu(&(BackendOptions){.threads = 1}, &backend));
+    OK(test_device_open(&(BackendOptions){.threads = 1}, &backend));
     run_once(backend, false, false, &grads[0], &out[0], counts);
     run_once(backend, false, true, &grads[1], &out[1], counts);
     run_once(backend, true, true, &grads[2], &out[2], counts);
@@ -310,8 +314,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_full_size_parameters), cmocka_unit_test(test_initialisation),
-        cmocka_unit_test(test_golden_ref),           cmocka_unit_test(test_golden_cpu),
-        cmocka_unit_test(test_golden_cpu_bf16),      cmocka_unit_test(test_recompute_and_reuse_change_nothing),
+        cmocka_unit_test(test_golden_ref),           cmocka_unit_test(test_golden_device),
+        cmocka_unit_test(test_golden_device_bf16),   cmocka_unit_test(test_recompute_and_reuse_change_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
