@@ -1,4 +1,5 @@
-# What can be said of the CUDA backend without a device: plans are made for described ones (configs/machines/).
+# What can be said of the CUDA backend without a device and without the emulated one: plans are made for devices that
+# are only described (configs/machines/).
 if(NOT VASILY_HAVE_CUDA)
   return()
 endif()
