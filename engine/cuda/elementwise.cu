@@ -83,13 +83,15 @@ struct GeluGrad {
     }
 };
 
-/* With t = 2 s - 1: (1 + t) / 2 = s and (1 - t^2) / 2 = 2 s (1 - s). */
+/* With t = 2 s - 1: (1 + t) / 2 = s and (1 - t^2) / 2 = 2 s (1 - s). Far out that is 0, times a square that must not
+ * become infinite. */
 struct GeluTanhGrad {
     static constexpr int inputs = 2;
     __device__ __forceinline__ float operator()(float x, float dy) const
     {
         const float s = gelu_tanh_gate(x);
-        return dy * (s + 2.0f * x * s * (1.0f - s) * root_2_over_pi * (1.0f + 3.0f * gelu_cubic * x * x));
+        const float slope = root_2_over_pi * (1.0f + 3.0f * gelu_cubic * fminf(x * x, 1e6f));
+        return dy * (s + 2.0f * x * s * (1.0f - s) * slope);
     }
 };
 

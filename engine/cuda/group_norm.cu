@@ -61,7 +61,7 @@ static __device__ __forceinline__ void find_centres(const NormCut &cut, const Pl
 /* Statistics of a block's slice, which it keeps in registers; or of a whole sample's groups, kept in shared memory, and
  * y as well. Blocks: those of plan.sums. */
 template <class T, int V, bool WHOLE, bool SILU>
-__global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_block(const GroupNorm k)
+static __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_block(const GroupNorm k)
 {
     typedef Pack<T, V> Packed;
     DYNAMIC_SHARED(Packed, kept);
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_block(const GroupN
 
 /* A warp for each group of each sample: mean and variance of parts with `weight` elements each, of which mean and sum
  * of squared deviations M2 are known. M2 = sum M2_i + weight_i (mean_i - mean)^2 (Chan, Golub & LeVeque 1979). */
-__global__ void __launch_bounds__(COMBINE_WARPS * 32) group_norm_combine(const GroupNorm k)
+static __global__ void __launch_bounds__(COMBINE_WARPS * 32) group_norm_combine(const GroupNorm k)
 {
     const NormCut &cut = k.plan.sums;
     const int64_t of_all = (int64_t)blockIdx.x * COMBINE_WARPS + threadIdx.x / 32;
@@ -166,7 +166,7 @@ __global__ void __launch_bounds__(COMBINE_WARPS * 32) group_norm_combine(const G
 }
 
 template <class T, int V, bool SILU>
-__global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_apply(const GroupNorm k)
+static __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_apply(const GroupNorm k)
 {
     DYNAMIC_SHARED(float, shared);
     const NormCut &cut = k.plan.apply;

@@ -112,7 +112,7 @@ static __device__ __forceinline__ void finish_whole(const GroupNormGrad &k, cons
 /* A block's sums over its slice; everything but dgamma and dbeta when that is the whole sample. It keeps x and dv then:
  * dv in the tensors' type, as it would be if the activation were an op of its own. Blocks: those of plan.sums. */
 template <class T, int V, bool WHOLE, bool SILU>
-__global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_block(const GroupNormGrad k)
+static __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_block(const GroupNormGrad k)
 {
     typedef Pack<T, V> Packed;
     DYNAMIC_SHARED(Packed, kept_x);
@@ -162,7 +162,8 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_block(const G
 }
 
 /* A block for each group of each sample: the slices' sums become the channels', and the group's means. */
-template <class T> __global__ void __launch_bounds__(COMBINE_THREADS) group_norm_grad_combine(const GroupNormGrad k)
+template <class T>
+static __global__ void __launch_bounds__(COMBINE_THREADS) group_norm_grad_combine(const GroupNormGrad k)
 {
     __shared__ float part_a[COMBINE_THREADS], part_b[COMBINE_THREADS];
     const NormCut &cut = k.plan.sums;
@@ -214,7 +215,7 @@ template <class T> __global__ void __launch_bounds__(COMBINE_THREADS) group_norm
 
 /* The second pass over x and dy. Blocks: those of plan.apply. */
 template <class T, int V, bool SILU>
-__global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_apply(const GroupNormGrad k)
+static __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_apply(const GroupNormGrad k)
 {
     DYNAMIC_SHARED(float, shared);
     const NormCut &cut = k.plan.apply;
@@ -244,7 +245,7 @@ __global__ void __launch_bounds__(NORM_THREADS, 2) group_norm_grad_apply(const G
         });
 }
 
-__global__ void __launch_bounds__(PARAM_CHANNELS *PARAM_PARTS) norm_params(const NormParams k)
+static __global__ void __launch_bounds__(PARAM_CHANNELS *PARAM_PARTS) norm_params(const NormParams k)
 {
     __shared__ float parts[2][PARAM_PARTS][PARAM_CHANNELS];
     const int32_t column = threadIdx.x % PARAM_CHANNELS, part = threadIdx.x / PARAM_CHANNELS;

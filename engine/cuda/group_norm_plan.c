@@ -2,15 +2,16 @@
 #include "engine/cuda/group_norm_kernels.h"
 
 enum {
-    TILE_CHANNELS = 1536,    /* of a block, at most: bounds the shared memory for coefficients, 30 KB */
-    NARROW = 32,             /* columns below which a row of a tile is too short to read well: 512 bytes */
-    SLICED_THREADS = 192,    /* four such blocks on a multiprocessor: 48 columns and their multiples divide them */
-    WHOLE_LARGE = 32 * 1024, /* bytes that a block keeps, from which on it has NORM_THREADS threads */
-    WHOLE_ROW = 128,         /* bytes of a position that a whole block should have ... */
-    WHOLE_ROW_LEAST = 48,    /* ... and must have, unless it has all */
-    PARTS = 16,              /* a sum over 384 rows is then two of 24 and 16 */
-    ENOUGH_BLOCKS = 8 * 132, /* so that the last ones do not leave most of a device idle */
-    SECOND_PASS_PACKS = 16   /* columns for each thread of a kernel that keeps nothing */
+    TILE_CHANNELS = 1536,     /* of a block, at most: bounds the shared memory for coefficients */
+    NARROW = 32,              /* columns below which a row of a tile is too short to read well: 512 bytes */
+    SMALL_THREADS = 192,      /* four such blocks on a multiprocessor: 48 columns and their multiples divide them */
+    SMALL_SHARED = 56 * 1024, /* what each of four can have */
+    ROW = 128,                /* bytes of a position that a whole block takes if four blocks then still fit ... */
+    ROW_GOOD = 64,            /* ... or even if only two fit ... */
+    ROW_LEAST = 48,           /* ... and must take, unless it has all */
+    PARTS = 16,               /* a sum over 384 rows is then two of 24 and 16 */
+    ENOUGH_BLOCKS = 8 * 132,  /* so that the last ones do not leave most of a device idle */
+    SECOND_PASS_PACKS = 16    /* columns for each thread of a kernel that keeps nothing */
 };
 
 static int64_t divide_up(int64_t a, int64_t b)
@@ -55,18 +56,19 @@ static void set_slices(NormCut *cut, int32_t packs)
     set_slice(cut, (int64_t)packs * cut->rows);
 }
 
-/* The width that leaves the fewest threads idle, among those that divide c; the widest of equals. */
+/* The width that leaves the fewest threads idle, among those that divide c; the narrowest of equals, since every block
+ * has costs for each of its channels. */
 static int64_t best_columns(const NormCut *cut)
 {
     const int64_t all = cut->c / cut->vector;
-    const int64_t most = least(SLICED_THREADS, TILE_CHANNELS / cut->vector);
-    int64_t best = least(all, most), busy = all <= most ? SLICED_THREADS / all * all : 0;
+    const int64_t most = least(SMALL_THREADS, TILE_CHANNELS / cut->vector);
+    int64_t best = least(all, most), busy = all <= most ? SMALL_THREADS / all * all : 0;
     for (int64_t tiles = 2; tiles <= all / NARROW; tiles++) {
         const int64_t columns = all / tiles;
         if (all % tiles != 0 || columns > most) continue;
-        if (SLICED_THREADS / columns * columns > busy) {
+        if (SMALL_THREADS / columns * columns >= busy) {
             best = columns;
-            busy = SLICED_THREADS / columns * columns;
+            busy = SMALL_THREADS / columns * columns;
         }
     }
     return best;
@@ -95,16 +97,23 @@ static bool try_whole(NormPlan *plan, int64_t groups, size_t element, bool gradi
     NormCut *cut = &plan->sums;
     const int64_t columns = groups * cut->width / cut->vector;
     const int64_t bytes = cut->positions * columns * cut->vector * (int64_t)element;
-    if (columns > SLICED_THREADS || columns * cut->vector > TILE_CHANNELS || bytes > (int64_t)shared) return false;
-    set_columns(cut, columns, bytes * (gradient ? 2 : 1) >= WHOLE_LARGE ? NORM_THREADS : SLICED_THREADS);
-    set_slice(cut, cut->positions);
-    cut->spans = 1;
+    if (columns > SMALL_THREADS || columns * cut->vector > TILE_CHANNELS || bytes > (int64_t)shared) return false;
     plan->whole = true;
-    set_shared(plan, element, gradient);
+    for (int32_t threads = SMALL_THREADS; threads <= NORM_THREADS; threads *= 2) {
+        set_columns(cut, columns, threads);
+        set_slice(cut, cut->positions);
+        set_shared(plan, element, gradient);
+        if (plan->shared <= SMALL_SHARED) break;
+    }
+    cut->spans = 1;
     return plan->shared <= shared;
 }
 
-/* The fewest groups that make up WHOLE_ROW bytes of a position, or as many as fit. */
+static int64_t row_bytes(const NormPlan *plan, size_t element)
+{
+    return (int64_t)plan->sums.columns * plan->sums.vector * (int64_t)element;
+}
+
 static bool set_whole(NormPlan *plan, size_t element, bool gradient, size_t shared)
 {
     const NormCut *cut = &plan->sums;
@@ -114,12 +123,11 @@ static bool set_whole(NormPlan *plan, size_t element, bool gradient, size_t shar
         NormPlan next = *plan;
         if (cut->groups % groups != 0) continue;
         if (!try_whole(&next, groups, element, gradient, shared)) break;
+        if (best.whole && row_bytes(&best, element) >= ROW_GOOD && next.shared > SMALL_SHARED) break;
         best = next;
-        if (groups * cut->width * (int64_t)element >= WHOLE_ROW) break;
+        if (row_bytes(&best, element) >= ROW) break;
     }
-    if (!best.whole) return false;
-    const int64_t row = (int64_t)best.sums.columns * best.sums.vector * (int64_t)element;
-    if (row < WHOLE_ROW_LEAST && best.sums.tiles > 1) return false;
+    if (!best.whole || (row_bytes(&best, element) < ROW_LEAST && best.sums.tiles > 1)) return false;
     *plan = best;
     return true;
 }
@@ -136,7 +144,7 @@ NormPlan norm_plan(const Shape *x, Dtype type, int32_t groups, bool gradient, bo
                               .width = (int32_t)(c / groups),
                               .vector = (int32_t)(aligned && c % vector == 0 ? vector : 1)}};
     if (set_whole(&plan, element, gradient, shared)) return plan;
-    set_columns(&plan.sums, best_columns(&plan.sums), SLICED_THREADS);
+    set_columns(&plan.sums, best_columns(&plan.sums), SMALL_THREADS);
     plan.apply = plan.sums;
     set_slices(&plan.apply, SECOND_PASS_PACKS);
     set_slices(&plan.sums, gradient ? SECOND_PASS_PACKS : NORM_SLICE_PACKS);

@@ -18,6 +18,17 @@ template <int V> static __device__ __forceinline__ Row row_of(int64_t row, int64
 {
     return Row{row * c, (int64_t)(threadIdx.x % 32) * V, c};
 }
+/* Parameters of V channels, aligned like the tensors. */
+template <int V> static __device__ __forceinline__ void read_params(const float *from, float (&out)[V])
+{
+    const int step = V % 4 == 0 ? 4 : 1;
+#pragma unroll
+    for (int i = 0; i < V; i += step) {
+        const Pack<float, step> pack = pack_read<float, step>(from + i);
+#pragma unroll
+        for (int j = 0; j < step; j++) out[i + j] = pack_get(pack, j);
+    }
+}
 static __device__ __forceinline__ int64_t row_index()
 {
     return (int64_t)blockIdx.x * WARPS + threadIdx.x / 32;
@@ -57,7 +68,8 @@ template <int V, bool KEPT, class Act> static __device__ __forceinline__ void ea
     }
 }
 
-template <class T, int V, bool KEPT> __global__ void __launch_bounds__(WARPS * 32) layer_norm_rows(const RowNorm k)
+template <class T, int V, bool KEPT>
+static __global__ void __launch_bounds__(WARPS * 32) layer_norm_rows(const RowNorm k)
 {
     const int64_t index = row_index();
     if (index >= k.rows) return;
@@ -83,9 +95,11 @@ template <class T, int V, bool KEPT> __global__ void __launch_bounds__(WARPS * 3
     const float rstd = rsqrtf(warp_sum(squares) / (float)k.c + k.eps);
     each_pack<V, KEPT>(row, [&](int i, int64_t c) {
         const Pack<T, V> pack = values.get(x, row, i, c);
-        float out[V];
+        float gamma[V], beta[V], out[V];
+        read_params<V>(k.gamma + c, gamma);
+        read_params<V>(k.beta + c, beta);
 #pragma unroll
-        for (int j = 0; j < V; j++) out[j] = (pack_get(pack, j) - mean) * rstd * k.gamma[c + j] + k.beta[c + j];
+        for (int j = 0; j < V; j++) out[j] = (pack_get(pack, j) - mean) * rstd * gamma[j] + beta[j];
         pack_write(y + c, pack_of<T, V>(out));
     });
     if (k.stats && threadIdx.x % 32 == 0) {
@@ -94,7 +108,7 @@ template <class T, int V, bool KEPT> __global__ void __launch_bounds__(WARPS * 3
     }
 }
 
-template <class T, int V, bool KEPT> __global__ void __launch_bounds__(WARPS * 32) rms_norm_rows(const RowNorm k)
+template <class T, int V, bool KEPT> static __global__ void __launch_bounds__(WARPS * 32) rms_norm_rows(const RowNorm k)
 {
     const int64_t index = row_index();
     if (index >= k.rows) return;
@@ -112,16 +126,17 @@ template <class T, int V, bool KEPT> __global__ void __launch_bounds__(WARPS * 3
     const float scale = rsqrtf(warp_sum(squares) / (float)k.c + k.eps);
     each_pack<V, KEPT>(row, [&](int i, int64_t c) {
         const Pack<T, V> pack = values.get(x, row, i, c);
-        float out[V];
+        float gamma[V], out[V];
+        read_params<V>(k.gamma + c, gamma);
 #pragma unroll
-        for (int j = 0; j < V; j++) out[j] = pack_get(pack, j) * scale * k.gamma[c + j];
+        for (int j = 0; j < V; j++) out[j] = pack_get(pack, j) * scale * gamma[j];
         pack_write(y + c, pack_of<T, V>(out));
     });
 }
 
 /* dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat)), means over the row, dxhat = dy gamma */
 template <class T, int V, bool KEPT>
-__global__ void __launch_bounds__(WARPS * 32) layer_norm_grad_rows(const LayerNormGrad k)
+static __global__ void __launch_bounds__(WARPS * 32) layer_norm_grad_rows(const LayerNormGrad k)
 {
     const int64_t index = row_index();
     if (index >= k.rows) return;
@@ -135,9 +150,11 @@ __global__ void __launch_bounds__(WARPS * 32) layer_norm_grad_rows(const LayerNo
     float sum = 0, sum_xhat = 0;
     each_pack<V, KEPT>(row, [&](int i, int64_t c) {
         const Pack<T, V> px = xs.get(x, row, i, c), pdy = dys.get(dy, row, i, c);
+        float gamma[V];
+        read_params<V>(k.gamma + c, gamma);
 #pragma unroll
         for (int j = 0; j < V; j++) {
-            const float dxhat = pack_get(pdy, j) * k.gamma[c + j];
+            const float dxhat = pack_get(pdy, j) * gamma[j];
             sum += dxhat;
             sum_xhat += dxhat * (pack_get(px, j) - mean);
         }
@@ -145,10 +162,11 @@ __global__ void __launch_bounds__(WARPS * 32) layer_norm_grad_rows(const LayerNo
     const float constant = warp_sum(sum) / (float)k.c, slope = warp_sum(sum_xhat) / (float)k.c * rstd * rstd;
     each_pack<V, KEPT>(row, [&](int i, int64_t c) {
         const Pack<T, V> px = xs.get(x, row, i, c), pdy = dys.get(dy, row, i, c);
-        float out[V];
+        float gamma[V], out[V];
+        read_params<V>(k.gamma + c, gamma);
 #pragma unroll
         for (int j = 0; j < V; j++) {
-            const float dxhat = pack_get(pdy, j) * k.gamma[c + j];
+            const float dxhat = pack_get(pdy, j) * gamma[j];
             out[j] = rstd * (dxhat - constant - (pack_get(px, j) - mean) * slope);
         }
         if (k.add_x) {
@@ -161,7 +179,8 @@ __global__ void __launch_bounds__(WARPS * 32) layer_norm_grad_rows(const LayerNo
 }
 
 /* A chunk's sums of dy xhat and of dy for 32 V channels. Grid: (tiles of channels, chunks). */
-template <class T, int V> __global__ void __launch_bounds__(WARPS * 32) layer_norm_grad_chunk(const LayerNormGrad k)
+template <class T, int V>
+static __global__ void __launch_bounds__(WARPS * 32) layer_norm_grad_chunk(const LayerNormGrad k)
 {
     __shared__ float parts[2][V][WARPS][32];
     const int32_t lane = threadIdx.x % 32, warp = threadIdx.x / 32;
@@ -207,9 +226,14 @@ int64_t layer_norm_chunks(int64_t rows)
     return chunks < CHUNKS_MOST ? chunks : CHUNKS_MOST;
 }
 
-static bool aligned(const void *a, const void *b, const void *c)
+static uintptr_t bits(const void *pointer)
 {
-    return ((uintptr_t)a | (uintptr_t)b | (uintptr_t)c) % 16 == 0;
+    return (uintptr_t)pointer;
+}
+/* Whether addresses, their bits joined, are multiples of 16. */
+static bool aligned(uintptr_t addresses)
+{
+    return addresses % 16 == 0;
 }
 
 template <class T, int V, bool KEPT> static void launch_layer_norm(const RowNorm &k, cudaStream_t stream)
@@ -224,7 +248,8 @@ template <class T, int V, bool KEPT> static void launch_rms_norm(const RowNorm &
 /* Packs if the tensors allow them, registers if the row fits. */
 template <class T, int V> static void choose_norm(const RowNorm &k, bool rms, cudaStream_t stream)
 {
-    const bool vectors = k.c % V == 0 && aligned(k.x, k.y, NULL), kept = k.c <= PACKS * 32 * V;
+    const bool vectors = k.c % V == 0 && aligned(bits(k.x) | bits(k.y) | bits(k.gamma) | bits(k.beta)),
+               kept = k.c <= PACKS * 32 * V;
     if (vectors && kept) {
         rms ? launch_rms_norm<T, V, true>(k, stream) : launch_layer_norm<T, V, true>(k, stream);
     } else if (vectors) {
@@ -261,7 +286,8 @@ template <class T, int V, bool KEPT> static cudaError_t launch_grad(const LayerN
 
 template <class T, int V> static cudaError_t choose_grad(const LayerNormGrad &k, cudaStream_t stream)
 {
-    if (k.c % V != 0 || !aligned(k.x, k.dy, k.dx)) return launch_grad<T, 1, false>(k, stream);
+    if (k.c % V != 0 || !aligned(bits(k.x) | bits(k.dy) | bits(k.dx) | bits(k.gamma)))
+        return launch_grad<T, 1, false>(k, stream);
     return k.c <= PACKS * 32 * V ? launch_grad<T, V, true>(k, stream) : launch_grad<T, V, false>(k, stream);
 }
 

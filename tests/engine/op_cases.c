@@ -155,8 +155,8 @@ static TensorId build_rms_norm(CaseGraph *c, const int64_t *a)
 /* Which of S keys each sample sees: a pattern, all of them, and none in the last sample when there are several. */
 static TensorId key_mask(CaseGraph *c, int64_t n, int64_t s)
 {
-    int32_t values[512] = {0};
-    for (int64_t i = 0; i < n * s && i < 512; i++) {
+    int32_t values[2048] = {0};
+    for (int64_t i = 0; i < n * s && i < 2048; i++) {
         const int64_t sample = i / s;
         values[i] = (n == 1 || sample < n - 1) && (sample % 2 == 1 || i % 3 != 1) ? 1 + (int32_t)(i % 2) : 0;
     }
@@ -455,6 +455,10 @@ const OpCase op_cases[] = {
     {"attention masked, one row", CASE_GRADIENT, build_attention, {2, 1, 2, 16, 1, 1}},
     {"attention masked, many rows", CASE_GRADIENT, build_attention, {2, 130, 1, 40, 77, 1}},
     {"attention masked, head of 64", CASE_GRADIENT, build_attention, {1, 16, 2, 64, 20, 1}},
+    {"attention masked, head of 136", CASE_GRADIENT, build_attention, {2, 5, 1, 136, 3, 1}},
+    {"attention masked, head of 7", CASE_GRADIENT, build_attention, {1, 3, 2, 7, 5, 1}},
+    {"attention masked, many heads", CASE_GRADIENT, build_attention, {1, 3, 40, 8, 5, 1}},
+    {"cross_attention many keys, mask", CASE_GRADIENT, build_cross_attention, {1, 9, 1500, 2, 8, WITH_MASK}},
     {"cross_attention one query", CASE_GRADIENT, build_cross_attention, {2, 1, 7, 8, 64, 0}},
     {"cross_attention", CASE_GRADIENT, build_cross_attention, {2, 5, 3, 2, 40, 0}},
     {"cross_attention unscaled", CASE_GRADIENT, build_cross_attention, {1, 6, 9, 3, 8, UNSCALED}},
@@ -472,6 +476,7 @@ const OpCase op_cases[] = {
     {"activation silu", CASE_GRADIENT, build_activation, {3, 7, 5, ACT_SILU}},
     {"activation gelu", CASE_GRADIENT, build_activation, {1, 10, 103, ACT_GELU}},
     {"activation gelu tanh", CASE_GRADIENT, build_activation, {2, 1, 64, ACT_GELU_TANH}},
+    {"activation of several blocks", CASE_GRADIENT, build_activation, {1, 20, 413, ACT_SILU}},
     {"add", CASE_GRADIENT, build_add, {3, 5, 7}},
     {"add one element", CASE_GRADIENT, build_add, {1, 1, 1}},
     {"multiply", CASE_GRADIENT, build_multiply, {3, 5, 7}},
@@ -487,13 +492,16 @@ const OpCase op_cases[] = {
     {"resample up", CASE_GRADIENT, build_resample, {2, 3, 5, 7, RESAMPLE_UP2_NEAREST}},
     {"resample up wide", CASE_GRADIENT, build_resample, {1, 4, 4, 96, RESAMPLE_UP2_NEAREST}},
     {"resample down", CASE_GRADIENT, build_resample, {2, 6, 10, 7, RESAMPLE_DOWN2_AVERAGE}},
+    {"resample down wide", CASE_GRADIENT, build_resample, {2, 4, 6, 40, RESAMPLE_DOWN2_AVERAGE}},
     {"resample down to one", CASE_GRADIENT, build_resample, {3, 2, 2, 36, RESAMPLE_DOWN2_AVERAGE}},
     {"concat channels", CASE_GRADIENT, build_concat, {2, 3, 3, 20, 3, 2}},
     {"concat channels of three", CASE_GRADIENT, build_concat, {1, 4, 4, 96, 3, 3}},
     {"concat rows", CASE_GRADIENT, build_concat, {2, 3, 4, 5, 1, 3}},
+    {"concat rows wide", CASE_GRADIENT, build_concat, {2, 3, 2, 16, 1, 4}},
     {"concat columns", CASE_GRADIENT, build_concat, {2, 3, 4, 5, 2, 2}},
     {"concat batch", CASE_GRADIENT, build_concat, {1, 2, 3, 7, 0, 4}},
     {"slice channels", CASE_GRADIENT, build_slice, {2, 3, 2, 11, 3, 2, 5, 6}},
+    {"slice channels wide", CASE_GRADIENT, build_slice, {2, 3, 5, 64, 3, 8, 32, 24}},
     {"slice rows", CASE_GRADIENT, build_slice, {2, 7, 2, 4, 1, 0, 3, 4}},
     {"slice batch", CASE_GRADIENT, build_slice, {5, 2, 2, 3, 0, 1, 2, 2}},
     {"slice columns", CASE_GRADIENT, build_slice, {2, 2, 9, 16, 2, 8, 1, 0}},
@@ -518,6 +526,7 @@ const OpCase op_cases[] = {
     {"q_sample of one", CASE_FORWARD, build_q_sample, {1, 8, 8, 4}},
     {"loss", CASE_LOSS_FROZEN, build_loss, {5, 3, 5, 4, 0, 1000}},
     {"loss of one, t = 0", CASE_LOSS_FROZEN, build_loss, {1, 8, 8, 3, 0, 500}},
+    {"loss of several parts", CASE_LOSS_FROZEN, build_loss, {3, 33, 16, 4, 0, 1000}},
     {"loss, mean squared error", CASE_LOSS, build_loss, {3, 4, 4, 4, 0, 0}},
     {"loss, variational bound", CASE_LOSS, build_loss, {4, 4, 4, 3, VARIANCE_ONLY, 1000}},
     {"loss, variational bound at t = 0", CASE_LOSS, build_loss, {1, 7, 5, 3, VARIANCE_ONLY, 1000}},
