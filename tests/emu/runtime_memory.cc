@@ -1,6 +1,6 @@
 /* Device memory: one range of addresses that the host cannot touch but while emulated work runs. Allocations lie
- * between guards, and fresh ones hold NaN. Addresses are used again only once the range is used up, so that what was
- * freed stays out of reach. */
+ * between guards, and fresh ones hold NaN. What was freed is used again only after some more has been freed, so that
+ * late uses of it are found. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,16 +21,19 @@ namespace
 {
 
 const size_t guard = 256, alignment = 256, page = 4096;
+/* Freed memory that is not used again yet; blocks whose pages go back to the system. */
+const size_t waiting_most = (size_t)1 << 24, large = (size_t)1 << 20;
 const char guard_byte = (char)0xa5;
 
 struct Arena {
     char *base;
-    size_t capacity, top; /* top: never used from here on */
-    size_t open_to;       /* what emu_device_enter made accessible */
+    size_t capacity, top;      /* top: never used from here on */
+    size_t open_from, open_to; /* what emu_device_enter made accessible */
     int entered;
-    std::map<size_t, size_t> live;  /* offset of the first byte -> size as asked for */
-    std::map<size_t, size_t> freed; /* offset, guards included -> size */
-    size_t live_bytes;
+    std::map<size_t, size_t> live;                 /* offset of the first byte -> size as asked for */
+    std::map<size_t, size_t> freed;                /* offset, guards included -> size */
+    std::deque<std::pair<size_t, size_t>> waiting; /* to become freed: offset and size */
+    size_t live_bytes, waiting_bytes;
 };
 Arena arena;
 std::map<const char *, size_t> pinned; /* page-locked host memory */
@@ -57,23 +60,25 @@ size_t rounded(size_t size, size_t multiple)
     return (size + multiple - 1) / multiple * multiple;
 }
 
-void protect(int protection, size_t end)
+void protect(int protection, size_t from, size_t to)
 {
-    if (end > 0 && mprotect(arena.base, rounded(end, page), protection) != 0) die("mprotect of device memory failed");
+    if (to > from && mprotect(arena.base + from, to - from, protection) != 0) die("mprotect of device memory failed");
+}
+
+/* From the first allocation to the last. */
+void open_live()
+{
+    arena.open_from = arena.open_to = 0;
+    if (arena.live.empty()) return;
+    const auto last = std::prev(arena.live.end());
+    arena.open_from = (arena.live.begin()->first - guard) / page * page;
+    arena.open_to = rounded(last->first + rounded(last->second, alignment) + guard, page);
+    protect(PROT_READ | PROT_WRITE, arena.open_from, arena.open_to);
 }
 
 /* Whole range with guards; SIZE_MAX where there is none. */
 size_t range_take(size_t size)
 {
-    if (arena.top + size <= arena.capacity) {
-        const size_t at = arena.top;
-        arena.top += size;
-        if (arena.entered > 0 && arena.top > arena.open_to) {
-            protect(PROT_READ | PROT_WRITE, arena.top);
-            arena.open_to = arena.top;
-        }
-        return at;
-    }
     for (const auto &[at, length] : arena.freed) {
         if (length < size) continue;
         const size_t begin = at, rest = length - size;
@@ -81,7 +86,9 @@ size_t range_take(size_t size)
         if (rest > 0) arena.freed[begin + size] = rest;
         return begin;
     }
-    return SIZE_MAX;
+    if (arena.top + size > arena.capacity) return SIZE_MAX;
+    arena.top += size;
+    return arena.top - size;
 }
 
 void range_give(size_t at, size_t size)
@@ -145,14 +152,13 @@ void emu_device_enter(void)
     const emu::Lock lock;
     arena_open();
     if (arena.entered++ > 0) return;
-    protect(PROT_READ | PROT_WRITE, arena.top);
-    arena.open_to = arena.top;
+    open_live();
 }
 
 void emu_device_leave(void)
 {
     const emu::Lock lock;
-    if (--arena.entered == 0) protect(PROT_NONE, arena.open_to);
+    if (--arena.entered == 0) protect(PROT_NONE, arena.open_from, arena.open_to);
 }
 
 bool emu_is_device(const void *memory)
@@ -179,9 +185,13 @@ cudaError_t cudaMalloc(void **memory, size_t size)
     if (emu::refuse_in_capture() != cudaSuccess) return cudaErrorStreamCaptureUnsupported;
     if (size == 0) return cudaSuccess;
     if (size > emu_settings()->memory - arena.live_bytes) return emu_note(cudaErrorMemoryAllocation);
-    const emu::Access access;
+    arena_open();
     const size_t whole = rounded(size, alignment) + 2 * guard, range = range_take(whole);
     if (range == SIZE_MAX) return emu_note(cudaErrorMemoryAllocation);
+    arena.live[range + guard] = size;
+    arena.live_bytes += size;
+    const emu::Access access;
+    if (arena.entered > 1) open_live(); /* it was open already */
     char *begin = arena.base + range, *data = begin + guard;
     EMU_UNPOISON(begin, whole);
     memset(begin, guard_byte, guard);
@@ -189,8 +199,6 @@ cudaError_t cudaMalloc(void **memory, size_t size)
     memset(data + size, guard_byte, whole - guard - size);
     EMU_POISON(begin, guard);
     EMU_POISON(data + size, whole - guard - size);
-    arena.live[range + guard] = size;
-    arena.live_bytes += size;
     *memory = data;
     return cudaSuccess;
 }
@@ -211,9 +219,16 @@ cudaError_t cudaFree(void *memory)
     arena.live_bytes -= size;
     const size_t first = rounded(at, page), end = (at + size) / page * page;
     EMU_UNPOISON(arena.base + at - guard, whole);
-    if (end > first) madvise(arena.base + first, end - first, MADV_DONTNEED);
+    if (end > first + large) madvise(arena.base + first, end - first, MADV_DONTNEED);
     EMU_POISON(arena.base + at - guard, whole);
-    range_give(at - guard, whole);
+    arena.waiting.push_back({at - guard, whole});
+    arena.waiting_bytes += whole;
+    while (arena.waiting_bytes > waiting_most) {
+        const auto [oldest, length] = arena.waiting.front();
+        arena.waiting.pop_front();
+        arena.waiting_bytes -= length;
+        range_give(oldest, length);
+    }
     return cudaSuccess;
 }
 
