@@ -69,20 +69,25 @@ static float *transposed(const float *a, int64_t rows, int64_t columns)
     return out;
 }
 
+/* log of the sum of exp */
+static float log_sum(const float *row, int64_t count)
+{
+    float most = row[0];
+    for (int64_t j = 1; j < count; j++) most = fmaxf(most, row[j]);
+    double sum = (double)expf(row[0] - most);
+    for (int64_t j = 1; j < count; j++) sum += (double)expf(row[j] - most);
+    return most + (float)log(sum);
+}
+
 /* p (t,keys) = exp(scale q k^T - lse); lse is found first where `find`. */
 static float *probabilities(const DnnAttentionSpec *s, const Head *h, float *lse, bool find)
 {
     float *p = emu_floats(s->t * h->keys);
     multiply(p, s->t, s->d, h->keys, h->q, h->k, 1, s->d);
     for (int64_t i = 0; i < s->t; i++) {
-        float *row = p + i * h->keys, most = -INFINITY;
+        float *row = p + i * h->keys;
         for (int64_t j = 0; j < h->keys; j++) row[j] *= s->scale;
-        for (int64_t j = 0; j < h->keys; j++) most = fmaxf(most, row[j]);
-        if (find) {
-            double sum = 0;
-            for (int64_t j = 0; j < h->keys; j++) sum += (double)expf(row[j] - most);
-            lse[i] = most + (float)log(sum);
-        }
+        if (find) lse[i] = log_sum(row, h->keys);
         for (int64_t j = 0; j < h->keys; j++) row[j] = expf(row[j] - lse[i]);
     }
     return p;

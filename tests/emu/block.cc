@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <algorithm>
+#include <memory>
 #include <vector>
 
 #include "emu.h"
@@ -254,12 +255,13 @@ void place_dynamic_shared(Runner *r, size_t size)
     __asan_unpoison_memory_region(r->shared.data(), r->shared.size());
 #endif
     r->shared.assign(size + 2 * guard + alignment, (char)0xff);
-    uintptr_t at = (reinterpret_cast<uintptr_t>(r->shared.data()) + guard + alignment - 1) / alignment * alignment;
-    r->dynamic_shared = reinterpret_cast<void *>(at);
+    void *begin = r->shared.data() + guard;
+    size_t room = r->shared.size() - guard;
+    r->dynamic_shared = std::align(alignment, size, begin, room);
 #ifdef EMU_ASAN
-    char *begin = r->shared.data(), *used = static_cast<char *>(r->dynamic_shared);
-    __asan_poison_memory_region(begin, (size_t)(used - begin));
-    __asan_poison_memory_region(used + size, (size_t)(begin + r->shared.size() - used) - size);
+    char *first = r->shared.data(), *used = static_cast<char *>(r->dynamic_shared);
+    __asan_poison_memory_region(first, (size_t)(used - first));
+    __asan_poison_memory_region(used + size, (size_t)(first + r->shared.size() - used) - size);
 #endif
 }
 

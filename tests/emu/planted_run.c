@@ -124,7 +124,7 @@ static void recording(void)
     cudaGraph_t graph;
     cudaGraphExec_t exec;
     float *x = device(100), *value = device(1), *y = device(100), *host = pinned(1);
-    float argument = 1;
+    volatile float argument = 1; /* what changes later is not seen */
     *host = 10;
     MUST(cudaStreamBeginCapture(stream, cudaStreamCaptureModeGlobal));
     MUST(planted_fill(x, 100, argument, 32, stream));

@@ -108,6 +108,7 @@ void learn(const Launch &launch)
     Place place{reinterpret_cast<uintptr_t>(launch.function), {}, 0, nullptr};
     dl_iterate_phdr(find_place, &place);
     known->function = launch.function;
+    // NOLINTNEXTLINE(performance-no-int-to-ptr)
     known->base = wanted_type == STT_TLS ? place.thread_local_block : reinterpret_cast<char *>(place.base);
     const std::lock_guard<std::mutex> guard(lock);
     Library *&library = libraries[place.path];

@@ -39,7 +39,11 @@ extern __thread Thread *current;
  * barrier of the file it is. */
 int block_barrier(const char *what, const char *file, int line, int place, int predicate);
 /* Waits for the other lanes of the mask that have not ended. */
-void warp_barrier(const char *file, int line, unsigned mask = 0xffffffffu);
+void warp_barrier(const char *file, int line, unsigned mask);
+static inline unsigned mask_or_all(unsigned mask = 0xffffffffu)
+{
+    return mask;
+}
 /* Gives `value` to the others and returns that of the lane `source`. */
 uint64_t warp_exchange(const char *what, unsigned mask, uint64_t value, int source);
 /* One bit for each lane. */
@@ -101,7 +105,7 @@ static __attribute__((unused)) void *touch_thread_variables()
     emu::block_barrier("__syncthreads_count", __FILE__, __LINE__, __COUNTER__, (predicate) != 0)
 #define __syncthreads_or(predicate) (__syncthreads_count(predicate) != 0)
 #define __syncthreads_and(predicate) (__syncthreads_count(!(predicate)) == 0)
-#define __syncwarp(...) emu::warp_barrier(__FILE__, __LINE__, ##__VA_ARGS__)
+#define __syncwarp(...) emu::warp_barrier(__FILE__, __LINE__, emu::mask_or_all(__VA_ARGS__))
 
 template <class T> static inline T __shfl_sync(unsigned mask, T value, int source, int width = 32)
 {

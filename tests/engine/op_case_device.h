@@ -4,9 +4,9 @@
 
 #include "op_cases.h"
 
-/* Like the second half of case_run_op, for an op that has been prepared. Operands are uploaded into blocks of their exact
- * size between guards, and what the op may have written is downloaded after it. Where the op's packed weights are only
- * bf16 copies (Prepared.packs_halves), it also runs with KernelCall.half, and both must give the same bits. */
+/* Like the second half of case_run_op, for an op that has been prepared. Operands are uploaded into blocks of their
+ * exact size between guards, and what the op may have written is downloaded after it. Where the op's packed weights are
+ * only bf16 copies (Prepared.packs_halves), it also runs with KernelCall.half, and both must give the same bits. */
 Status case_run_op_device(CaseRun *run, const Op *op, const Kernel *kernel, const Prepared *prepared,
                           uint32_t accumulate, bool *guards_hold);
 
