@@ -31,3 +31,6 @@ foreach(machine a100 h200)
             ${CMAKE_SOURCE_DIR}/configs/machines/${machine}.json ${CMAKE_CURRENT_SOURCE_DIR}/shapes.txt ${driver})
   set_tests_properties(test_dnn_plans_${machine} PROPERTIES TIMEOUT 900 LABELS slow)
 endforeach()
+
+add_test(NAME test_plan_configs COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_plan_configs.sh $<TARGET_FILE:vasily> ${driver})
+set_tests_properties(test_plan_configs PROPERTIES TIMEOUT 5400 LABELS slow)
