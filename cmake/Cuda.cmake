@@ -3,9 +3,10 @@
 #
 #   -DVASILY_CUDA=OFF                  leaves it out
 #   -DVASILY_CUDA=ON                   makes its absence an error
-#   -DVASILY_CUDA_ARCHITECTURES=...    what to build for (default: 80-real;90-real)
+#   -DVASILY_CUDA_ARCHITECTURES=...    what to build for (default: 80-real;90, the latter also as what a driver compiles
+#                                      for later GPUs)
 set(VASILY_CUDA "AUTO" CACHE STRING "libvasily_cuda.so: AUTO (where the toolkit is found), ON or OFF")
-set(VASILY_CUDA_ARCHITECTURES "80-real;90-real" CACHE STRING "GPUs to build kernels for")
+set(VASILY_CUDA_ARCHITECTURES "80-real;90" CACHE STRING "GPUs to build kernels for")
 set(VASILY_HAVE_CUDA FALSE)
 # Sanitizers and fuzzers look at the kernels under the emulator (tests/emu).
 if(VASILY_CUDA STREQUAL "OFF" OR VASILY_SANITIZE OR VASILY_FUZZ)

@@ -57,7 +57,8 @@ int64_t backend_memory_available(Backend *backend)
 {
     int64_t available = 0, total = 0;
     if (!backend->device) return memory_available();
-    return backend->device->memory(backend, &available, &total) == STATUS_OK ? available : 0;
+    if (backend->device->memory(backend, &available, &total) != STATUS_OK) return 0;
+    return available > backend->device->reserve ? available - backend->device->reserve : 0;
 }
 
 void backend_close(Backend *backend)

@@ -97,7 +97,9 @@ typedef struct DeviceOps {
     Status (*update)(Backend *backend, const DeviceUpdate *update); /* queued: norm, clipping, AdamW, EMA, bf16 copy */
 
     Status (*memory)(Backend *backend, int64_t *free, int64_t *total); /* bytes of the device */
-    Status (*copy_peak)(Backend *backend, double *bytes_per_second);   /* read and written, measured now */
+    int64_t reserve; /* of the free bytes, what libraries, loaded kernels and recordings will still want: no plan may
+                        count on it */
+    Status (*copy_peak)(Backend *backend, double *bytes_per_second); /* read and written, measured now */
     Status (*properties)(Backend *backend, char **json); /* its description, as BackendOptions.properties takes it in a
                                                             file; the caller frees */
     double matmul_nominal;                               /* dense bf16 FLOP/s that its maker states; 0: not known */
@@ -140,7 +142,8 @@ typedef Status BackendOpen(const BackendOptions *options, Backend **out);
 /* "auto", "cpu", "ref" or "cuda"; logs one line that says what is used and why. */
 Status backend_open(const char *device, const BackendOptions *options, Backend **out);
 void backend_close(Backend *backend);
-/* Bytes that may still be taken where this backend computes: of the host (engine/memory.h) or of the device. */
+/* Bytes that a plan may still take where this backend computes: of the host (engine/memory.h), or of the device without
+ * its reserve. */
 int64_t backend_memory_available(Backend *backend);
 /* One line: processor, instruction set, threads, library versions. */
 void backend_describe(const Backend *backend, char *out, size_t capacity);

@@ -71,10 +71,9 @@ Status backend_open_cuda(const BackendOptions *options, Backend **out)
     if (*version != BACKEND_PLUGIN_VERSION)
         FAIL(ERR_UNSUPPORTED, "%s has version %d, this program's is %d: build both together", path, *version,
              BACKEND_PLUGIN_VERSION);
-    /* Never closed: CUDA's own libraries do not survive it. */
+    handle = NULL; /* from here on it stays, whatever happens: CUDA's own libraries do not survive being unloaded */
     TRY(open.function(options, out));
-    return STATUS_OK;
 fail:
-    if (handle && !*out) dlclose(handle);
+    if (handle) dlclose(handle);
     return status;
 }

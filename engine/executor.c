@@ -268,6 +268,12 @@ fail:
     return status;
 }
 
+Status executor_pack(Executor *executor)
+{
+    const bool kept = executor->plan->pack != PLAN_PACK_SCRATCH;
+    return kept && executor->weights_changed ? pack_all(executor, NULL) : STATUS_OK;
+}
+
 static Status run_op(Executor *executor, int32_t index, const ExecutorRun *run)
 {
     Status status = STATUS_OK;

@@ -22,6 +22,8 @@ void *executor_memory(Executor *executor, TensorId tensor);
 void executor_bind_weights(Executor *executor, const float *weights);
 /* Weights were written: packed copies are made again before the next run. */
 void executor_weights_changed(Executor *executor);
+/* Makes them now, if need be. What replays a recording of executor_run (engine/recorder.h) calls it before. */
+Status executor_pack(Executor *executor);
 
 typedef struct ExecutorRun {
     bool

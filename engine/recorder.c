@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "base/log.h"
 
 struct Recorder {
     Backend *backend;
@@ -20,11 +21,18 @@ Status recorder_create(Backend *backend, bool on, Recorder **out)
     return STATUS_OK;
 }
 
+void recorder_forget(Recorder *recorder)
+{
+    for (int v = 0; v < RECORDER_VARIANTS && recorder->on; v++) {
+        recorder->backend->device->recording_free(recorder->backend, recorder->recordings[v]);
+        recorder->recordings[v] = NULL;
+    }
+}
+
 void recorder_free(Recorder *recorder)
 {
     if (!recorder) return;
-    for (int v = 0; v < RECORDER_VARIANTS && recorder->on; v++)
-        recorder->backend->device->recording_free(recorder->backend, recorder->recordings[v]);
+    recorder_forget(recorder);
     free(recorder);
 }
 
@@ -57,7 +65,11 @@ Status recorder_run(Recorder *recorder, int32_t variant, Status (*work)(void *co
     if (recorder->on && *recording) return backend->device->replay(backend, *recording);
     /* The first time for real: kernels are loaded and libraries set up, which may not happen while recording. */
     TRY(work(context));
-    if (recorder->on) TRY(record(backend, work, context, recording));
+    if (recorder->on && record(backend, work, context, recording) != STATUS_OK) {
+        log_warn("this work cannot be recorded (%s): it goes on as kernels one by one, more slowly", status_message());
+        recorder_forget(recorder);
+        recorder->on = false;
+    }
 fail:
     return status;
 }

@@ -14,6 +14,8 @@ typedef struct Recorder Recorder;
 
 Status recorder_create(Backend *backend, bool on, Recorder **out);
 void recorder_free(Recorder *recorder); /* NULL is fine */
+/* What was noted is not true any more: other addresses, other shapes. */
+void recorder_forget(Recorder *recorder);
 /* `variant`: [0, RECORDER_VARIANTS), one for each piece of work that differs. */
 Status recorder_run(Recorder *recorder, int32_t variant, Status (*work)(void *context), void *context);
 

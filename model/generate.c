@@ -5,7 +5,8 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "engine/backend.h"
+#include "engine/executor.h"
+#include "engine/recorder.h"
 #include "model/autoencoder.h"
 #include "model/sampling_graph.h"
 
@@ -34,6 +35,8 @@ struct Generator {
     int32_t *repeated;                  /* (4,batch,max_tokens) of the empty caption */
     int32_t *text_mask, *mask2;         /* text_rows valid: (evaluations,2 max_tokens), (evaluations,max_tokens) */
     double sampler_seconds, seconds;    /* of the last run */
+    const float *weights;               /* that the network runs with; NULL: the store's */
+    Recorder *recorder;                 /* of its evaluations */
 };
 
 /* ---- sizes ---- */
@@ -225,6 +228,7 @@ Status generator_create(ParamTable *params, const ParamStore *store, Backend *ba
     TRY(sampler_create(options->diffusion, options->steps, &options->sampler, options->batch, g->h * g->w, g->channels,
                        &g->sampler));
     TRY(start_stages(g, store, backend));
+    TRY(recorder_create(backend, true, &g->recorder));
     TRY(allocate_buffers(g));
     *out = g;
     return STATUS_OK;
@@ -249,6 +253,7 @@ fail:
 void generator_free(Generator *g)
 {
     if (g == NULL) return;
+    recorder_free(g->recorder);
     stage_free(&g->text_stage);
     stage_free(&g->unet_stage);
     stage_free(&g->encode_stage);
@@ -269,6 +274,8 @@ void generator_free(Generator *g)
 
 void generator_use_weights(Generator *g, const float *weights)
 {
+    if (weights != g->weights) recorder_forget(g->recorder);
+    g->weights = weights;
     executor_bind_weights(g->unet_stage.executor, weights);
 }
 
@@ -382,6 +389,11 @@ fail:
     return status;
 }
 
+static Status run_network(void *context)
+{
+    return executor_run(context, NULL);
+}
+
 /* One evaluation of the network into g->out; inputs are written each time, for the plan may reuse their places within
  * a run. */
 static Status evaluate(Generator *g, int32_t evaluation)
@@ -403,7 +415,8 @@ static Status evaluate(Generator *g, int32_t evaluation)
         TRY(executor_write(e, g->unet.text_mask, g->text_mask, 2 * evaluations * rows * sizeof(int32_t)));
         TRY(executor_write(e, g->unet.mask2, g->mask2, evaluations * rows * sizeof(int32_t)));
     }
-    TRY(executor_run(e, NULL));
+    TRY(executor_pack(e));
+    TRY(recorder_run(g->recorder, 0, run_network, e));
     TRY(executor_read(e, g->unet.out, g->out, evaluations * 2 * latent * sizeof(float)));
 fail:
     return status;

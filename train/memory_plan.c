@@ -210,12 +210,9 @@ Status memory_plan_check(const MemoryPlan *memory, const RunConfig *run, Backend
     Status status = STATUS_OK;
     const int64_t wanted = memory->total - memory->bytes[MEMORY_PROCESS]; /* that is taken already */
     const int64_t available = memory_available() / (sharing > 1 ? sharing : 1);
-    int64_t device_free, device_total;
-    if (backend->device) {
-        TRY(backend->device->memory(backend, &device_free, &device_total));
-        if (memory->device_total > device_free)
-            FAIL_WITH(refuse("on the GPU", memory->device, memory->device_total, device_free, run));
-    }
+    const int64_t device_free = backend->device ? backend_memory_available(backend) : 0;
+    if (backend->device && memory->device_total > device_free)
+        FAIL_WITH(refuse("on the GPU", memory->device, memory->device_total, device_free, run));
     if (backend->device && backend->device->planned) return STATUS_OK;
     if (wanted > available) FAIL_WITH(refuse("on each rank", memory->bytes, wanted, available, run));
 fail:

@@ -75,6 +75,7 @@ static Status open_device(int32_t local_rank, DeviceProperties *out)
         FAIL(ERR_UNSUPPORTED, "no CUDA device: %s",
              error != cudaSuccess ? cudaGetErrorString(error) : "none is visible");
     }
+    if (count == 1) local_rank = 0; /* a launcher may show each process one device of its own */
     if (local_rank >= count)
         FAIL(ERR_UNSUPPORTED,
              "this machine shows %d CUDA device%s, and rank %d of it wants one of its own; start no "
@@ -93,8 +94,7 @@ fail:
 static Status planned_memory(Backend *backend, int64_t *free_bytes, int64_t *total)
 {
     const CudaBackend *self = (const CudaBackend *)(const void *)backend;
-    *total = self->properties.memory;
-    *free_bytes = *total - self->properties.reserved;
+    *total = *free_bytes = self->properties.memory;
     return STATUS_OK;
 }
 
@@ -120,6 +120,7 @@ Status vasily_cuda_open(const BackendOptions *options, Backend **out)
     }
     cuda->processors = self->properties.processors;
     self->device.matmul_nominal = self->properties.matmul_nominal;
+    self->device.reserve = self->properties.reserved;
     TRY(blas_open(cuda->stream, cuda->plans_only, cuda->deterministic, &cuda->blas));
     TRY(dnn_open(
         &(DnnOptions){

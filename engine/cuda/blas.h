@@ -10,8 +10,8 @@
 
 typedef struct Blas Blas;
 /* `stream`: where products run. plans_only: no device; choices are made at the device itself later, workspaces are the
- * most that any would take. deterministic: the library's first guess at an algorithm; else the fastest of its first few,
- * tried when a product is created, which may be another one at the next start. */
+ * most that any would take. deterministic: the library's first guess at an algorithm; else the fastest of its first
+ * few, tried when a product is created, which may be another one at the next start. */
 Status blas_open(cudaStream_t stream, bool plans_only, bool deterministic, Blas **out);
 void blas_close(Blas *blas); /* NULL is fine */
 size_t blas_version(void);

@@ -20,7 +20,8 @@ static bool same_spec(const BlasSpec *x, const BlasSpec *y)
 
 /* ---- cuBLASLt's guesses ---- */
 
-static Status set_preference(cublasLtMatmulPreference_t preference, uint32_t alignment)
+/* `ab`, `cd`: bytes that the addresses of a and b, and of c, d and bias, are multiples of. */
+static Status set_preference(cublasLtMatmulPreference_t preference, uint32_t ab, uint32_t cd)
 {
     static const cublasLtMatmulPreferenceAttributes_t ALIGNMENTS[] = {
         CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
@@ -34,21 +35,22 @@ static Status set_preference(cublasLtMatmulPreference_t preference, uint32_t ali
     TRY_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &reductions,
                                                   sizeof reductions));
     for (size_t i = 0; i < sizeof ALIGNMENTS / sizeof ALIGNMENTS[0]; i++)
-        TRY_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, ALIGNMENTS[i], &alignment, sizeof alignment));
+        TRY_BLAS(cublasLtMatmulPreferenceSetAttribute(preference, ALIGNMENTS[i], i < 2 ? &ab : &cd, sizeof ab));
 fail:
     return status;
 }
 
 /* The library's guesses for operands so aligned, best first; none is no failure. */
-static Status guess(const BlasProduct *product, uint32_t alignment, cublasLtMatmulHeuristicResult_t *out, int *count)
+static Status guess(const BlasProduct *product, uint32_t ab, uint32_t cd, cublasLtMatmulHeuristicResult_t *out,
+                    int *count)
 {
     Status status = STATUS_OK;
     cublasLtMatmulPreference_t preference = NULL;
     *count = 0;
     TRY_BLAS(cublasLtMatmulPreferenceCreate(&preference));
-    TRY(set_preference(preference, alignment));
+    TRY(set_preference(preference, ab, cd));
     if (product->spec.bias) { /* nothing is read there: only the address's alignment is looked at */
-        const void *bias = (const void *)(uintptr_t)alignment;
+        const void *bias = (const void *)(uintptr_t)cd;
         TRY_BLAS(
             cublasLtMatmulDescSetAttribute(product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
     }
@@ -184,14 +186,17 @@ static Status choose(const BlasProduct *product, BlasChoice *out)
     char what[80];
     int count;
     *out = (BlasChoice){.name = "cuBLASLt"};
-    TRY(guess(product, BLAS_ALIGNMENT, candidates, &count));
+    TRY(guess(product, BLAS_ALIGNMENT, BLAS_ALIGNMENT, candidates, &count));
     if (count > 0) {
         const int best = fastest(product, candidates, count);
         take(&candidates[best], &out->aligned, &out->has_aligned, out);
         name_choice(&out->aligned, out);
     }
-    TRY(guess(product, (uint32_t)dtype_size(product->spec.ab), candidates, &count));
-    if (count > 0) take(&candidates[0], &out->unaligned, &out->has_unaligned, out);
+    /* For other addresses, which training does not have; a library that refuses to answer for those has none. */
+    const Status other = guess(product, (uint32_t)dtype_size(product->spec.ab), (uint32_t)dtype_size(product->spec.cd),
+                               candidates, &count);
+    if (other != STATUS_OK && !out->has_aligned) TRY(other);
+    if (other == STATUS_OK && count > 0) take(&candidates[0], &out->unaligned, &out->has_unaligned, out);
     blas_format_spec(&product->spec, what, sizeof what);
     if (!out->has_aligned && !out->has_unaligned)
         FAIL(ERR_UNSUPPORTED, "cuBLASLt has no algorithm for a product: %s%s", what,

@@ -8,6 +8,7 @@
  *
  * lse is the natural log: the gradient's pattern takes e to the power of the scaled scores less lse. */
 #include <math.h>
+#include <stdio.h>
 
 #include "engine/cuda/cuda.h"
 #include "engine/cuda/dnn_inside.h"
@@ -148,7 +149,7 @@ static DnnDesc score_gradient(const Gradient *b, DnnDesc weight, DnnDesc sums)
 }
 
 /* dq = ds k. Through an fp32 accumulator many blocks add to it at once, in an order that differs from run to run;
- * without one the engine keeps all of ds in its workspace and sums in order. */
+ * without one the engine keeps all of ds in its workspace and sums in order, for a few samples at a time. */
 static void query_gradient(const Gradient *b, DnnDesc ds, bool deterministic)
 {
     const Parts *p = b->p;
@@ -200,6 +201,34 @@ static size_t dq_sum_bytes(const DnnAttentionSpec *s)
     return aligned((size_t)(s->n * s->heads * s->t * s->d) * sizeof(float));
 }
 
+/* The most samples at once, of which `n` is a multiple, whose ds fits into what a plan may take. */
+static int64_t samples_at_once(const DnnAttentionSpec *s)
+{
+    static const double limit = 512e6;
+    const double one = (double)s->heads * (double)s->t * (double)s->s * 2;
+    int64_t samples = s->n;
+    while (samples > 1 && (s->n % samples != 0 || (double)samples * one > limit)) samples--;
+    return samples;
+}
+
+static Status create_gradient(DnnPlan *plan)
+{
+    Status status = STATUS_OK;
+    DnnAttentionSpec *s = &plan->attention;
+    char design[64] = "attention grad";
+    const bool deterministic = plan->dnn->deterministic;
+    if (deterministic) {
+        const int64_t samples = samples_at_once(s);
+        plan->slices = s->n / samples;
+        s->n = samples;
+        snprintf(design, sizeof design, "attention grad, in order, %lld at once", (long long)samples);
+    }
+    TRY(add_gradient(plan, s));
+    dnn_plan_finish(plan, design, row_sums_bytes(s) + (deterministic ? 0 : dq_sum_bytes(s)));
+fail:
+    return status;
+}
+
 Status dnn_attention_create(Dnn *dnn, const DnnAttentionSpec *s, bool gradient, DnnPlan **out)
 {
     Status status = STATUS_OK;
@@ -207,9 +236,9 @@ Status dnn_attention_create(Dnn *dnn, const DnnAttentionSpec *s, bool gradient, 
     TRY(dnn_plan_create(dnn, &plan));
     plan->attention = *s;
     plan->gradient = gradient;
+    plan->slices = 1;
     if (gradient) {
-        TRY(add_gradient(plan, s));
-        dnn_plan_finish(plan, "attention grad", row_sums_bytes(s) + (dnn->deterministic ? 0 : dq_sum_bytes(s)));
+        TRY(create_gradient(plan));
     } else {
         TRY(add_forward(plan, s));
         dnn_plan_finish(plan, "attention", 0);
@@ -224,7 +253,13 @@ fail:
     return status;
 }
 
-Status dnn_attention_run(const DnnPlan *plan, const DnnAttentionArgs *args)
+/* Operands of slice i: i times n samples on. */
+static const void *from(const void *memory, int64_t i, int64_t n, int64_t batch, size_t size)
+{
+    return memory ? (const char *)memory + (size_t)(i * n * batch) * size : NULL;
+}
+
+static Status run_slice(const DnnPlan *plan, const DnnAttentionArgs *args, int64_t i)
 {
     Status status = STATUS_OK;
     const DnnAttentionSpec *s = &plan->attention;
@@ -232,12 +267,32 @@ Status dnn_attention_run(const DnnPlan *plan, const DnnAttentionArgs *args)
     char *row_sum = (char *)args->workspace + plan->behind, *dq_sum = row_sum + row_sums_bytes(s);
     if (plan->gradient && !plan->dnn->deterministic)
         TRY_CUDA(cudaMemsetAsync(dq_sum, 0, dq_sum_bytes(s), plan->dnn->stream));
-    const DnnBinding bindings[] = {{Q, args->q},      {K, args->k},       {V, args->v},       {OUT, args->y},
-                                   {LSE, args->lse},  {SCALE, &s->scale}, {ROWS, args->rows}, {KEYS, args->lengths},
-                                   {D_OUT, args->dy}, {D_Q, args->dq},    {D_K, args->dk},    {D_V, args->dv},
-                                   {ONE, &one},       {HIDDEN, &hidden},  {ROW_SUM, row_sum}, {D_Q_SUM, dq_sum}};
+    const DnnBinding bindings[] = {{Q, from(args->q, i, s->n, s->q_batch, 2)},
+                                   {K, from(args->k, i, s->n, s->k_batch, 2)},
+                                   {V, from(args->v, i, s->n, s->k_batch, 2)},
+                                   {OUT, from(args->y, i, s->n, s->y_batch, 2)},
+                                   {LSE, from(args->lse, i, s->n, s->heads * s->t, 4)},
+                                   {SCALE, &s->scale},
+                                   {ROWS, from(args->rows, i, s->n, 1, 4)},
+                                   {KEYS, from(args->lengths, i, s->n, 1, 4)},
+                                   {D_OUT, from(args->dy, i, s->n, s->y_batch, 2)},
+                                   {D_Q, from(args->dq, i, s->n, s->dq_batch, 2)},
+                                   {D_K, from(args->dk, i, s->n, s->k_batch, 2)},
+                                   {D_V, from(args->dv, i, s->n, s->k_batch, 2)},
+                                   {ONE, &one},
+                                   {HIDDEN, &hidden},
+                                   {ROW_SUM, row_sum},
+                                   {D_Q_SUM, dq_sum}};
     TRY(dnn_step_run(plan->dnn, &plan->step[0], bindings, (int32_t)(sizeof bindings / sizeof bindings[0]),
                      args->workspace));
+fail:
+    return status;
+}
+
+Status dnn_attention_run(const DnnPlan *plan, const DnnAttentionArgs *args)
+{
+    Status status = STATUS_OK;
+    for (int64_t i = 0; i < plan->slices; i++) TRY(run_slice(plan, args, i));
 fail:
     return status;
 }

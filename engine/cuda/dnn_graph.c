@@ -132,7 +132,8 @@ static DnnDesc make_tensor(DnnGraph *g, int64_t uid, cudnnDataType_t type, const
                            bool by_value)
 {
     const bool is_virtual = uid == 0;
-    const int64_t id = is_virtual ? 1000 + g->virtuals++ : uid, alignment = by_value ? 4 : 16;
+    const int64_t id = is_virtual ? 1000 + g->virtuals++ : uid,
+                  alignment = by_value || type == CUDNN_DATA_INT32 ? 4 : 16;
     DnnDesc t = dnn_begin(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     dnn_set(g, t, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
     set_type(g, t, CUDNN_ATTR_TENSOR_DATA_TYPE, type);

@@ -35,8 +35,9 @@ struct DnnPlan {
     char name[192];
     DnnConvSpec conv; /* of such plans */
     bool widened;
-    DnnAttentionSpec attention; /* of such plans */
+    DnnAttentionSpec attention; /* of such plans: of one slice of the batch */
     bool gradient;
+    int64_t slices; /* run one after another */
 };
 
 /* What runs of a step are given. */

@@ -4,7 +4,6 @@
 #include "engine/cuda/group_norm_kernels.h"
 
 /* What two whole blocks of a multiprocessor can have each: of 228 KB, 1 KB for each is the system's. */
-#define SHARED_LIMIT ((size_t)113 * 1024)
 
 typedef struct NormState {
     const Cuda *cuda;
@@ -25,7 +24,7 @@ static uintptr_t bits(const void *pointer)
 static Status shared_limit(const Cuda *cuda, size_t *out)
 {
     Status status = STATUS_OK;
-    *out = SHARED_LIMIT;
+    *out = GROUP_NORM_SHARED_MOST;
     if (!cuda->plans_only) {
         int device, bytes;
         TRY_CUDA(cudaGetDevice(&device));

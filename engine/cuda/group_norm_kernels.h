@@ -3,14 +3,16 @@
  * A group's C/G channels (12 to 48 in the UNet) are 24 to 96 bytes of a position, so a block for each group would read
  * pieces that share the 64 bytes the memory delivers at once. Blocks take many channels side by side instead; a thread
  * keeps one column of 16 bytes (8 bf16 or 4 fp32 channels, which may belong to several groups) and walks over
- * positions, so that its coefficients and sums stay in registers. There are two ways:
+ * positions, so that its coefficients and sums stay in registers. There are two ways.
  *
- *   whole   one kernel: a block has all positions of a few groups and keeps them in its shared memory (up to 113 KB,
- * two such blocks per multiprocessor). Reads and writes everything once. For 32x32 and below. sliced  a block has a
- * slice of the positions and all channels or many. A first kernel leaves sums of each slice, a small one combines them,
- * another goes over the tensors a second time. For 64x64 and above.
+ * Whole: one kernel. A block has all positions of a few groups and keeps them in its shared memory (113 KB or less, so
+ * that two to four blocks share a multiprocessor). It reads and writes everything once. For 32x32 and below, where that
+ * much holds groups that together end with a column.
  *
- * Statistics: a block first sums differences from the group's first value there, then, from shared memory, squares of
+ * Sliced: a block has a slice of the positions and all channels or many. A first kernel leaves sums of each slice, a
+ * small one combines them, another goes over the tensors a second time. For 64x64 and above.
+ *
+ * Statistics: a block first sums differences from the group's first value there, then, of what it kept, squares of
  * differences from its mean; slices are combined by Chan, Golub & LeVeque (1979), each with its mean and sum of squared
  * deviations. No difference of large sums is ever taken. All sums have a fixed order that depends on the shape alone:
  * the same bits every time.
@@ -22,15 +24,15 @@
  *   (48,32,32,768)       75       whole, 1 + 1: 151 MB                 whole, 2 + 1: 226 MB
  *   (48,8,8,1536)         9.4     whole, 1 + 1: 19 MB                  whole, 2 + 1: 28 MB
  *
- * The sliced way should reach 0.85 D: its kernels only stream, with 16 multiplications per element or fewer and at most
- * two of the slow exponentials and reciprocals, which the 16 units of a multiprocessor serve at the rate at which
- * memory brings 4 bytes; the first kernel walks the samples backwards and the last one forwards, so each begins with
- * what the one before left in the 50 MB of second-level cache (about a tenth of the first shape: 0.9 of the bytes
- * count). So about 105 us forward and 175 us for the gradient, of which the combining kernel is 3. The whole way
- * alternates between reading, summing and writing, two or three blocks per multiprocessor hiding that from each other:
- * 0.7 to 0.75 D is expected, 45 us and 65 us for the second shape, still less than the 3/2 and 5/3 of the bytes that
- * slicing takes. The third fits the cache: start and latency rule there, about 6 us, which is why it must be one
- * kernel. The gradient adds a kernel for dgamma and dbeta, 3 us. */
+ * The sliced way should reach 0.85 D: its kernels only stream, with about 20 instructions for each element and at most
+ * two exponentials and reciprocals, of which a multiprocessor does 16 in the time in which memory brings it 21 bytes;
+ * 768 threads ask for 48 KB at a time, where 25 KB are enough. The first kernel walks the samples backwards and the
+ * last one forwards, so that each begins with what the one before left in the second-level cache (50 MB; about a tenth
+ * of the bytes of the first shape). So 105 us forward and 175 us for the gradient, of which the combining kernel is 3.
+ * The whole way alternates between reading, summing and writing, and the blocks beside it fill the gaps: 0.7 to 0.75 D,
+ * 45 us and 65 us for the second shape, less than slicing with its 3/2 and 5/3 of the bytes. The third fits the cache:
+ * start and latency rule there, about 6 us, which is why it must be one kernel. The gradient adds a kernel for dgamma
+ * and dbeta, 3 us. These are predictions, not measurements. */
 #ifndef ENGINE_CUDA_GROUP_NORM_KERNELS_H
 #define ENGINE_CUDA_GROUP_NORM_KERNELS_H
 
@@ -50,6 +52,9 @@ extern "C" {
 #define NORM_COEFFICIENTS 3 /* of a channel: mean, a, b */
 
 /* How a pass over x (n, positions, c) is cut into blocks: n * slices * tiles of them. */
+#define GROUP_NORM_SHARED_MOST (113 * 1024) /* bytes of shared memory of a block: two fit a multiprocessor of 228 KB \
+                                             */
+
 typedef struct NormCut {
     int64_t n, positions, c;
     int32_t groups, width; /* c = groups * width */

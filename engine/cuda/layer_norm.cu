@@ -86,11 +86,14 @@ static __global__ void __launch_bounds__(WARPS * 32) layer_norm_rows(const RowNo
 #pragma unroll
         for (int j = 0; j < V; j++) sum += pack_get(pack, j) - first;
     });
-    const float mean = first + warp_sum(sum) / (float)k.c;
+    const float offset = warp_sum(sum) / (float)k.c; /* of the mean from there */
     each_pack<V, KEPT>(row, [&](int i, int64_t c) {
         const Pack<T, V> pack = values.get(x, row, i, c);
 #pragma unroll
-        for (int j = 0; j < V; j++) squares += (pack_get(pack, j) - mean) * (pack_get(pack, j) - mean);
+        for (int j = 0; j < V; j++) {
+            const float d = pack_get(pack, j) - first - offset;
+            squares += d * d;
+        }
     });
     const float rstd = rsqrtf(warp_sum(squares) / (float)k.c + k.eps);
     each_pack<V, KEPT>(row, [&](int i, int64_t c) {
@@ -99,11 +102,11 @@ static __global__ void __launch_bounds__(WARPS * 32) layer_norm_rows(const RowNo
         read_params<V>(k.gamma + c, gamma);
         read_params<V>(k.beta + c, beta);
 #pragma unroll
-        for (int j = 0; j < V; j++) out[j] = (pack_get(pack, j) - mean) * rstd * gamma[j] + beta[j];
+        for (int j = 0; j < V; j++) out[j] = (pack_get(pack, j) - first - offset) * rstd * gamma[j] + beta[j];
         pack_write(y + c, pack_of<T, V>(out));
     });
     if (k.stats && threadIdx.x % 32 == 0) {
-        k.stats[2 * index] = mean;
+        k.stats[2 * index] = first + offset;
         k.stats[2 * index + 1] = rstd;
     }
 }

@@ -219,12 +219,17 @@ static __device__ __forceinline__ float silu_slope(float v)
     return s * (1.0f + v * (1.0f - s));
 }
 
-/* More shared memory than 48 KB must be asked for. */
+/* More shared memory than 48 KB must be asked for. Always for as much: the limit is the kernel's, and lowering it for
+ * one op would leave others, recorded before with more, beyond it. */
 template <class Kernel> static cudaError_t norm_allow_shared(Kernel *kernel, size_t bytes)
 {
+    int device, most;
     if (bytes <= 48 * 1024) return cudaSuccess;
+    cudaError_t error = cudaGetDevice(&device);
+    if (error == cudaSuccess) error = cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    if (error != cudaSuccess) return error;
     return cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                (int)bytes);
+                                most < GROUP_NORM_SHARED_MOST ? most : GROUP_NORM_SHARED_MOST);
 }
 
 static inline uint32_t norm_blocks(const NormCut &cut)

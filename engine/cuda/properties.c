@@ -6,7 +6,13 @@
 #include "base/json.h"
 #include "engine/cuda/cuda.h"
 
-#define RESERVED_BYTES ((int64_t)1 << 30) /* contexts of driver and libraries, by rule of thumb */
+/* By rule of thumb: a fiftieth, at least 1 GiB, but of small devices no more than a quarter. */
+static int64_t reserved_of(int64_t memory)
+{
+    int64_t bytes = memory / 50;
+    if (bytes < (int64_t)1 << 30) bytes = (int64_t)1 << 30;
+    return bytes < memory / 4 ? bytes : memory / 4;
+}
 
 /* Dense bf16 FLOP/s by the makers' data sheets, of the parts with the fastest links (SXM). */
 static double nominal_rate(const char *name)
@@ -28,7 +34,7 @@ Status properties_of_device(int device, DeviceProperties *out)
     *out = (DeviceProperties){.processors = properties.multiProcessorCount,
                               .capability = 10 * properties.major + properties.minor,
                               .memory = (int64_t)properties.totalGlobalMem,
-                              .reserved = RESERVED_BYTES,
+                              .reserved = reserved_of((int64_t)properties.totalGlobalMem),
                               .matmul_nominal = nominal_rate(properties.name)};
     snprintf(out->name, sizeof out->name, "%s", properties.name);
 fail:
@@ -63,7 +69,7 @@ Status properties_parse(const char *path, const char *text, size_t size, DeviceP
     *out = (DeviceProperties){.processors = (int32_t)processors,
                               .capability = (int32_t)(capability / 10), /* 900 is 9.0 */
                               .memory = memory,
-                              .reserved = RESERVED_BYTES,
+                              .reserved = reserved_of(memory),
                               .matmul_nominal = nominal_rate(name)};
     snprintf(out->name, sizeof out->name, "%s", name);
     if (out->capability < 80)

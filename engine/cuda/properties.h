@@ -13,7 +13,7 @@ typedef struct DeviceProperties {
     int32_t processors;    /* streaming multiprocessors */
     int32_t capability;    /* 10 major + minor: 80, 90 */
     int64_t memory;        /* bytes */
-    int64_t reserved;      /* of them, taken by the driver and the libraries' contexts */
+    int64_t reserved;      /* of them, what driver, libraries, loaded kernels and recordings take besides */
     double matmul_nominal; /* dense bf16 FLOP/s its maker states; 0: not known */
 } DeviceProperties;
 

@@ -65,6 +65,7 @@ void *cuda_alloc(Backend *backend, size_t bytes)
     }
     if (cudaMemsetAsync(memory, 0, bytes, cuda->stream) != cudaSuccess ||
         cudaStreamSynchronize(cuda->stream) != cudaSuccess) {
+        (void)cudaGetLastError();
         cudaFree(memory);
         return NULL;
     }
@@ -228,9 +229,12 @@ static void recording_free(Backend *backend, Recording *recording)
 static Status record_end(Backend *backend, Recording **out)
 {
     Status status = STATUS_OK;
+    cudaGraph_t graph = NULL;
     Recording *recording = mem_alloc_array(1, sizeof *recording);
+    const cudaError_t ended = cudaStreamEndCapture(cuda_of(backend)->stream, &graph);
     if (!recording) FAIL(ERR_MEMORY, "no memory for a recording");
-    TRY_CUDA(cudaStreamEndCapture(cuda_of(backend)->stream, &recording->graph));
+    recording->graph = graph;
+    TRY_CUDA(ended);
     if (out) {
         TRY_CUDA(cudaGraphInstantiate(&recording->exec, recording->graph, 0));
         *out = recording;

@@ -1,5 +1,5 @@
-/* plan_shapes PROPERTIES SHAPES [CACHE]: plans every convolution and attention of a list for the device that the file
- * PROPERTIES describes, and prints a line for each. Fails when one has no plan. No device is needed.
+/* plan_shapes PROPERTIES SHAPES [CACHE [deterministic]]: plans every convolution and attention of a list for the device
+ * that the file PROPERTIES describes, and prints a line for each. Fails when one has no plan. No device is needed.
  *
  * A list has one operation a line (# begins a comment):
  *   conv|grad_x|grad_w TYPE N H W C O KH KW STRIDE TOP LEFT BOTTOM RIGHT [bias] [residual]
@@ -134,12 +134,12 @@ int main(int argc, char **argv)
     char *properties = NULL, *shapes = NULL, *at = NULL;
     size_t size;
     int missing = 0;
-    if (argc < 3) return fprintf(stderr, "plan_shapes PROPERTIES SHAPES [CACHE]\n"), 2;
+    if (argc < 3) return fprintf(stderr, "plan_shapes PROPERTIES SHAPES [CACHE [deterministic]]\n"), 2;
     if (file_read(argv[1], (size_t)1 << 20, &properties, &size) != STATUS_OK ||
         file_read(argv[2], (size_t)1 << 20, &shapes, &size) != STATUS_OK ||
         dnn_open(&(DnnOptions){.properties = properties,
                                .cache = argc > 3 ? argv[3] : NULL,
-                               .deterministic = getenv("DETERMINISTIC") != NULL},
+                               .deterministic = argc > 4 && strcmp(argv[4], "deterministic") == 0},
                  &dnn) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         return 1;

@@ -342,9 +342,11 @@ static void test_text_is_of_the_seed(void **state)
     int32_t tokens[N * TINY_TOKENS] = {0, 7, 8, 2, 1, 1, 0, 7, 9, 2, 1, 1, 0, 7, 8, 2, 30, 31};
     run_text(DTYPE_F32, tokens, MASK, &a);
     param_store_init(&store, 12);
+    OK(param_image_upload(&store));
     run_text(DTYPE_F32, tokens, MASK, &b);
     assert_true(relative_l2(a.full1, b.full1, FULL1) > 0.5);
     param_store_init(&store, 11);
+    OK(param_image_upload(&store));
     run_text(DTYPE_F32, tokens, MASK, &b);
     assert_memory_equal(&a, &b, sizeof a);
     run_text(DTYPE_BF16, tokens, MASK, &b);
