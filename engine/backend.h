@@ -45,8 +45,8 @@ typedef struct KernelCall {
     const uint16_t *half[OP_MAX_IN]; /* bf16 copies of inputs that are parameters, as DeviceOps.update keeps them beside
                                         the fp32 ones; NULL: none, or not a parameter */
     uint32_t accumulate; /* bit k: add to out[k] (op.accumulate, plus the micro-batch flag for parameter gradients) */
-    void *workspace;     /* 64-byte aligned */
-    void *packed;        /* 64-byte aligned; apart from the workspace */
+    void *workspace;     /* 64-byte aligned, on a device 256 */
+    void *packed;        /* likewise; apart from the workspace */
 } KernelCall;
 
 typedef struct Kernel {

@@ -6,6 +6,8 @@
 #include "engine/memory.h"
 #include "engine/placement.h"
 
+/* What libraries of devices ask of workspaces, which in scratch mode follow packed weights. */
+#define PACKED_ALIGN 256
 #define BUCKET_BYTES_DEFAULT ((int64_t)8 << 20)
 
 /* The ops between which each root's contents matter. Inputs are written before the first op; constants live always;
@@ -97,7 +99,7 @@ bool plan_reads_halves(const Plan *plan)
 size_t plan_packed_bytes(const Plan *plan, int32_t index)
 {
     if (plan->pack == PLAN_PACK_IMAGE && plan->prepared[index].packs_halves) return 0;
-    return (plan->prepared[index].packed_bytes + PLACEMENT_ALIGN - 1) / PLACEMENT_ALIGN * PLACEMENT_ALIGN;
+    return (plan->prepared[index].packed_bytes + PACKED_ALIGN - 1) / PACKED_ALIGN * PACKED_ALIGN;
 }
 
 bool plan_shares_packed(const Plan *plan, int32_t index)

@@ -66,7 +66,7 @@ void plan_set_pack(Plan *plan, PlanPack pack);
 void plan_choose_pack(Plan *plan, int64_t beside, int sharing);
 /* What an executor allocates. */
 size_t plan_bytes(const Plan *plan);
-/* Room for op `index`'s packed weights; a multiple of 64. */
+/* Room for op `index`'s packed weights; a multiple of 256. */
 size_t plan_packed_bytes(const Plan *plan, int32_t index);
 /* Whether any op reads bf16 copies of parameters, so that PLAN_PACK_IMAGE needs an image with halves. */
 bool plan_reads_halves(const Plan *plan);
