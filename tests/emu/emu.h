@@ -27,6 +27,7 @@ typedef struct EmuSettings {
     int lazy;
     size_t memory;
     bool host_pointers;
+    bool open; /* the host may touch device memory: quicker, where much of it is in use */
 } EmuSettings;
 const EmuSettings *emu_settings(void);
 

@@ -16,9 +16,12 @@ uint64_t number(const char *name, uint64_t otherwise)
 
 EmuSettings read_settings()
 {
-    EmuSettings s = {EMU_FORWARD, number("VASILY_EMU_SEED", 1), (int)number("VASILY_EMU_LAZY", 0),
+    EmuSettings s = {EMU_FORWARD,
+                     number("VASILY_EMU_SEED", 1),
+                     (int)number("VASILY_EMU_LAZY", 0),
                      (size_t)number("VASILY_EMU_MEMORY", (uint64_t)4 << 30),
-                     number("VASILY_EMU_HOST_POINTERS", 0) != 0};
+                     number("VASILY_EMU_HOST_POINTERS", 0) != 0,
+                     number("VASILY_EMU_OPEN", 0) != 0};
     const char *schedule = getenv("VASILY_EMU_SCHEDULE");
     if (!schedule || !schedule[0] || strcmp(schedule, "forward") == 0) return s;
     if (strcmp(schedule, "reverse") != 0 && strcmp(schedule, "random") != 0) {

@@ -68,11 +68,17 @@ void protect(int protection, size_t from, size_t to)
 /* From the first allocation to the last. */
 void open_live()
 {
+    const size_t from = arena.open_from, to = arena.open_to;
     arena.open_from = arena.open_to = 0;
     if (arena.live.empty()) return;
     const auto last = std::prev(arena.live.end());
     arena.open_from = (arena.live.begin()->first - guard) / page * page;
     arena.open_to = rounded(last->first + rounded(last->second, alignment) + guard, page);
+    if (emu_settings()->open && from <= arena.open_from && arena.open_to <= to) { /* it was left open */
+        arena.open_from = from;
+        arena.open_to = to;
+        return;
+    }
     protect(PROT_READ | PROT_WRITE, arena.open_from, arena.open_to);
 }
 
@@ -158,7 +164,7 @@ void emu_device_enter(void)
 void emu_device_leave(void)
 {
     const emu::Lock lock;
-    if (--arena.entered == 0) protect(PROT_NONE, arena.open_from, arena.open_to);
+    if (--arena.entered == 0 && !emu_settings()->open) protect(PROT_NONE, arena.open_from, arena.open_to);
 }
 
 bool emu_is_device(const void *memory)
