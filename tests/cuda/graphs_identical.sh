@@ -13,5 +13,7 @@ for micro in 8 4; do
     cmp <(metric micro$micro-true grad_norm) <(metric micro$micro-false grad_norm) ||
         fail "micro-batch $micro: gradient norms differ"
     same_checkpoint micro$micro-true micro$micro-false "$steps"
+    no_allocations micro$micro-true
+    no_allocations micro$micro-false
     echo "micro-batch $micro: $steps steps with and without graphs are the same to the bit"
 done
