@@ -10,6 +10,7 @@ typedef struct DnnChoice {
     int32_t position; /* in their list */
     int64_t engine;
     bool compiled; /* while planning */
+    bool measured; /* the fastest of several, or the only one, where times can be taken */
 } DnnChoice;
 
 /* With a device the fastest of a few candidates, measured; without one, or where runs must repeat bit by bit, the first

@@ -16,6 +16,12 @@ struct Dnn {
     bool deterministic;
 };
 
+/* Choices are by time: with a device, and where the next time may choose another and with it the bits of results. */
+static inline bool dnn_measures(const Dnn *dnn)
+{
+    return dnn->handle && !dnn->deterministic;
+}
+
 /* One graph, planned. */
 typedef struct DnnStep {
     DnnDesc plan;
