@@ -201,14 +201,18 @@ static size_t dq_sum_bytes(const DnnAttentionSpec *s)
     return aligned((size_t)(s->n * s->heads * s->t * s->d) * sizeof(float));
 }
 
-/* The most samples at once, of which `n` is a multiple, whose ds fits into what a plan may take. */
+/* The most samples at once, of which `n` is a multiple, whose ds fits into what a plan may take; or if none does, the
+ * fewest. The second slice's lse must be aligned, too: other operands have rows that are. */
 static int64_t samples_at_once(const DnnAttentionSpec *s)
 {
     static const double limit = 512e6;
     const double one = (double)s->heads * (double)s->t * (double)s->s * 2;
-    int64_t samples = s->n;
-    while (samples > 1 && (s->n % samples != 0 || (double)samples * one > limit)) samples--;
-    return samples;
+    int64_t best = s->n;
+    for (int64_t samples = s->n - 1; samples > 0 && (double)best * one > limit; samples--) {
+        const bool aligned_lse = samples * s->heads * s->t * (int64_t)sizeof(float) % DNN_ALIGNMENT == 0;
+        if (s->n % samples == 0 && aligned_lse) best = samples;
+    }
+    return best;
 }
 
 static Status create_gradient(DnnPlan *plan)
@@ -233,6 +237,9 @@ Status dnn_attention_create(Dnn *dnn, const DnnAttentionSpec *s, bool gradient, 
 {
     Status status = STATUS_OK;
     DnnPlan *plan = NULL;
+    if (gradient && s->s < 2)
+        FAIL(ERR_UNSUPPORTED, "cuDNN's gradient wants two keys at least"); /* it has a plan, though */
+    if (!s->lengths && dnn_wants_lengths(gradient, s->t, s->s)) FAIL(ERR_INTERNAL, "lengths are wanted");
     TRY(dnn_plan_create(dnn, &plan));
     plan->attention = *s;
     plan->gradient = gradient;
