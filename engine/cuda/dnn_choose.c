@@ -35,6 +35,7 @@ typedef struct Candidates {
     Hash128 tried[DNN_MODES * DNN_CONFIGS_MAX]; /* configurations: lists repeat what earlier ones had */
     int32_t count, tried_count;
     int32_t wanted;
+    DnnConfig last;   /* of the last candidate */
     int64_t drawback; /* of the only one, where no other is without one */
     double deadline;
     char why[512]; /* the last that kept an engine from being one; "": nothing */
@@ -62,8 +63,10 @@ static bool finalize(const DnnGraph *g, DnnDesc config, const DnnChoice *choice,
         dnn_step_free(out);
         return false;
     }
-    snprintf(out->engine, sizeof out->engine, "%s %" PRId64 "%s", dnn_mode_names[choice->mode], choice->engine,
-             choice->compiled ? "+" : "");
+    char kernel[24] = "";
+    if (choice->position < 0) snprintf(kernel, sizeof kernel, "/%d", -choice->position);
+    snprintf(out->engine, sizeof out->engine, "%s %" PRId64 "%s%s", dnn_mode_names[choice->mode], choice->engine,
+             kernel, choice->compiled ? "+" : "");
     return true;
 }
 
@@ -85,14 +88,16 @@ static int64_t drawback_of(const DnnStep *step, const DnnConfig *config)
 
 /* Takes the step over. Those with a drawback count only while there are no others, and of them the one with the least.
  */
-static void admit(Candidates *c, DnnStep *step, const DnnChoice *choice, int64_t drawback)
+static void admit(Candidates *c, DnnStep *step, const DnnChoice *choice, const DnnConfig *config)
 {
+    const int64_t drawback = drawback_of(step, config);
     if (c->count > 0 && (c->drawback > 0 ? drawback >= c->drawback : drawback > 0)) {
         dnn_step_free(step);
         return;
     }
     if (c->drawback > 0) dnn_step_free(&c->step[--c->count]);
     c->drawback = drawback;
+    c->last = *config;
     c->choice[c->count] = *choice;
     c->step[c->count++] = *step;
 }
@@ -111,7 +116,7 @@ static void consider(const Dnn *dnn, const DnnGraph *g, const DnnConfig *config,
     if (!welcome(dnn, config, precise) || (choice.compiled && c->count > 0 && clock_seconds() > c->deadline) ||
         !is_new(c, config->hash))
         return;
-    if (finalize(g, config->desc, &choice, c, &step)) admit(c, &step, &choice, drawback_of(&step, config));
+    if (finalize(g, config->desc, &choice, c, &step)) admit(c, &step, &choice, config);
 }
 
 static void gather(const Dnn *dnn, DnnGraph *g, DnnDesc graph, bool precise, Candidates *c)
@@ -124,6 +129,17 @@ static void gather(const Dnn *dnn, DnnGraph *g, DnnDesc graph, bool precise, Can
         const int32_t count = dnn_configs(dnn, g, graph, mode, configs);
         for (int32_t i = 0; i < count && !are_enough(c); i++)
             consider(dnn, g, &configs[i], (DnnChoice){.mode = mode, .position = i}, precise, c);
+    }
+}
+
+static void gather_kernels(const Dnn *dnn, DnnGraph *g, DnnDesc graph, bool precise, Candidates *c)
+{
+    const DnnConfig proposed = c->last;
+    DnnConfig config;
+    for (size_t i = 0; i < sizeof g->kernels / sizeof g->kernels[0]; i++) {
+        const int64_t kernel = g->kernels[i];
+        if (kernel > 0 && dnn_config_with_kernel(dnn, g, graph, &proposed, kernel, &config))
+            consider(dnn, g, &config, (DnnChoice){.mode = c->choice[0].mode, .position = -(int32_t)kernel}, precise, c);
     }
 }
 
@@ -160,6 +176,7 @@ Status dnn_choose(const Dnn *dnn, DnnGraph *g, bool precise, DnnChoice *choice, 
     TRY(dnn_operation_graph(g, &graph));
     c->wanted = dnn_measures(dnn) ? DNN_MEASURED_MAX : 1;
     gather(dnn, g, graph, precise, c);
+    if (c->wanted > 1 && c->count == 1) gather_kernels(dnn, g, graph, precise, c);
     if (c->count == 0)
         FAIL(ERR_UNSUPPORTED, "cuDNN %zu has no engine for it%s%s", cudnnGetVersion(), c->why[0] ? "; the last: " : "",
              c->why);

@@ -7,7 +7,7 @@
 /* An engine and how it was found; enough to find it again. */
 typedef struct DnnChoice {
     int32_t mode;     /* of the heuristics */
-    int32_t position; /* in their list */
+    int32_t position; /* in their list; negative: the kernel of DnnGraph.kernels */
     int64_t engine;
     bool compiled; /* while planning */
     bool measured; /* the fastest of several, or the only one, where times can be taken */

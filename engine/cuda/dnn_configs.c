@@ -67,23 +67,20 @@ static bool add_knob(DnnDesc knob, Hash128 *sum)
     return true;
 }
 
+/* Asked for how many knobs there are, cuDNN says 0: it wants room for all that there could be. */
 static bool get_hash(DnnDesc desc, DnnConfig *config)
 {
     enum { KNOBS = 64 };
     DnnDesc knobs[KNOBS] = {NULL};
     int64_t count = 0, made = 0;
     config->hash = hash_memory(&config->engine, sizeof config->engine);
-    bool got = cudnnBackendGetAttribute(desc, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, 0,
-                                        &count, NULL) == CUDNN_STATUS_SUCCESS &&
-               count <= KNOBS;
-    while (got && made < count) {
-        got = cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knobs[made]) == CUDNN_STATUS_SUCCESS;
-        made += got;
-    }
-    if (got && count > 0)
-        got = cudnnBackendGetAttribute(desc, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, made,
-                                       &count, knobs) == CUDNN_STATUS_SUCCESS;
-    for (int64_t i = 0; got && i < count; i++) got = add_knob(knobs[i], &config->hash);
+    while (made < KNOBS &&
+           cudnnBackendCreateDescriptor(CUDNN_BACKEND_KNOB_CHOICE_DESCRIPTOR, &knobs[made]) == CUDNN_STATUS_SUCCESS)
+        made++;
+    bool got = made == KNOBS &&
+               cudnnBackendGetAttribute(desc, CUDNN_ATTR_ENGINECFG_KNOB_CHOICES, CUDNN_TYPE_BACKEND_DESCRIPTOR, KNOBS,
+                                        &count, knobs) == CUDNN_STATUS_SUCCESS;
+    for (int64_t i = 0; i < count && got; i++) got = add_knob(knobs[i], &config->hash);
     for (int64_t i = 0; i < made; i++) cudnnBackendDestroyDescriptor(knobs[i]);
     return got;
 }

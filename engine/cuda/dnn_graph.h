@@ -35,8 +35,9 @@ typedef struct DnnGraph {
     DnnOperand operand[DNN_GRAPH_OPERANDS];
     int32_t operands;
     int64_t virtuals;
-    Hash128 hash;  /* of all that was set so far: equal for equal graphs */
-    Status status; /* the first failure, recorded */
+    int64_t kernels[2]; /* of the engine that cuDNN proposes, worth a try where that is all it does; 0: none */
+    Hash128 hash;       /* of all that was set so far: equal for equal graphs */
+    Status status;      /* the first failure, recorded */
 } DnnGraph;
 
 /* An error's name, and cuDNN's own words on the last one, in one line. */
