@@ -49,9 +49,7 @@ fail:
     return status;
 }
 
-/* Plans of one device serve all of its name: what differs between them (clocks, the place in the machine) is left out,
- * but for the number under which this process sees it, which the plans' text holds. */
-static Hash128 hash_of_device(const char *properties)
+Hash128 dnn_device_hash(const char *properties)
 {
     static const char *const keys[] = {"deviceVer", "multiProcessorCount", "driverVer", "cudaDeviceId"};
     JsonDoc *doc = NULL;
@@ -78,7 +76,7 @@ static Status identify(Dnn *dnn)
     const struct {
         int64_t format, cudnn, headers, runtime;
         Hash128 device;
-    } all = {format, (int64_t)cudnnGetVersion(), CUDNN_VERSION, runtime, hash_of_device(dnn->properties)};
+    } all = {format, (int64_t)cudnnGetVersion(), CUDNN_VERSION, runtime, dnn_device_hash(dnn->properties)};
     dnn->identity = hash_memory(&all, sizeof all);
 fail:
     return status;

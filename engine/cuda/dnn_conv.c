@@ -74,8 +74,8 @@ static Status add_grad_x(DnnPlan *plan, const DnnConvSpec *s)
 /* bf16 operands have no engine that writes fp32, but for those that go on with something: so the copy does. */
 static Status add_grad_w(DnnPlan *plan, const DnnConvSpec *s)
 {
-    /* Its heuristics propose kernel 10 of one engine, whatever the shape; of the others these take bf16 on sm_80 and
-     * sm_90 (cuDNN 9.19). */
+    /* On sm_90 the heuristics of cuDNN 9.19 propose one engine with kernel 10, whatever the shape; these two take bf16
+     * as well. */
     DnnGraph g = {.kernels = {3, 15}};
     const DnnWindow window = window_of(&s->attr);
     const cudnnDataType_t type = dnn_type(s->type);

@@ -22,6 +22,10 @@ static inline bool dnn_measures(const Dnn *dnn)
     return dnn->handle && !dnn->deterministic;
 }
 
+/* Plans of one device serve all of its name: what differs between them (clocks, the place in the machine) is left out,
+ * but for the number under which this process sees it, which the plans' text holds. */
+Hash128 dnn_device_hash(const char *properties);
+
 /* One graph, planned. */
 typedef struct DnnStep {
     DnnDesc plan;
