@@ -48,6 +48,13 @@ static bool refused(Candidates *c, cudnnStatus_t error)
     return true;
 }
 
+void dnn_engine_name(const DnnChoice *choice, const char *how, char out[64])
+{
+    char kernel[24] = "";
+    if (choice->position < 0) snprintf(kernel, sizeof kernel, "/%d", -choice->position);
+    snprintf(out, 64, "%s %" PRId64 "%s%s", how, choice->engine, kernel, choice->compiled ? "+" : "");
+}
+
 /* False where this engine turns the graph down after all. */
 static bool finalize(const DnnGraph *g, DnnDesc config, const DnnChoice *choice, Candidates *c, DnnStep *out)
 {
@@ -63,10 +70,7 @@ static bool finalize(const DnnGraph *g, DnnDesc config, const DnnChoice *choice,
         dnn_step_free(out);
         return false;
     }
-    char kernel[24] = "";
-    if (choice->position < 0) snprintf(kernel, sizeof kernel, "/%d", -choice->position);
-    snprintf(out->engine, sizeof out->engine, "%s %" PRId64 "%s%s", dnn_mode_names[choice->mode], choice->engine,
-             kernel, choice->compiled ? "+" : "");
+    dnn_engine_name(choice, dnn_mode_names[choice->mode], out->engine);
     return true;
 }
 

@@ -30,7 +30,7 @@ Hash128 dnn_device_hash(const char *properties);
 typedef struct DnnStep {
     DnnDesc plan;
     int64_t workspace;
-    char engine[64]; /* e.g. "A 41": heuristics that proposed it, cuDNN's number; "+": compiled when planned */
+    char engine[64]; /* dnn_engine_name: e.g. "A 41", heuristics that proposed it and cuDNN's number */
     DnnOperand operand[DNN_GRAPH_OPERANDS];
     int32_t operands;
 } DnnStep;

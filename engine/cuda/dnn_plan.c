@@ -57,8 +57,7 @@ static bool from_cache(const Dnn *dnn, DnnGraph *g, Hash128 key, DnnStep *out)
     memcpy(out->operand, g->operand, sizeof out->operand);
     if (entry.plan) found = plan_from_text(dnn, &entry, out);
     if (found)
-        snprintf(out->engine, sizeof out->engine, "kept %lld%s", (long long)entry.choice.engine,
-                 entry.choice.compiled ? "+" : "");
+        dnn_engine_name(&entry.choice, "kept", out->engine);
     else
         found = dnn_choose_again(dnn, g, &entry.choice, out) == STATUS_OK;
     if (!found) log_warn("cuDNN does not take a plan of the cache; it is made anew");
