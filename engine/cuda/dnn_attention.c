@@ -207,7 +207,7 @@ static int64_t samples_at_once(const DnnAttentionSpec *s)
 {
     static const double limit = 512e6;
     const double one = (double)s->heads * (double)s->t * (double)s->s * 2;
-    int64_t best = s->n;
+    int64_t best = s->n > 1 ? s->n : 1;
     for (int64_t samples = s->n - 1; samples > 0 && (double)best * one > limit; samples--) {
         const bool aligned_lse = samples * s->heads * s->t * (int64_t)sizeof(float) % DNN_ALIGNMENT == 0;
         if (s->n % samples == 0 && aligned_lse) best = samples;
