@@ -201,16 +201,16 @@ static size_t dq_sum_bytes(const DnnAttentionSpec *s)
     return aligned((size_t)(s->n * s->heads * s->t * s->d) * sizeof(float));
 }
 
-/* The most samples at once, of which `n` is a multiple, whose ds fits into what a plan may take; or if none does, the
- * fewest. The second slice's lse must be aligned, too: other operands have rows that are. */
-static int64_t samples_at_once(const DnnAttentionSpec *s)
+/* The fewest equal slices of the batch of which each one's ds fits into what a plan may take; or if none does, the
+ * most. Each slice's lse must be aligned, too: other operands have rows that are. */
+static int64_t slices_of(const DnnAttentionSpec *s)
 {
     static const double limit = 512e6;
-    const double one = (double)s->heads * (double)s->t * (double)s->s * 2;
-    int64_t best = s->n > 1 ? s->n : 1;
-    for (int64_t samples = s->n - 1; samples > 0 && (double)best * one > limit; samples--) {
-        const bool aligned_lse = samples * s->heads * s->t * (int64_t)sizeof(float) % DNN_ALIGNMENT == 0;
-        if (s->n % samples == 0 && aligned_lse) best = samples;
+    const double all = (double)s->n * (double)s->heads * (double)s->t * (double)s->s * 2;
+    int64_t best = 1;
+    for (int64_t slices = 2; slices <= s->n && all > limit * (double)best; slices++) {
+        const int64_t lse_bytes = s->n / slices * s->heads * s->t * (int64_t)sizeof(float);
+        if (s->n % slices == 0 && lse_bytes % DNN_ALIGNMENT == 0) best = slices;
     }
     return best;
 }
@@ -222,10 +222,9 @@ static Status create_gradient(DnnPlan *plan)
     char design[64] = "attention grad";
     const bool deterministic = plan->dnn->deterministic;
     if (deterministic) {
-        const int64_t samples = samples_at_once(s);
-        plan->slices = s->n / samples;
-        s->n = samples;
-        snprintf(design, sizeof design, "attention grad, in order, %lld at once", (long long)samples);
+        plan->slices = slices_of(s);
+        s->n /= plan->slices;
+        snprintf(design, sizeof design, "attention grad, in order, %lld at once", (long long)s->n);
     }
     TRY(add_gradient(plan, s));
     dnn_plan_finish(plan, design, row_sums_bytes(s) + (deterministic ? 0 : dq_sum_bytes(s)));
