@@ -17,8 +17,9 @@ struct HeadFused {
     const Cuda *cuda;
     HeadShape shape;
     bool backward;
-    bool joint; /* k and v go through a buffer */
-    int run;    /* if not: which run of keys is the one */
+    bool joint;   /* k and v go through a buffer */
+    bool counted; /* cuDNN is told how many rows and keys there are */
+    int run;      /* if not: which run of keys is the one */
     DnnPlan *plan;
 };
 
@@ -56,6 +57,8 @@ static Work carve_work(const HeadFused *f, const HeadOperands *o, CudaCarver *ca
     if (s->masked) {
         w.source = cuda_carve(carver, marks);
         w.place = cuda_carve(carver, marks);
+    }
+    if (f->counted) {
         w.lengths = cuda_carve(carver, (size_t)s->samples * sizeof(int32_t));
         w.rows = cuda_carve(carver, (size_t)s->samples * sizeof(int32_t));
     }
@@ -88,6 +91,7 @@ Status head_fused_create(Cuda *cuda, const HeadShape *shape, const HeadOperands 
     *f = (HeadFused){.cuda = cuda, .shape = *shape, .backward = backward};
     f->joint = shape->masked || (shape->keys[MASKABLE] > 0 && shape->keys[VISIBLE] > 0);
     f->run = shape->keys[MASKABLE] > 0 ? MASKABLE : VISIBLE;
+    f->counted = shape->masked || dnn_wants_lengths(backward, shape->queries, head_keys(shape));
     const HeadRows q = o->q, k = f->joint ? joint_rows(f, NULL, 0, 0) : o->k[f->run];
     const HeadRows dq = head_wanted(&o->dq.rows) ? o->dq.rows : head_dense(shape, NULL, shape->queries);
     const DnnAttentionSpec spec = {.n = shape->samples,
@@ -108,7 +112,7 @@ Status head_fused_create(Cuda *cuda, const HeadShape *shape, const HeadOperands 
                                    .dq_row = dq.row,
                                    .dq_head = dq.head,
                                    .dq_batch = dq.sample,
-                                   .lengths = shape->masked};
+                                   .lengths = f->counted};
     TRY(dnn_attention_create(cuda->dnn, &spec, backward, &f->plan));
     *out = f;
     return STATUS_OK;
@@ -140,6 +144,21 @@ static HeadMoves no_moves(const HeadFused *f)
 {
     const HeadShape *s = &f->shape;
     return (HeadMoves){.samples = s->samples, .heads = s->heads, .d = s->d, .from = s->type, .to = s->type};
+}
+
+/* Without a mask: all of them. */
+static Status count_all(const HeadFused *f, const Work *w)
+{
+    Status status = STATUS_OK;
+    const HeadShape *s = &f->shape;
+    const HeadCounts counts = {.samples = s->samples,
+                               .queries = (int32_t)s->queries,
+                               .keys = (int32_t)head_keys(s),
+                               .rows = w->rows,
+                               .lengths = w->lengths};
+    TRY_CUDA(head_counts_launch(&counts, f->cuda->stream));
+fail:
+    return status;
 }
 
 /* Finds the places of the keys in the joint buffer and fills it. */
@@ -222,6 +241,7 @@ Status head_fused_run(const HeadFused *f, const HeadOperands *o, void *workspace
     const Work w = carve_work(f, o, &carver);
     DnnAttentionArgs args = {
         .q = o->q.data, .y = o->y.data, .lse = o->lse, .lengths = w.lengths, .rows = w.rows, .workspace = w.dnn};
+    if (f->counted && !f->shape.masked) TRY(count_all(f, &w));
     if (f->joint) {
         TRY(gather_keys(f, o, &w));
         args.k = joint_rows(f, w.kv, 0, 0).data;

@@ -45,9 +45,10 @@ void head_release(void *state)
 }
 
 /* What cuDNN's attention takes. */
-static bool can_fuse(const HeadShape *shape)
+static bool can_fuse(const HeadShape *shape, bool backward)
 {
-    return shape->type == DTYPE_BF16 && shape->d <= 128 && shape->d % 8 == 0 && !shape->biased;
+    return shape->type == DTYPE_BF16 && shape->d <= 128 && shape->d % 8 == 0 && !shape->biased &&
+           (!backward || head_keys(shape) > 1);
 }
 
 Status head_prepare(Backend *backend, const HeadShape *shape, const HeadOperands *operands, bool backward,
@@ -58,7 +59,7 @@ Status head_prepare(Backend *backend, const HeadShape *shape, const HeadOperands
     const char *why = "";
     HeadPlan *plan = mem_alloc_array(1, sizeof *plan);
     if (!plan) FAIL(ERR_MEMORY, "no memory for an attention");
-    if (can_fuse(shape)) {
+    if (can_fuse(shape, backward)) {
         status = head_fused_create(cuda, shape, operands, backward, &plan->fused);
         if (status == ERR_UNSUPPORTED) {
             why = ", no fused engine";

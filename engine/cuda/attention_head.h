@@ -1,7 +1,8 @@
 /* Attention of all heads of all samples on the device. ATTENTION and CROSS_ATTENTION differ only in where their
  * operands lie; what they share is here. Two ways:
  *
- *   fused      cuDNN's attention (dnn.h): bf16, heads of at most 128 elements in eights, no bias
+ *   fused      cuDNN's attention (dnn.h): bf16, heads of at most 128 elements in eights, no bias; its gradient: of two
+ *              keys at least
  *   composed   products of cuBLASLt with our softmax between them: everything else
  */
 #ifndef ENGINE_CUDA_ATTENTION_HEAD_H

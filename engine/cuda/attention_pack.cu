@@ -136,6 +136,23 @@ cudaError_t head_slots_launch(const HeadSlots *slots, cudaStream_t stream)
     return cudaPeekAtLastError();
 }
 
+static __global__ void __launch_bounds__(THREADS) head_counts(const HeadCounts c)
+{
+    const int64_t n = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (n < c.samples) {
+        c.rows[n] = c.queries;
+        c.lengths[n] = c.keys;
+    }
+}
+
+cudaError_t head_counts_launch(const HeadCounts *counts, cudaStream_t stream)
+{
+    const int64_t blocks = (counts->samples + THREADS - 1) / THREADS;
+    if (blocks > INT32_MAX) return cudaErrorInvalidValue;
+    LAUNCH(head_counts, dim3((unsigned)blocks), dim3(THREADS), 0, stream, *counts);
+    return cudaPeekAtLastError();
+}
+
 /* One warp a row, in the order in which they lie: (N,T,heads). */
 template <class T> static __global__ void __launch_bounds__(THREADS) head_dots(const HeadDots a)
 {

@@ -48,6 +48,14 @@ typedef struct HeadSlots {
 } HeadSlots;
 cudaError_t head_slots_launch(const HeadSlots *slots, cudaStream_t stream);
 
+/* rows[n] = queries, lengths[n] = keys */
+typedef struct HeadCounts {
+    int64_t samples;
+    int32_t queries, keys;
+    int32_t *rows, *lengths; /* (N) */
+} HeadCounts;
+cudaError_t head_counts_launch(const HeadCounts *counts, cudaStream_t stream);
+
 /* delta (N,heads,T) = the dot products of the rows of y and dy, T of them in a sample. */
 typedef struct HeadDots {
     HeadRows y, dy;

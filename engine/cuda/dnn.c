@@ -5,10 +5,11 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "engine/cuda/cuda.h"
 #include "engine/cuda/dnn_inside.h"
 
 /* Of the graphs and of the cache's files: raised when either changes its meaning. */
-static const int64_t format = 1;
+static const int64_t format = 2;
 /* The oldest whose attention does what is asked of it here: lengths since 9.15, and before 9.16 keys that are no
  * multiple of 128 need them (cudnn-frontend's notes on its versions). */
 static const size_t oldest = 91600;
@@ -48,29 +49,36 @@ fail:
     return status;
 }
 
-/* Plans of one device serve all of its name: what differs between them (clocks, the place in the machine) is left out,
- * but for the number under which this process sees it, which the plans' text holds. */
-static Status identify(Dnn *dnn)
+Hash128 dnn_device_hash(const char *properties)
 {
     static const char *const keys[] = {"deviceVer", "multiProcessorCount", "driverVer", "cudaDeviceId"};
-    Status status = STATUS_OK;
     JsonDoc *doc = NULL;
     struct {
-        int64_t format, cudnn, headers, number[4];
+        int64_t number[4];
         char name[128];
-    } all = {.format = format, .cudnn = (int64_t)cudnnGetVersion(), .headers = CUDNN_VERSION};
-    const size_t size = strlen(dnn->properties);
-    TRY(json_parse(dnn->properties, size, (size_t)1 << 20, &doc));
-    const char *name = json_text(json_get(json_root(doc), "deviceName"), NULL);
-    if (!name) FAIL(ERR_FORMAT, "the description of a device has no \"deviceName\"");
-    strncpy(all.name, name, sizeof all.name - 1);
-    for (int i = 0; i < 4; i++) {
-        if (!json_integer(json_get(json_root(doc), keys[i]), &all.number[i]))
-            FAIL(ERR_FORMAT, "the description of a device has no number \"%s\"", keys[i]);
-    }
+    } all = {0};
+    const size_t size = strlen(properties);
+    bool known = json_parse(properties, size, (size_t)1 << 20, &doc) == STATUS_OK;
+    const char *name = known ? json_text(json_get(json_root(doc), "deviceName"), NULL) : NULL;
+    if (name) strncpy(all.name, name, sizeof all.name - 1);
+    known = name != NULL;
+    for (int i = 0; i < 4 && known; i++) known = json_integer(json_get(json_root(doc), keys[i]), &all.number[i]);
+    json_free(doc);
+    /* A description in other words is taken whole: at worst, plans are made more often. */
+    return known ? hash_memory(&all, sizeof all) : hash_memory(properties, size);
+}
+
+static Status identify(Dnn *dnn)
+{
+    Status status = STATUS_OK;
+    int runtime = 0;
+    TRY_CUDA(cudaRuntimeGetVersion(&runtime));
+    const struct {
+        int64_t format, cudnn, headers, runtime;
+        Hash128 device;
+    } all = {format, (int64_t)cudnnGetVersion(), CUDNN_VERSION, runtime, dnn_device_hash(dnn->properties)};
     dnn->identity = hash_memory(&all, sizeof all);
 fail:
-    json_free(doc);
     return status;
 }
 

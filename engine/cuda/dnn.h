@@ -55,7 +55,10 @@ Status dnn_conv_run(const DnnPlan *plan, const DnnConvArgs *args); /* queued */
 /* Fused attention in bf16: per batch and head, y (T,d) = softmax(scale q (T,d) k^T (S,d)) v (S,d), over the first
  * lengths[n] keys where lengths are given (1 or more). lse (N,heads,T) fp32: natural log of the sum of exp of the
  * scaled scores. Elements from one row to the next, and from one head to the next (`_head`), are free, so that operands
- * lie in interleaved buffers; the last dimension is dense. */
+ * lie in interleaved buffers; the last dimension is dense.
+ *
+ * The gradient wants more: two keys at least, and lengths wherever dnn_wants_lengths, for its engines do not hide the
+ * rest of a tile of keys or queries otherwise, and exp(0 - lse) there is infinite once lse is below -88. */
 typedef struct DnnAttentionSpec {
     int64_t n, heads, t, s, d;
     float scale;
@@ -76,6 +79,11 @@ typedef struct DnnAttentionArgs {
     void *dq, *dk, *dv;
     void *workspace;
 } DnnAttentionArgs;
+enum { DNN_ATTENTION_TILE = 128 }; /* the largest of the engines' */
+static inline bool dnn_wants_lengths(bool gradient, int64_t t, int64_t s)
+{
+    return gradient && (t % DNN_ATTENTION_TILE != 0 || s % DNN_ATTENTION_TILE != 0);
+}
 Status dnn_attention_create(Dnn *dnn, const DnnAttentionSpec *spec, bool gradient, DnnPlan **out);
 Status dnn_attention_run(const DnnPlan *plan, const DnnAttentionArgs *args); /* queued; the gradient reads y and lse */
 

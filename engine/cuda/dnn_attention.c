@@ -201,14 +201,18 @@ static size_t dq_sum_bytes(const DnnAttentionSpec *s)
     return aligned((size_t)(s->n * s->heads * s->t * s->d) * sizeof(float));
 }
 
-/* The most samples at once, of which `n` is a multiple, whose ds fits into what a plan may take. */
-static int64_t samples_at_once(const DnnAttentionSpec *s)
+/* The fewest equal slices of the batch of which each one's ds fits into what a plan may take; or if none does, the
+ * most. Each slice's lse must be aligned, too: other operands have rows that are. */
+static int64_t slices_of(const DnnAttentionSpec *s)
 {
     static const double limit = 512e6;
-    const double one = (double)s->heads * (double)s->t * (double)s->s * 2;
-    int64_t samples = s->n;
-    while (samples > 1 && (s->n % samples != 0 || (double)samples * one > limit)) samples--;
-    return samples;
+    const double all = (double)s->n * (double)s->heads * (double)s->t * (double)s->s * 2;
+    int64_t best = 1;
+    for (int64_t slices = 2; slices <= s->n && all > limit * (double)best; slices++) {
+        const int64_t lse_bytes = s->n / slices * s->heads * s->t * (int64_t)sizeof(float);
+        if (s->n % slices == 0 && lse_bytes % DNN_ALIGNMENT == 0) best = slices;
+    }
+    return best;
 }
 
 static Status create_gradient(DnnPlan *plan)
@@ -218,10 +222,9 @@ static Status create_gradient(DnnPlan *plan)
     char design[64] = "attention grad";
     const bool deterministic = plan->dnn->deterministic;
     if (deterministic) {
-        const int64_t samples = samples_at_once(s);
-        plan->slices = s->n / samples;
-        s->n = samples;
-        snprintf(design, sizeof design, "attention grad, in order, %lld at once", (long long)samples);
+        plan->slices = slices_of(s);
+        s->n /= plan->slices;
+        snprintf(design, sizeof design, "attention grad, in order, %lld at once", (long long)s->n);
     }
     TRY(add_gradient(plan, s));
     dnn_plan_finish(plan, design, row_sums_bytes(s) + (deterministic ? 0 : dq_sum_bytes(s)));
@@ -233,6 +236,9 @@ Status dnn_attention_create(Dnn *dnn, const DnnAttentionSpec *s, bool gradient, 
 {
     Status status = STATUS_OK;
     DnnPlan *plan = NULL;
+    if (gradient && s->s < 2)
+        FAIL(ERR_UNSUPPORTED, "cuDNN's gradient wants two keys at least"); /* it has a plan, though */
+    if (!s->lengths && dnn_wants_lengths(gradient, s->t, s->s)) FAIL(ERR_INTERNAL, "lengths are wanted");
     TRY(dnn_plan_create(dnn, &plan));
     plan->attention = *s;
     plan->gradient = gradient;

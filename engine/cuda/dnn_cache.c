@@ -20,7 +20,7 @@ typedef struct Header {
     Hash128 hash; /* of the file with zeros here */
     int64_t engine;
     int32_t mode, position;
-    int32_t compiled, reserved;
+    int32_t compiled, measured;
 } Header;
 _Static_assert(sizeof(Header) == 72, "no gaps, whose bytes would be undefined");
 
@@ -54,7 +54,7 @@ static bool is_whole(char *file, size_t size, Hash128 key)
     return memcmp(&hash, &header.hash, sizeof hash) == 0;
 }
 
-bool dnn_cache_read(const char *folder, Hash128 key, DnnEntry *out)
+bool dnn_cache_read(const char *folder, Hash128 key, bool measured, DnnEntry *out)
 {
     char path[PATH_MAX], *file = NULL;
     size_t size = 0;
@@ -71,7 +71,15 @@ bool dnn_cache_read(const char *folder, Hash128 key, DnnEntry *out)
     }
     Header header;
     memcpy(&header, file, sizeof header);
-    out->choice = (DnnChoice){header.mode, header.position, header.engine, header.compiled != 0};
+    if (measured && !header.measured) {
+        free(file);
+        return false;
+    }
+    out->choice = (DnnChoice){.mode = header.mode,
+                              .position = header.position,
+                              .engine = header.engine,
+                              .compiled = header.compiled != 0,
+                              .measured = header.measured != 0};
     out->plan_size = size - sizeof header;
     if (out->plan_size > 0) {
         memmove(file, file + sizeof header, out->plan_size + 1); /* file_read ends it with a NUL */
@@ -92,7 +100,8 @@ void dnn_cache_write(const char *folder, Hash128 key, const DnnEntry *entry)
                      .engine = entry->choice.engine,
                      .mode = entry->choice.mode,
                      .position = entry->choice.position,
-                     .compiled = entry->choice.compiled};
+                     .compiled = entry->choice.compiled,
+                     .measured = entry->choice.measured};
     if (!file) return;
     memcpy(header.magic, magic, sizeof magic);
     memcpy(file, &header, sizeof header);

@@ -74,7 +74,9 @@ static Status add_grad_x(DnnPlan *plan, const DnnConvSpec *s)
 /* bf16 operands have no engine that writes fp32, but for those that go on with something: so the copy does. */
 static Status add_grad_w(DnnPlan *plan, const DnnConvSpec *s)
 {
-    DnnGraph g = {0};
+    /* On sm_90 the heuristics of cuDNN 9.19 propose one engine with kernel 10, whatever the shape; these two take bf16
+     * as well. */
+    DnnGraph g = {.kernels = {3, 15}};
     const DnnWindow window = window_of(&s->attr);
     const cudnnDataType_t type = dnn_type(s->type);
     const bool direct = s->type == DTYPE_F32;

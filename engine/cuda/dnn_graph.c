@@ -1,15 +1,31 @@
 #include "engine/cuda/dnn_graph.h"
 
+#include <stdio.h>
 #include <string.h>
 
-Status dnn_fail(cudnnStatus_t error, const char *file, int line, const char *call)
+void dnn_error_text(cudnnStatus_t error, char *out, size_t capacity)
 {
-    char why[1024];
+    char why[1024] = "";
     cudnnGetLastErrorString(why, sizeof why);
     for (char *c = why; *c; c++) {
         if (*c == '\n') *c = ' ';
     }
-    return status_fail(ERR_UNSUPPORTED, file, line, "cuDNN: %s: %s: %s", call, cudnnGetErrorString(error), why);
+    snprintf(out, capacity, "%s: %s", cudnnGetErrorString(error), why);
+}
+
+/* What cuDNN has not may be done in another way; a library that it misses, or an error, is to be seen. */
+static Status status_of(cudnnStatus_t error)
+{
+    const bool lacks = CUDNN_STATUS_CATEGORY((int)error) == CUDNN_STATUS_NOT_SUPPORTED &&
+                       error != CUDNN_STATUS_NOT_SUPPORTED_RUNTIME_PREREQUISITE_MISSING;
+    return lacks ? ERR_UNSUPPORTED : ERR_INTERNAL;
+}
+
+Status dnn_fail(cudnnStatus_t error, const char *file, int line, const char *call)
+{
+    char why[1200];
+    dnn_error_text(error, why, sizeof why);
+    return status_fail(status_of(error), file, line, "cuDNN: %s: %s", call, why);
 }
 
 void dnn_graph_free(DnnGraph *g)
@@ -133,7 +149,7 @@ static DnnDesc make_tensor(DnnGraph *g, int64_t uid, cudnnDataType_t type, const
 {
     const bool is_virtual = uid == 0;
     const int64_t id = is_virtual ? 1000 + g->virtuals++ : uid,
-                  alignment = by_value || type == CUDNN_DATA_INT32 ? 4 : 16;
+                  alignment = by_value || type == CUDNN_DATA_INT32 ? 4 : DNN_ALIGNMENT;
     DnnDesc t = dnn_begin(g, CUDNN_BACKEND_TENSOR_DESCRIPTOR);
     dnn_set(g, t, CUDNN_ATTR_TENSOR_UNIQUE_ID, CUDNN_TYPE_INT64, 1, &id);
     set_type(g, t, CUDNN_ATTR_TENSOR_DATA_TYPE, type);

@@ -23,6 +23,9 @@ typedef struct DnnOperand {
     int32_t fill; /* of int32 tensors: a value that makes sense when times are measured; 0: other types */
 } DnnOperand;
 
+/* Bytes at whose multiples cuDNN may count on all tensors but counts, which are int32. */
+enum { DNN_ALIGNMENT = 16 };
+
 enum { DNN_GRAPH_DESCS = 320, DNN_GRAPH_OPS = 32, DNN_GRAPH_OPERANDS = 24 };
 typedef struct DnnGraph {
     DnnDesc desc[DNN_GRAPH_DESCS]; /* all that were made */
@@ -32,11 +35,14 @@ typedef struct DnnGraph {
     DnnOperand operand[DNN_GRAPH_OPERANDS];
     int32_t operands;
     int64_t virtuals;
-    Hash128 hash;  /* of all that was set so far: equal for equal graphs */
-    Status status; /* the first failure, recorded */
+    int64_t kernels[2]; /* of the engine that cuDNN proposes, worth a try where that is all it does; 0: none */
+    Hash128 hash;       /* of all that was set so far: equal for equal graphs */
+    Status status;      /* the first failure, recorded */
 } DnnGraph;
 
-/* Records a failure that says which call cuDNN refused, and why in its own words. */
+/* An error's name, and cuDNN's own words on the last one, in one line. */
+void dnn_error_text(cudnnStatus_t error, char *out, size_t capacity);
+/* Records a failure that says which call cuDNN refused, and why. ERR_UNSUPPORTED: there is no such engine. */
 Status dnn_fail(cudnnStatus_t error, const char *file, int line, const char *call);
 #define TRY_DNN(call)                                                \
     do {                                                             \

@@ -16,11 +16,21 @@ struct Dnn {
     bool deterministic;
 };
 
+/* Choices are by time: with a device, and where the next time may choose another and with it the bits of results. */
+static inline bool dnn_measures(const Dnn *dnn)
+{
+    return dnn->handle && !dnn->deterministic;
+}
+
+/* Plans of one device serve all of its name: what differs between them (clocks, the place in the machine) is left out,
+ * but for the number under which this process sees it, which the plans' text holds. */
+Hash128 dnn_device_hash(const char *properties);
+
 /* One graph, planned. */
 typedef struct DnnStep {
     DnnDesc plan;
     int64_t workspace;
-    char engine[64]; /* e.g. "A 41": heuristics that proposed it, cuDNN's number; "+": compiled when planned */
+    char engine[64]; /* dnn_engine_name: e.g. "A 41", heuristics that proposed it and cuDNN's number */
     DnnOperand operand[DNN_GRAPH_OPERANDS];
     int32_t operands;
 } DnnStep;

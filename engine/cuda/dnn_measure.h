@@ -4,6 +4,7 @@
 
 #include "engine/cuda/dnn_inside.h"
 
+enum { DNN_MEASURED_MAX = 8 };
 /* Seconds of one run of each step; a step that cannot run, or all where there is no memory, gets INFINITY. */
 Status dnn_measure(const Dnn *dnn, const DnnStep *steps, int32_t count, double *seconds);
 

@@ -51,14 +51,13 @@ static bool plan_from_text(const Dnn *dnn, const DnnEntry *entry, DnnStep *out)
 static bool from_cache(const Dnn *dnn, DnnGraph *g, Hash128 key, DnnStep *out)
 {
     DnnEntry entry;
-    if (!dnn_cache_read(dnn->cache, key, &entry)) return false;
+    if (!dnn_cache_read(dnn->cache, key, dnn_measures(dnn), &entry)) return false;
     bool found = false;
     *out = (DnnStep){.operands = g->operands};
     memcpy(out->operand, g->operand, sizeof out->operand);
     if (entry.plan) found = plan_from_text(dnn, &entry, out);
     if (found)
-        snprintf(out->engine, sizeof out->engine, "kept %lld%s", (long long)entry.choice.engine,
-                 entry.choice.compiled ? "+" : "");
+        dnn_engine_name(&entry.choice, "kept", out->engine);
     else
         found = dnn_choose_again(dnn, g, &entry.choice, out) == STATUS_OK;
     if (!found) log_warn("cuDNN does not take a plan of the cache; it is made anew");
@@ -82,12 +81,19 @@ Status dnn_step_make(const Dnn *dnn, DnnGraph *g, bool precise, DnnStep *out)
     const Hash128 key = dnn_cache_key(dnn, g, precise);
     if (dnn->cache && from_cache(dnn, g, key, out)) return STATUS_OK;
     TRY(dnn_choose(dnn, g, precise, &choice, out));
-    if (dnn->cache) to_cache(dnn, key, &choice, out);
+    /* What could not be measured now is tried again the next time. */
+    if (dnn->cache && choice.measured == dnn_measures(dnn)) to_cache(dnn, key, &choice, out);
 fail:
     return status;
 }
 
 /* ---- runs ---- */
+
+static bool is_aligned(const DnnOperand *operand, const void *memory)
+{
+    const uintptr_t alignment = operand->by_value || operand->fill ? sizeof(int32_t) : DNN_ALIGNMENT;
+    return (uintptr_t)memory % alignment == 0;
+}
 
 Status dnn_step_run(const Dnn *dnn, const DnnStep *step, const DnnBinding *bindings, int32_t count, void *workspace)
 {
@@ -103,6 +109,8 @@ Status dnn_step_run(const Dnn *dnn, const DnnStep *step, const DnnBinding *bindi
             if (bindings[k].uid == uids[i]) pointers[i] = bindings[k].memory;
         }
         if (!pointers[i]) FAIL(ERR_INTERNAL, "operand %lld of a plan is missing", (long long)uids[i]);
+        if (!is_aligned(&step->operand[i], pointers[i]))
+            FAIL(ERR_INTERNAL, "operand %lld of a plan is not aligned as was planned", (long long)uids[i]);
     }
     TRY_DNN(cudnnBackendCreateDescriptor(CUDNN_BACKEND_VARIANT_PACK_DESCRIPTOR, &pack));
     TRY_DNN(cudnnBackendSetAttribute(pack, CUDNN_ATTR_VARIANT_PACK_UNIQUE_IDS, CUDNN_TYPE_INT64, step->operands, uids));

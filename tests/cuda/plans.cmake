@@ -24,6 +24,10 @@ file(GLOB dnn CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/engine/cuda/dnn*.c)
 add_executable(plan_shapes plan_shapes.c ${dnn})
 target_link_libraries(plan_shapes PRIVATE vasily_flags vasily_engine vasily_base CUDA::cudart cuDNN::cudnn)
 add_dependencies(plan_shapes driver_stand_in)
+vasily_test(test_dnn SOURCES test_dnn.c ${dnn} ROOMS engine base LIBRARIES CUDA::cudart cuDNN::cudnn
+  ARGS ${CMAKE_SOURCE_DIR}/configs/machines/h200.json LABELS slow)
+add_dependencies(test_dnn driver_stand_in)
+set_tests_properties(test_dnn PROPERTIES ENVIRONMENT_MODIFICATION LD_LIBRARY_PATH=path_list_prepend:${driver})
 find_program(BASH bash REQUIRED)
 foreach(machine a100 h200)
   add_test(NAME test_dnn_plans_${machine}

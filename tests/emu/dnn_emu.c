@@ -107,6 +107,8 @@ Status dnn_attention_create(Dnn *dnn, const DnnAttentionSpec *spec, bool gradien
     *out = NULL;
     if (spec->n < 1 || spec->heads < 1 || spec->t < 1 || spec->s < 1 || spec->d < 1)
         FAIL(ERR_INTERNAL, "an attention of no size");
+    if (gradient && (spec->s < 2 || (!spec->lengths && dnn_wants_lengths(gradient, spec->t, spec->s))))
+        FAIL(ERR_INTERNAL, "a gradient of attention that cuDNN would get wrong");
     TRY(plan_create(dnn, gradient ? ATTENTION_GRAD : ATTENTION, out));
     (*out)->attention = *spec;
 fail:

@@ -451,6 +451,7 @@ const OpCase op_cases[] = {
     {"attention much text", CASE_GRADIENT, build_attention, {1, 33, 4, 16, 77}},
     {"attention head of 24", CASE_GRADIENT, build_attention, {1, 64, 1, 24, 1}},
     {"attention of many rows", CASE_GRADIENT, build_attention, {1, 130, 1, 40, 20}},
+    {"attention of one row to itself", CASE_GRADIENT, build_attention, {2, 1, 2, 16, 0}},
     {"attention masked", CASE_GRADIENT, build_attention, {3, 9, 3, 8, 5, 1}},
     {"attention masked, one row", CASE_GRADIENT, build_attention, {2, 1, 2, 16, 1, 1}},
     {"attention masked, many rows", CASE_GRADIENT, build_attention, {2, 130, 1, 40, 77, 1}},
