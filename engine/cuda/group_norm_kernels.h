@@ -52,8 +52,9 @@ extern "C" {
 #define NORM_COEFFICIENTS 3 /* of a channel: mean, a, b */
 
 /* How a pass over x (n, positions, c) is cut into blocks: n * slices * tiles of them. */
-#define GROUP_NORM_SHARED_MOST (113 * 1024) /* bytes of shared memory of a block: two fit a multiprocessor of 228 KB \
-                                             */
+#define GROUP_NORM_SHARED_MOST                                                            \
+    (113 * 1024) /* bytes of shared memory of a block: two fit a multiprocessor of 228 KB \
+                  */
 
 typedef struct NormCut {
     int64_t n, positions, c;

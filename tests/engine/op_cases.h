@@ -1,8 +1,8 @@
 /* Small graphs that between them reach every op of ops.def, gradient ops included: one declaration of a case serves
  * the comparison of backends and the directional derivatives.
  *
- * And a way to run such a graph op by op on any backend: every tensor, the workspace and the packed weights lie in blocks
- * of their exact size between guard bytes. Where the backend has memory of its own, these are mirrors, and
+ * And a way to run such a graph op by op on any backend: every tensor, the workspace and the packed weights lie in
+ * blocks of their exact size between guard bytes. Where the backend has memory of its own, these are mirrors, and
  * op_case_device.h does the same there. */
 #ifndef TESTS_ENGINE_OP_CASES_H
 #define TESTS_ENGINE_OP_CASES_H
