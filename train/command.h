@@ -28,6 +28,7 @@ typedef struct Command {
     size_t options_size;
     const void *defaults; /* options_size bytes */
     bool parallel;        /* runs under mpirun: gets a Comm */
+    bool computes;        /* takes --device, which is short for the override device.name=... */
     Status (*run)(CommandCall *call);
 } Command;
 
@@ -52,6 +53,12 @@ extern const Command command_config;
 /* The positional arguments are `fixed` ones, then overrides "key.path=value". ERR_USAGE says what is missing or not an
  * override. */
 Status command_arguments(const CommandCall *call, size_t fixed, const char *const **overrides, size_t *override_count);
+
+/* Parses the options, --device among them, into call->options and call->positional; call->command and call->arena are
+ * set. */
+Status command_parse(CommandCall *call, int argc, char **argv);
+/* The options as lines of help. */
+Status command_describe_options(const Command *command, StrBuf *out);
 
 #define COMMAND_TABLE(specs)                      \
     {                                             \

@@ -402,5 +402,6 @@ const Command command_bench_step = {
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(BenchArguments),
     .defaults = &defaults,
+    .computes = true,
     .run = run,
 };

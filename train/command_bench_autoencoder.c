@@ -171,5 +171,6 @@ const Command command_bench_autoencoder = {
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(BenchArguments),
     .defaults = &defaults,
+    .computes = true,
     .run = run,
 };

@@ -185,5 +185,6 @@ const Command command_plan = {
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(PlanArguments),
     .defaults = &defaults,
+    .computes = true,
     .run = run,
 };

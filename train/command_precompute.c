@@ -59,5 +59,6 @@ const Command command_precompute = {
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(PrecomputeArguments),
     .parallel = true,
+    .computes = true,
     .run = run,
 };

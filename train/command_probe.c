@@ -49,5 +49,6 @@ const Command command_probe_unet = {
         "`model` and `device` and `seed` count; model.precision=f32 compares most exactly.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(ProbeArguments),
+    .computes = true,
     .run = run,
 };

@@ -65,6 +65,7 @@ const Command command_probe_xlmr_clip = {
     .details = WHAT_IS_READ "`states` (N,T,D) and `pooled` (N,P).\n" WHAT_COUNTS,
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(ProbeArguments),
+    .computes = true,
     .run = run_xlmr_clip,
 };
 
@@ -75,5 +76,6 @@ const Command command_probe_mt5 = {
     .details = WHAT_IS_READ "`states` (N,T,D).\n" WHAT_COUNTS,
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(ProbeArguments),
+    .computes = true,
     .run = run_mt5,
 };

@@ -65,6 +65,7 @@ const Command command_probe_vae_encode = {
                "or the mean without. " WHAT_COUNTS,
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(ProbeArguments),
+    .computes = true,
     .run = run_encode,
 };
 
@@ -76,5 +77,6 @@ const Command command_probe_vae_decode = {
         "Reads `latent` (N,C,h,w; float32, times the scale) and writes `pixels` (N,3,H,W), not clipped.\n" WHAT_COUNTS,
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(ProbeArguments),
+    .computes = true,
     .run = run_decode,
 };

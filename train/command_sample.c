@@ -392,5 +392,6 @@ const Command command_sample = {
     .table = {SAMPLE_OPTIONS, SAMPLE_OPTION_COUNT},
     .options_size = sizeof(SampleArguments),
     .defaults = &SAMPLE_ARGUMENT_DEFAULTS,
+    .computes = true,
     .run = run,
 };

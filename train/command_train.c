@@ -61,5 +61,6 @@ const Command command_train = {
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(TrainArguments),
     .parallel = true,
+    .computes = true,
     .run = run,
 };

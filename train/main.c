@@ -41,7 +41,7 @@ static Status print_help(const Command *command)
     StrBuf text = {0};
     TRY(strbuf_printf(&text, "vasily %s: %s\n\nusage: vasily %s %s\n\n%s\noptions:\n", command->name, command->summary,
                       command->name, command->usage, command->details));
-    TRY(args_describe(command->table, &text));
+    TRY(command_describe_options(command, &text));
     fputs(text.data, stdout);
 fail:
     strbuf_free(&text);
@@ -113,10 +113,7 @@ static Status run_command(const Command *command, int argc, char **argv, Command
     Status status = STATUS_OK;
     call->command = command;
     TRY(arena_create(&call->arena));
-    call->options = arena_alloc(call->arena, command->options_size + 1);
-    if (!call->options) FAIL(ERR_MEMORY, "out of memory");
-    if (command->defaults) memcpy(call->options, command->defaults, command->options_size);
-    TRY(args_parse(command->name, command->table, argc, argv, call->arena, call->options, &call->positional));
+    TRY(command_parse(call, argc, argv));
     if (command->parallel) {
         TRY(comm_open(&call->comm));
         log_configure(LOG_INFO, comm_rank(call->comm), comm_world(call->comm));
