@@ -50,7 +50,7 @@ static Status guess(const BlasProduct *product, uint32_t ab, uint32_t cd, cublas
     TRY_BLAS(cublasLtMatmulPreferenceCreate(&preference));
     TRY(set_preference(preference, ab, cd));
     if (product->spec.bias) { /* nothing is read there: only the address's alignment is looked at */
-        const void *bias = (const void *)(uintptr_t)cd;
+        const uintptr_t bias = cd;
         TRY_BLAS(
             cublasLtMatmulDescSetAttribute(product->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias));
     }

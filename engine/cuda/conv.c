@@ -157,7 +157,7 @@ static Status conv2d_prepare(Backend *backend, const Graph *graph, const Op *op,
     Status status = STATUS_OK;
     ConvState *s = NULL;
     DnnConvSpec spec =
-        conv_spec(DNN_CONV, cuda_operand(graph, op->in[0]), cuda_operand(graph, op->out[0]), &op->attr.conv);
+        conv_spec(DNN_CONV, graph_tensor(graph, op->in[0]), graph_tensor(graph, op->out[0]), &op->attr.conv);
     spec.bias = op->in[2] != TENSOR_NONE;
     spec.residual = op->in[3] != TENSOR_NONE;
     TRY(state_create(cuda_of(backend), &spec, true, &s));
@@ -206,7 +206,7 @@ static Status conv2d_grad_x_prepare(Backend *backend, const Graph *graph, const 
     Status status = STATUS_OK;
     ConvState *s = NULL;
     const DnnConvSpec spec =
-        conv_spec(DNN_CONV_GRAD_X, cuda_operand(graph, op->out[0]), cuda_operand(graph, op->in[1]), &op->attr.conv);
+        conv_spec(DNN_CONV_GRAD_X, graph_tensor(graph, op->out[0]), graph_tensor(graph, op->in[1]), &op->attr.conv);
     TRY(state_create(cuda_of(backend), &spec, true, &s));
     s->adds = (op->accumulate & 1u) != 0;
     prepared(s, op->kind, out);
@@ -248,7 +248,7 @@ static Status conv2d_grad_w_prepare(Backend *backend, const Graph *graph, const 
     Status status = STATUS_OK;
     ConvState *s = NULL;
     const DnnConvSpec spec =
-        conv_spec(DNN_CONV_GRAD_W, cuda_operand(graph, op->in[0]), cuda_operand(graph, op->in[1]), &op->attr.conv);
+        conv_spec(DNN_CONV_GRAD_W, graph_tensor(graph, op->in[0]), graph_tensor(graph, op->in[1]), &op->attr.conv);
     TRY(state_create(cuda_of(backend), &spec, op->out[0] != TENSOR_NONE, &s));
     prepared(s, op->kind, out);
 fail:

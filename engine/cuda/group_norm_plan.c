@@ -97,7 +97,8 @@ static bool try_whole(NormPlan *plan, int64_t groups, size_t element, bool gradi
     NormCut *cut = &plan->sums;
     const int64_t columns = groups * cut->width / cut->vector;
     const int64_t bytes = cut->positions * columns * cut->vector * (int64_t)element;
-    if (columns > SMALL_THREADS || columns * cut->vector > TILE_CHANNELS || bytes > (int64_t)shared) return false;
+    if (columns < 1 || columns > SMALL_THREADS || columns * cut->vector > TILE_CHANNELS || bytes > (int64_t)shared)
+        return false;
     plan->whole = true;
     for (int32_t threads = SMALL_THREADS; threads <= NORM_THREADS; threads *= 2) {
         set_columns(cut, columns, threads);

@@ -259,7 +259,7 @@ static Status marks_reserve(Backend *backend, int32_t count)
 {
     Status status = STATUS_OK;
     struct CudaQueue *queue = cuda_of(backend)->queue;
-    cudaEvent_t *grown = queue->marks;
+    cudaEvent_t *grown;
     if (count <= queue->mark_count) return STATUS_OK;
     grown = realloc(queue->marks, (size_t)count * sizeof(cudaEvent_t));
     if (!grown) FAIL(ERR_MEMORY, "no memory for %d marks", count);

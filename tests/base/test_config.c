@@ -429,7 +429,8 @@ static void test_dump(void **state)
     for (size_t i = 0; i < 9; i++)
         items[i] = (SampleSource){
             {strings, i == 4 ? count : i % 3}, fabs(doubles[i]) > 1e6 ? 2 : doubles[i], strings[i], {1 + (int64_t)i}};
-    Sample values = {.seed = INT64_MIN, .run = {strings[0]}, .train = {7, 9, true, 0}, .optim = {0.25, 0, {ints, 3}}};
+    Sample values = {
+        .seed = INT64_MIN, .run = {strings[0]}, .train = {7, 9, -1, true, 0}, .optim = {0.25, 0, {ints, 3}}};
     for (size_t i = 0; i < 9; i++) {
         values.optim.decay = doubles[i];
         assert_round_trip(&values);
