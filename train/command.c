@@ -57,7 +57,7 @@ Status command_parse(CommandCall *call, int argc, char **argv)
     CommonOptions *common = (CommonOptions *)(void *)(options + offset);
     common->device = -1;
     if (command->defaults) memcpy(options, command->defaults, command->options_size);
-    memcpy(specs, command->table.items, command->table.count * sizeof *specs);
+    for (size_t i = 0; i < command->table.count; i++) specs[i] = command->table.items[i];
     specs[command->table.count] = device_option(offset + offsetof(CommonOptions, device));
     call->options = options;
     TRY(args_parse(command->name, (ArgTable){specs, command->table.count + (command->computes ? 1 : 0)}, argc, argv,
