@@ -71,7 +71,6 @@ typedef struct DeviceOps {
     /* Queued copies: within the device, and to page-locked memory (there once `finish` has returned). */
     Status (*copy)(Backend *backend, void *to, const void *from, size_t bytes);
     Status (*fetch)(Backend *backend, void *host, const void *from, size_t bytes);
-    Status (*clear)(Backend *backend, void *memory, size_t bytes);
     Status (*halve)(Backend *backend, uint16_t *to, const float *from, int64_t count); /* to bf16 */
 
     /* Sending from page-locked memory beside what computes: `send` queues a copy on a second queue. What is queued

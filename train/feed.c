@@ -54,18 +54,13 @@ static size_t tensor_bytes(const Graph *graph, TensorId id)
     return (size_t)shape_count(&tensor->shape) * dtype_size(tensor->dtype);
 }
 
-int64_t feed_device_bytes(const Graph *graph)
+int64_t feed_bytes(const Graph *graph)
 {
     size_t bytes = 0;
     for (TensorId id = 0; id < graph_tensor_count(graph); id++)
         if (graph_tensor(graph, id)->kind == TENSOR_INPUT && graph_tensor(graph, id)->view_of == TENSOR_NONE)
             bytes += aligned(tensor_bytes(graph, id));
     return (int64_t)bytes;
-}
-
-int64_t feed_host_bytes(const Graph *graph)
-{
-    return feed_device_bytes(graph);
 }
 
 static Status allocate_staging(Feed *feed)

@@ -31,8 +31,7 @@ Status feed_fill(Feed *feed, const Batch *batch, int64_t first);
 /* What was filled in becomes the inputs of the next executor_run. Once for each fill. */
 Status feed_take(Feed *feed);
 
-/* What it takes on a GPU, and page-locked on the host, for a graph. */
-int64_t feed_device_bytes(const Graph *graph);
-int64_t feed_host_bytes(const Graph *graph);
+/* What it takes on a GPU for a graph, and as much page-locked on the host. */
+int64_t feed_bytes(const Graph *graph);
 
 #endif

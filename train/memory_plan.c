@@ -108,8 +108,7 @@ static void add_device(const MemoryPlanOptions *o, MemoryPlan *memory)
     memory->device[MEMORY_FROZEN] = frozen * (int64_t)sizeof(float);
     if (graph_compute(o->plan->graph) == DTYPE_BF16)
         memory->device[MEMORY_HALVES] = (elements + frozen) * (int64_t)sizeof(uint16_t);
-    memory->device[MEMORY_INPUTS] = feed_device_bytes(o->plan->graph);
-    memory->bytes[MEMORY_INPUTS] = feed_host_bytes(o->plan->graph);
+    memory->device[MEMORY_INPUTS] = memory->bytes[MEMORY_INPUTS] = feed_bytes(o->plan->graph);
     memory->bytes[MEMORY_WEIGHTS] = elements * (int64_t)sizeof(float);
 }
 

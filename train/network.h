@@ -31,8 +31,8 @@ typedef enum NetworkInputs {
     NETWORK_GIVEN   /* moments and text states: the UNet and its loss alone */
 } NetworkInputs;
 
-/* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks, network_plan_auto).
- * Allocates nothing that grows with the model. */
+/* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks,
+ * network_choose_micro_batch). Allocates nothing that grows with the model. */
 Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out);
 /* The same without kernels: an estimate of the memory (PlanOptions.estimate). */
 Status network_estimate(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out);

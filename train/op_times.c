@@ -12,7 +12,7 @@ static int by_seconds(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-/* "32x16x16x128" of the first output, and of a weight gradient the weight's. */
+/* "32x16x16x128", of the first output that is there. */
 static void describe_shape(const Graph *graph, const Op *op, char *out, size_t capacity)
 {
     out[0] = '\0';

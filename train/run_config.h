@@ -17,7 +17,7 @@ typedef struct RunSection {
     char *dir;
 } RunSection;
 
-#define MICRO_BATCH_AUTO (-1) /* the largest that fits the memory: network_plan decides */
+#define MICRO_BATCH_AUTO (-1) /* the largest that fits the memory: network_choose_micro_batch decides */
 
 typedef struct TrainConfig {
     int64_t steps;

@@ -151,14 +151,6 @@ fail:
     return status;
 }
 
-static Status clear(Backend *backend, void *to, size_t bytes)
-{
-    Status status = STATUS_OK;
-    TRY_CUDA(cudaMemsetAsync(to, 0, bytes, cuda_of(backend)->stream));
-fail:
-    return status;
-}
-
 static Status halve(Backend *backend, uint16_t *to, const float *from, int64_t count)
 {
     Status status = STATUS_OK;
@@ -312,7 +304,6 @@ const DeviceOps cuda_device_ops = {.finish = finish,
                                    .host_free = host_free,
                                    .copy = copy,
                                    .fetch = fetch,
-                                   .clear = clear,
                                    .halve = halve,
                                    .send = send,
                                    .sent = sent,

@@ -28,15 +28,15 @@ if [ ! -x "$root/bin/bash" ]; then
 fi
 expect 0 pack.log "$home/launch/pack" --build "$(dirname "$vasily")" packed
 tail -n 1 pack.log
-rm -rf "$root/work"
-mkdir "$root/work"
-tar -C "$root/work" -xf packed.tar.xz
-cp -r shards tokenizer.model tiny.yaml "$home/tests/pack/check_packed.sh" "$root/work/"
+rm -rf "$root/vasily-test"
+mkdir "$root/vasily-test"
+tar -C "$root/vasily-test" -xf packed.tar.xz
+cp -r shards tokenizer.model tiny.yaml "$home/tests/pack/check_packed.sh" "$root/vasily-test/"
 
 # Mounts in a namespace of their own are gone when it ends, whatever happens. Single quotes: the inner shell's $root.
 # shellcheck disable=SC2016
 root=$root expect 0 check.log unshare --mount bash -c '
     mount -t proc proc "$root/proc" && mount -t tmpfs tmpfs "$root/dev/shm" &&
-        exec chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin bash -c "cd /work && bash check_packed.sh packed"'
+        exec chroot "$root" /usr/bin/env -i PATH=/usr/bin:/bin bash -c "cd /vasily-test && bash check_packed.sh packed"'
 echo "$(cat "$root/etc/debian_version"): $(tail -n 1 check.log)"
-rm -rf "$root/work"
+rm -rf "$root/vasily-test"
