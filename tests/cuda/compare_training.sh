@@ -25,3 +25,15 @@ compare() { # NAME OVERRIDE...
 compare tiny
 [ -z "${VASILY_TEST_WIDE-}" ] ||
     compare wide optim.max_lr=3e-4 model.channels=64 'model.channel_mult=[1,2,3]' 'model.attention_levels=[2,4]'
+
+# Drawing: evaluations are recorded and replayed; a second draw is the first, and the emulated device draws the processor's
+# picture to the byte.
+draw() { # DEVICE PICTURE
+    expect 0 "draw-$2.log" "$vasily" sample tiny-cpu --device "$1" --prompt "a red square" --steps 5 --scale 3 --seed 3 \
+        --out "$2.png"
+}
+draw cpu picture-cpu
+draw "$device" picture
+draw "$device" again
+cmp picture.png again.png || fail "two draws of one seed differ"
+[ -z "${VASILY_CUDA_LIBRARY-}" ] || cmp picture-cpu.png picture.png || fail "the emulated device draws another picture"
