@@ -61,6 +61,38 @@ typedef struct Kernel {
  * order in which they were, while the host goes on; `upload` and `download` wait for all that was queued before them.
  */
 typedef struct Recording Recording;
+
+/* Collectives between the devices of several ranks, one communicator for each set of ranks: NCCL's. They are queued on a
+ * queue of their own, beside what computes; events order the two (`fork`, `mark`, `join`). All ranks of a communicator
+ * queue the same collectives in the same order. They may be recorded.
+ *
+ * Buffers of reduce_scatter and all_gather are in place: `count` elements, a multiple of the communicator's ranks, of
+ * which the rank's own share, count / ranks of them, is read or written where it lies. */
+typedef struct DeviceComm DeviceComm;
+#define DEVICE_COMM_ID_BYTES 128
+typedef enum DeviceNumber { DEVICE_F32, DEVICE_BF16, DEVICE_F64 } DeviceNumber;
+typedef struct DeviceCollectives {
+    const char *(*version)(void); /* "NCCL 2.28.9" */
+    /* One rank makes an id, all open with it. */
+    Status (*make_id)(Backend *backend, uint8_t id[DEVICE_COMM_ID_BYTES]);
+    Status (*open)(Backend *backend, const uint8_t id[DEVICE_COMM_ID_BYTES], int rank, int ranks, DeviceComm **out);
+    void (*close)(Backend *backend, DeviceComm *comm); /* NULL is fine; not collective after a failure */
+    Status (*reduce_scatter)(Backend *backend, DeviceComm *comm, void *data, int64_t count, DeviceNumber type);
+    Status (*all_gather)(Backend *backend, DeviceComm *comm, void *data, int64_t count, DeviceNumber type);
+    Status (*all_reduce)(Backend *backend, DeviceComm *comm, void *data, int64_t count, DeviceNumber type);
+    Status (*begin_batch)(Backend *backend); /* collectives up to end_batch are launched together */
+    Status (*end_batch)(Backend *backend);
+    /* On the collectives' queue, for BF16 on the wire. */
+    Status (*narrow)(Backend *backend, uint16_t *to, const float *from, int64_t count);
+    Status (*widen)(Backend *backend, float *to, const uint16_t *from, int64_t count);
+    Status (*fork)(Backend *backend);            /* collectives queued from now on wait for all that was queued to compute */
+    Status (*mark)(Backend *backend, int32_t k); /* mark k of [0, marks): the collectives queued so far */
+    Status (*join)(Backend *backend, int32_t k); /* what computes from now on waits for mark k */
+    Status (*marks_reserve)(Backend *backend, int32_t marks);
+    /* Seconds that computing stood still in joins since the last call; once finished. */
+    Status (*exposed_seconds)(Backend *backend, double *seconds);
+} DeviceCollectives;
+
 typedef struct DeviceOps {
     bool planned; /* described by BackendOptions.properties, and so elsewhere: nothing can run, and this host's memory
                      says nothing about that one's */
@@ -93,7 +125,15 @@ typedef struct DeviceOps {
     Status (*mark)(Backend *backend, int32_t k);
     Status (*mark_seconds)(Backend *backend, int32_t from, int32_t to, double *seconds);
 
-    Status (*update)(Backend *backend, const DeviceUpdate *update); /* queued: norm, clipping, AdamW, EMA, bf16 copy */
+    /* The update in two parts, both queued. `update_norm`: the squares of the spans' blocks into `sums`. `update_apply`:
+     * norm of all blocks, clipping or skipping, AdamW, EMA and bf16 copy of the spans. With all elements in the spans one
+     * follows the other; with a share of them, the other ranks' block sums are gathered in between. */
+    Status (*update_norm)(Backend *backend, const DeviceUpdate *update);
+    Status (*update_apply)(Backend *backend, const DeviceUpdate *update);
+    /* Queued: a hash of `count` 32-bit words (engine/weight_hash.h) into *out, of the device's memory. */
+    Status (*hash)(Backend *backend, const void *words, int64_t count, uint64_t first, uint64_t *out);
+
+    const DeviceCollectives *collectives; /* NULL: this build has none */
 
     Status (*memory)(Backend *backend, int64_t *free, int64_t *total); /* bytes of the device */
     int64_t reserve; /* of the free bytes, what libraries, loaded kernels and recordings will still want: no plan may

@@ -30,6 +30,26 @@ Status comm_all_reduce_begin(Comm *comm, float *data, int64_t count, CommRequest
 Status comm_wait(Comm *comm, CommRequest *request); /* seconds waited are added to comm_exposed_seconds */
 double comm_exposed_seconds(const Comm *comm);      /* total time callers spent in comm_wait */
 
+/* ---- shares ----
+ *
+ * A buffer may be divided into equal shares among the ranks of a group: `group` neighbouring ranks, group 0 being ranks
+ * [0, group). At first all ranks are one group. Share k of a group belongs to its k-th rank; where there are several
+ * groups, the owners of share k in each of them hold the same. */
+Status comm_set_group(Comm *comm, int group); /* collective; ERR_CONFIG where it does not divide the world */
+int comm_group(const Comm *comm);             /* ranks of a group, and so shares */
+int comm_share(const Comm *comm);             /* which is this rank's */
+
+/* What floats are rounded to on their way. BF16: each rank's addend and each sum are rounded to bf16, the additions are
+ * fp32; half the traffic. */
+typedef enum CommWire { COMM_WIRE_F32, COMM_WIRE_BF16 } CommWire;
+/* Sums over all ranks: in every group, this rank's share of `data` becomes the sum; with `gather` all shares do. What
+ * is not asked for is left undefined. `count` is a multiple of 16 x comm_group. With one group the additions are in rank
+ * order; with several, in rank order inside each, then the groups' sums in the groups' order. With and without `gather`
+ * the bits are the same. */
+Status comm_reduce_begin(Comm *comm, float *data, int64_t count, CommWire wire, bool gather, CommRequest **request);
+/* Every rank of the group gets the other ranks' shares of `data`. `count` as above. */
+Status comm_gather_begin(Comm *comm, float *data, int64_t count, CommRequest **request);
+
 typedef enum CommReduce { COMM_SUM, COMM_MIN, COMM_MAX } CommReduce;
 Status comm_all_reduce_f64(Comm *comm, double *values, int count, CommReduce how);
 Status comm_broadcast(Comm *comm, void *data, size_t bytes, int root);

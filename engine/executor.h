@@ -28,7 +28,9 @@ Status executor_pack(Executor *executor);
 typedef struct ExecutorRun {
     bool
         add_gradients; /* parameter gradients are added to what the flat buffer holds (micro-batches after the first) */
-    void (*on_bucket)(void *context, int32_t bucket); /* called as each bucket becomes complete; may be NULL */
+    Status (*on_bucket)(void *context, int32_t bucket);  /* called as each bucket becomes complete; may be NULL */
+    Status (*on_weights)(void *context, int32_t bucket); /* called before the first op that reads a bucket's weights, in
+                                                            the order of those ops; may be NULL */
     void *context;
     double *op_seconds;   /* per op, packing left out; added to; NULL: not timed */
     double *pack_seconds; /* of packing weights, all ops together; added to; NULL: not timed */

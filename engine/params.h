@@ -50,6 +50,9 @@ Status param_table_add(ParamTable *table, const Param *param, int32_t *index);
 int32_t param_table_find(const ParamTable *table, const char *name); /* -1 when absent */
 int32_t param_table_size(const ParamTable *table);
 const Param *param_table_get(const ParamTable *table, int32_t index);
+/* The flat buffer of trainable parameters is to be a multiple of so many elements long, what is too much being zero;
+ * before the layout. A multiple of PARAM_ALIGN. */
+void param_table_pad(ParamTable *table, int64_t multiple);
 /* Fixes offsets: trainable parameters in the given order (indices; those not listed follow in table order; NULL: table
  * order), frozen ones in table order. Once only; a second call is a no-op. */
 Status param_table_layout(ParamTable *table, const int32_t *trainable_order, int32_t count);

@@ -25,16 +25,20 @@ typedef enum PlanPack {
 
 typedef struct PlanOptions {
     bool reuse;           /* false: every tensor has its own place (for the test that holds both bit-identical) */
-    int64_t bucket_bytes; /* of gradients; 0: 8 MiB */
+    int64_t bucket_bytes; /* of gradients; 0: chosen by the device and their number */
+    int32_t shares;       /* ranks among which a bucket is divided (engine/comm.h); 0 or 1: none */
     PlanPack pack;
     bool estimate; /* places tensors only: no kernel is prepared, workspace and packed weights count as nothing, and
                       nothing can run. Quick, where a plan for a device may take minutes */
 } PlanOptions;
 
-/* A slice of the flat gradient buffer that is complete once op `ready_after` has run. */
+/* A slice of the flat buffers of gradients and of weights: what is sent at once. Buckets lie one behind the other and
+ * cover the buffers; each can be divided into PlanOptions.shares equal shares of whole norm blocks (engine/update.h).
+ * They cut through parameters. */
 typedef struct Bucket {
-    int64_t offset, count; /* elements */
-    int32_t ready_after;   /* op index */
+    int64_t offset, count; /* elements; multiples of UPDATE_NORM_BLOCK * shares */
+    int32_t ready_after;   /* the op after which its gradients are complete */
+    int32_t needed_by;     /* the first op that reads its weights; the number of ops: none does */
 } Bucket;
 
 typedef struct Plan {

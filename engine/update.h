@@ -47,14 +47,24 @@ typedef struct UpdateResult {
     int32_t unused;
 } UpdateResult;
 
-/* All on the device. Buffers are fp32 of `count` elements and 64-byte aligned; they do not overlap. */
+/* Elements that one rank updates: [flat, flat + count) of gradients and weights, whose moments and average are at
+ * [local, local + count) of buffers that hold what this rank updates and no more. `flat` and `local` are multiples of
+ * UPDATE_NORM_BLOCK, and so is `count`, but in the last span. */
+typedef struct UpdateSpan {
+    int64_t flat, local, count;
+} UpdateSpan;
+
+/* All on the device but `spans`. Buffers are fp32 and 64-byte aligned; they do not overlap. */
 typedef struct DeviceUpdate {
-    int64_t count;
+    int64_t count; /* elements of grads, weights and half */
+    const UpdateSpan *spans;
+    int32_t span_count;
     const float *grads;
-    float *weights, *m, *v;
+    float *weights;
+    float *m, *v;   /* as many elements as the spans have together; the same of ema */
     float *ema;     /* NULL: none is kept */
     uint16_t *half; /* bf16 of the new weights, written in the same pass; NULL: not wanted */
-    double *sums;   /* update_norm_block_count + update_norm_group_count values of scratch */
+    double *sums;   /* update_norm_block_count(count) block sums, then update_norm_group_count(count) of scratch */
     const UpdateValues *values;
     UpdateResult *result;
 } DeviceUpdate;
