@@ -1,7 +1,7 @@
 /* What the files of the collectives share; for comm*.c only.
  *
  * comm.c is the front: arguments, the request pool, a world of one. comm_mpi.c owns the thread that makes every MPI
- * call. comm_pipeline.c is what that thread runs: checks, pieces, sums. */
+ * call. comm_pipeline.c is what that thread runs: checks, and pieces (comm_piece.c) in order. */
 #ifndef ENGINE_COMM_INTERNAL_H
 #define ENGINE_COMM_INTERNAL_H
 
@@ -16,9 +16,14 @@ typedef enum CommKind {
     COMM_KIND_ALL_REDUCE_F64, /* count doubles, in place; detail: CommReduce */
     COMM_KIND_BROADCAST,      /* count bytes; detail: root */
     COMM_KIND_ALL_GATHER,     /* count bytes from each rank */
+    COMM_KIND_REDUCE,         /* count floats, in shares of the group; detail: COMM_REDUCE_... */
+    COMM_KIND_GATHER,         /* the shares of count floats in the group */
+    COMM_KIND_SET_GROUP,      /* groups of count ranks from now on */
     COMM_KIND_BARRIER,
     COMM_KIND_CLOSE
 } CommKind;
+
+enum { COMM_REDUCE_BF16 = 1, COMM_REDUCE_GATHER = 2 };
 
 struct CommRequest {
     CommKind kind;
@@ -42,6 +47,7 @@ Status comm_mpi_open(CommMpi **out, CommWorld *world);
 void comm_mpi_close(CommMpi *mpi);
 void comm_mpi_submit(CommMpi *mpi, CommRequest *request); /* the request is the thread's until done */
 Status comm_mpi_wait(CommMpi *mpi, CommRequest *request);
+void comm_mpi_stop(CommMpi *mpi);
 void comm_mpi_abort(CommMpi *mpi, int code) __attribute__((noreturn));
 
 /* comm_pipeline.c; every call from the MPI thread. */
@@ -52,6 +58,7 @@ void comm_pipeline_push(CommPipeline *pipeline, CommRequest *request);
 /* Moves whatever can move without waiting. *moved: some state changed, so another call is worth it at once. After an
  * error every request pushed comes back from comm_pipeline_pop with `failed` set, in `failure` the reason. */
 void comm_pipeline_step(CommPipeline *pipeline, bool *moved);
+void comm_pipeline_stop(CommPipeline *pipeline); /* as if an MPI call had failed */
 /* The oldest request if it has finished, else NULL. */
 CommRequest *comm_pipeline_pop(CommPipeline *pipeline, bool *failed);
 const StatusRecord *comm_pipeline_failure(const CommPipeline *pipeline);
