@@ -68,10 +68,10 @@ Status cuda_wait(Cuda *cuda, cudaStream_t stream)
     }
     for (int64_t turn = 0;; turn++) {
         const cudaError_t state = cudaStreamQuery(stream);
-        if (state == cudaSuccess) return STATUS_OK;
         if (state != cudaErrorNotReady) TRY_CUDA(state);
         (void)cudaGetLastError(); /* being busy is noted like an error */
-        TRY(cuda->check(cuda));
+        TRY(cuda->check(cuda));   /* after that: what failed may seem to be done */
+        if (state == cudaSuccess) return STATUS_OK;
         if (turn < EAGER_TURNS) continue;
         nanosleep(&(struct timespec){.tv_nsec = turn < LONG_AFTER_TURNS ? PAUSE_NANOSECONDS : LONG_PAUSE_NANOSECONDS},
                   NULL);
