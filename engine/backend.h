@@ -79,7 +79,8 @@ typedef struct DeviceCollectives {
     /* One rank makes an id, all open with it. */
     Status (*make_id)(Backend *backend, uint8_t id[DEVICE_COMM_ID_BYTES]);
     Status (*open)(Backend *backend, const uint8_t id[DEVICE_COMM_ID_BYTES], int rank, int ranks, DeviceComm **out);
-    void (*close)(Backend *backend, DeviceComm *comm); /* NULL is fine; not collective after a failure */
+    /* NULL is fine; not collective after a failure. Recordings of its collectives have been freed. */
+    void (*close)(Backend *backend, DeviceComm *comm);
     Status (*reduce_scatter)(Backend *backend, DeviceComm *comm, void *data, int64_t count, DeviceNumber type);
     Status (*all_gather)(Backend *backend, DeviceComm *comm, void *data, int64_t count, DeviceNumber type);
     Status (*all_reduce)(Backend *backend, DeviceComm *comm, void *data, int64_t count, DeviceNumber type);

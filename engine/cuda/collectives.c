@@ -118,6 +118,7 @@ Status cuda_collectives_marks_reserve(Backend *backend, int32_t count)
     Cuda *cuda = cuda_of(backend);
     TRY(cuda_collectives_open(cuda));
     CudaCollectives *queue = cuda->collectives;
+    if (!queue) FAIL(ERR_INTERNAL, "no queue of collectives");
     if (count <= queue->mark_count) return STATUS_OK;
     CudaMark *grown = realloc(queue->marks, (size_t)count * sizeof *grown);
     if (!grown) FAIL(ERR_MEMORY, "no memory for %d marks", count);

@@ -90,8 +90,7 @@ void *cuda_alloc(Backend *backend, size_t bytes)
         (void)cudaGetLastError();
         return NULL;
     }
-    if (cudaMemsetAsync(memory, 0, bytes, cuda->stream) != cudaSuccess ||
-        cudaStreamSynchronize(cuda->stream) != cudaSuccess) {
+    if (cudaMemsetAsync(memory, 0, bytes, cuda->stream) != cudaSuccess || cuda_wait(cuda, cuda->stream) != STATUS_OK) {
         (void)cudaGetLastError();
         cudaFree(memory);
         return NULL;
@@ -109,6 +108,7 @@ Status cuda_upload(Backend *backend, void *to, const void *from, size_t bytes)
 {
     Status status = STATUS_OK;
     Cuda *cuda = cuda_of(backend);
+    if (cuda->check) TRY(cuda_wait(cuda, cuda->stream)); /* as in cuda_download */
     TRY_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda->stream));
     TRY(cuda_wait(cuda, cuda->stream));
 fail:
