@@ -78,7 +78,7 @@ static const float *array_of(const Consistency *c, Array array, int64_t *count)
 {
     const ConsistencyOptions *o = &c->options;
     *count =
-        array == ARRAY_WEIGHTS ? param_table_trainable_elements(o->store->table) : optimizer_elements(o->optimizer);
+        array == ARRAY_WEIGHTS ? param_table_trainable_elements(o->store->table) : exchange_local_elements(o->exchange);
     if (array == ARRAY_WEIGHTS) return o->store->image ? o->store->image->weights : o->store->weights;
     if (exchange_is_sharded(o->exchange) && comm_group(o->comm) == c->world) return NULL;
     return array == ARRAY_EMA ? optimizer_ema(o->optimizer)
@@ -141,8 +141,8 @@ static int agreeing(const Consistency *c, Array array, int rank, int *of)
 }
 
 typedef struct Verdict {
-    Array array; /* the first that differs */
-    bool more[ARRAY_COUNT];
+    Array array; /* that differs, and of those the one that leaves the fewest suspects */
+    bool differs[ARRAY_COUNT];
     bool majority; /* else all that hold the same part are suspects */
     int reference; /* a rank to compare with: the first of the majority, or of all suspects */
     int holders;   /* ranks that hold the part in question */
@@ -152,29 +152,50 @@ typedef struct Verdict {
     char (*hosts)[HOST_MAX];
 } Verdict;
 
-/* The same on every rank, from the same hashes. */
-static void judge(const Consistency *c, Verdict *v)
+/* About one array, of which the ranks that hold what `odd` holds do not have the same. */
+static void judge_array(const Consistency *c, Array array, int odd, Verdict *v)
 {
-    int of, odd = -1;
-    for (int a = ARRAY_COUNT - 1; a >= 0; a--)
-        for (int r = c->world - 1; r >= 0; r--)
-            if (agreeing(c, (Array)a, r, &of) < of) {
-                v->array = (Array)a;
-                v->more[a] = true;
-                odd = r;
-            }
-    const int twin = twin_of(c, v->array, odd);
+    const int twin = twin_of(c, array, odd);
+    v->array = array;
+    v->majority = false;
     v->reference = odd;
+    v->suspect_count = 0;
     for (int r = c->world - 1; r >= 0; r--) {
-        if (twin_of(c, v->array, r) != twin || 2 * agreeing(c, v->array, r, &of) <= of) continue;
+        if (twin_of(c, array, r) != twin || 2 * agreeing(c, array, r, &v->holders) <= v->holders) continue;
         v->majority = true;
         v->reference = r;
     }
-    (void)agreeing(c, v->array, odd, &v->holders);
     for (int r = 0; r < c->world; r++) {
-        bool other = c->all[r].of[v->array] != c->all[v->reference].of[v->array];
-        if (twin_of(c, v->array, r) == twin && (other || !v->majority)) v->suspects[v->suspect_count++] = r;
+        bool other = c->all[r].of[array] != c->all[v->reference].of[array];
+        if (twin_of(c, array, r) == twin && (other || !v->majority)) v->suspects[v->suspect_count++] = r;
     }
+    (void)agreeing(c, array, odd, &v->holders);
+}
+
+/* The first rank whose part of the array another one does not have the same; -1: there is none. */
+static int find_odd(const Consistency *c, Array array)
+{
+    int of;
+    for (int r = 0; r < c->world; r++)
+        if (agreeing(c, array, r, &of) < of) return r;
+    return -1;
+}
+
+/* The same on every rank, from the same hashes. A fault in the moments of one rank comes into the weights of its whole
+ * group where the optimizer is divided in groups; of the moments the suspects are fewer. */
+static void judge(const Consistency *c, Verdict *v)
+{
+    int best = -1, fewest = 0;
+    for (int a = 0; a < ARRAY_COUNT; a++) {
+        const int odd = find_odd(c, (Array)a);
+        v->differs[a] = odd >= 0;
+        if (odd < 0) continue;
+        judge_array(c, (Array)a, odd, v);
+        if (best >= 0 && v->suspect_count >= fewest) continue;
+        best = a;
+        fewest = v->suspect_count;
+    }
+    if (best >= 0) judge_array(c, (Array)best, find_odd(c, (Array)best), v);
 }
 
 /* ---- which parameter ---- */
@@ -295,8 +316,9 @@ static Status append_parameter(const Consistency *c, const Verdict *v, StrBuf *o
     } else {
         TRY(strbuf_printf(out, ", first in %s", param_table_get(table, (int32_t)index)->name));
     }
-    for (int a = v->array + 1, said = 0; a < ARRAY_COUNT; a++)
-        if (v->more[a]) TRY(strbuf_printf(out, "%s%s", said++ ? ", " : "; so do: ", ARRAY_WORDS[a]));
+    for (int a = 0, said = 0; a < ARRAY_COUNT; a++)
+        if (v->differs[a] && a != (int)v->array)
+            TRY(strbuf_printf(out, "%s%s", said++ ? ", " : "; also: ", ARRAY_WORDS[a]));
 fail:
     return status;
 }
@@ -329,22 +351,22 @@ fail:
 }
 
 /* Always a failure. */
-static Status report(const Consistency *c, const Verdict *v, int64_t step, int64_t saved_step, bool trained)
+static Status report(const Consistency *c, const Verdict *v, int64_t step, int64_t saved_step)
 {
     Status status = STATUS_OK;
     StrBuf text = {0};
     TRY(strbuf_printf(&text, "after step %" PRId64 " ", step));
+    TRY(append_ranks(v, &text));
     if (v->majority) {
-        TRY(strbuf_printf(&text, "the %s of ", ARRAY_WORDS[v->array]));
-        TRY(append_ranks(v, &text));
-        TRY(strbuf_printf(&text, " differ from those of the other %d ranks", v->holders - v->suspect_count));
+        TRY(strbuf_printf(&text, v->suspect_count > 1 ? " have" : " has"));
+        TRY(strbuf_printf(&text, " %s %s than the other %d ranks", v->array == ARRAY_EMA ? "another" : "other",
+                          ARRAY_WORDS[v->array], v->holders - v->suspect_count));
     } else {
-        TRY(strbuf_printf(&text, "the %s differ between ", ARRAY_WORDS[v->array]));
-        TRY(append_ranks(v, &text));
+        TRY(strbuf_printf(&text, " do not have the same %s", ARRAY_WORDS[v->array]));
     }
     TRY(append_parameter(c, v, &text));
     TRY(strbuf_printf(&text, ". "));
-    TRY(append_remedy(v, saved_step, trained, &text));
+    TRY(append_remedy(v, saved_step, c->checks > 0, &text));
     FAIL(ERR_MISMATCH, "%s", text.data);
 fail:
     strbuf_free(&text);
@@ -353,7 +375,7 @@ fail:
 
 /* ---- the comparison ---- */
 
-static Status explain(const Consistency *c, int64_t step, int64_t saved_step, bool trained)
+static Status explain(const Consistency *c, int64_t step, int64_t saved_step)
 {
     Status status = STATUS_OK;
     Verdict v = {0};
@@ -369,7 +391,7 @@ static Status explain(const Consistency *c, int64_t step, int64_t saved_step, bo
     TRY(find_parameters(c, &v));
     /* Nobody ends the job before all have the words. */
     TRY(comm_barrier(c->options.comm));
-    status = report(c, &v, step, saved_step, trained);
+    status = report(c, &v, step, saved_step);
 fail:
     free(v.suspects);
     free(v.indices);
@@ -377,7 +399,7 @@ fail:
     return status;
 }
 
-Status consistency_check(Consistency *c, int64_t step, int64_t saved_step, bool trained)
+Status consistency_check(Consistency *c, int64_t step, int64_t saved_step)
 {
     Status status = STATUS_OK;
     Hashes own;
@@ -386,7 +408,7 @@ Status consistency_check(Consistency *c, int64_t step, int64_t saved_step, bool 
     TRY(exchange_refresh_weights(c->options.exchange));
     TRY(hash_arrays(c, &own));
     TRY(comm_all_gather(c->options.comm, &own, sizeof own, c->all));
-    if (!same_all(c)) FAIL_WITH(explain(c, step, saved_step, trained));
+    if (!same_all(c)) FAIL_WITH(explain(c, step, saved_step));
     c->compared_step = step;
     c->checks++;
     log_debug("step %" PRId64 ": the weights of %d ranks are the same (%.3f s)", step, c->world,

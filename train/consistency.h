@@ -29,9 +29,9 @@ void consistency_free(Consistency *consistency); /* NULL is fine */
 /* Compares what `step` steps have made, once: nothing is done where that step was compared already, or with a world of
  * one. Reads all that it compares once, and sends 32 bytes a rank. Between steps; collective. A difference is
  * ERR_MISMATCH on every rank, which names the ranks that differ from most of the others, their hosts, the step and the
- * first parameter that differs. `saved_step`: of the newest checkpoint, -1: none, for the remedy. `trained`: false
- * before the first step, when only files can be the cause. */
-Status consistency_check(Consistency *consistency, int64_t step, int64_t saved_step, bool trained);
+ * first parameter that differs. `saved_step`: of the newest checkpoint, -1: none, for the remedy. The first comparison,
+ * before a step is made, can find nothing but unlike files. */
+Status consistency_check(Consistency *consistency, int64_t step, int64_t saved_step);
 int64_t consistency_checks(const Consistency *consistency); /* so many ended well */
 
 #endif

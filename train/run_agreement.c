@@ -142,8 +142,8 @@ static Status add_files(Agreement *facts, const char *key, const Files *files)
     hash_format(hash_stream_value(files->hash), digits);
     if (files->present < files->listed)
         snprintf(absent, sizeof absent, " (%" PRId64 " absent)", files->listed - files->present);
-    TRY(agreement_add(facts, key, "%" PRId64 " files%s, %" PRId64 " bytes, names and sizes %s", files->listed, absent,
-                      files->bytes, digits));
+    TRY(agreement_add(facts, key, "%" PRId64 " file%s%s, %" PRId64 " bytes, fingerprint %s", files->listed,
+                      files->listed == 1 ? "" : "s", absent, files->bytes, digits));
 fail:
     return status;
 }
@@ -210,10 +210,10 @@ fail:
 
 /* ---- tokenizers and frozen weights ---- */
 
-enum { SAMPLE_BYTES = 64 << 10 };
+enum { SAMPLE_BYTES = 4 << 20 };
 
-/* Gigabytes are not read for this: the size, and the first and last bytes, where the formats keep their lists of
- * tensors and the last of these their values. */
+/* Gigabytes are not read for this: the first and last bytes, which are the whole of a tokenizer and where weight files
+ * keep their lists of tensors. */
 static void sample_file(const char *path, HashStream *hash)
 {
     char *buffer = mem_alloc_array(SAMPLE_BYTES, 1);
@@ -257,18 +257,20 @@ fail:
     return status;
 }
 
-/* Where outputs are precomputed, only rank 0 needs the networks, to draw with. */
-static Status add_frozen_files(Agreement *facts, const RunConfig *run)
+/* Of the networks that this command runs on every rank: precomputing those whose outputs are wanted, training the
+ * others (with precomputed outputs only rank 0 needs them, to draw with). */
+static Status add_frozen_files(Agreement *facts, const RunConfig *run, bool precomputing)
 {
     Status status = STATUS_OK;
     const ModelConfig *model = &run->model;
-    if (run->frozen.text == FROZEN_INLINE) {
+    const int32_t here = precomputing ? FROZEN_PRECOMPUTED : FROZEN_INLINE;
+    if (run->frozen.text == here) {
         TRY(add_weights(facts, "file of data.tokenizer1.model", run->data.tokenizer1.model));
         TRY(add_weights(facts, "file of data.tokenizer2.model", run->data.tokenizer2.model));
         TRY(add_weights(facts, "file of model.text_encoder1.weights", model->text_encoder1.weights));
         TRY(add_weights(facts, "file of model.text_encoder2.weights", model->text_encoder2.weights));
     }
-    if (run->frozen.latents == FROZEN_INLINE && model->autoencoder.kind == AUTOENCODER_KL)
+    if (run->frozen.latents == here && model->autoencoder.kind == AUTOENCODER_KL)
         TRY(add_weights(facts, "file of model.autoencoder.weights", model->autoencoder.weights));
 fail:
     return status;
@@ -279,7 +281,7 @@ fail:
 static const char REMEDY[] = "Start every rank with the same program, config, arguments and files; where machines keep "
                              "copies of their own, copy them anew.";
 
-Status run_agreement_check(const RunConfig *run, const char *command, Comm *comm)
+Status run_agreement_check(const RunConfig *run, const char *command, bool precomputing, Comm *comm)
 {
     Status status = STATUS_OK;
     Agreement facts = {0};
@@ -287,6 +289,7 @@ Status run_agreement_check(const RunConfig *run, const char *command, Comm *comm
     double start = clock_seconds();
     if (comm_world(comm) == 1) return STATUS_OK;
     frozen_spec_sizes(run, &spec);
+    if (precomputing) memset(spec.wanted, 0, sizeof spec.wanted); /* files to be made are not read */
     TRY(add_file_hash(&facts, "program", "/proc/self/exe"));
     TRY(add_libraries(&facts));
     TRY(agreement_add(&facts, "command", "%s", command));
@@ -294,7 +297,7 @@ Status run_agreement_check(const RunConfig *run, const char *command, Comm *comm
     TRY(add_config(&facts, run));
     for (size_t s = 0; s < run->data.sources.count; s++)
         TRY(add_source(&facts, data_config_source(&run->data, s), &spec));
-    TRY(add_frozen_files(&facts, run));
+    TRY(add_frozen_files(&facts, run, precomputing));
     TRY(agreement_compare(&facts, comm, "the ranks are not of one run, so none was begun", REMEDY));
     log_debug("%d ranks agree on what they train (%.2f s)", comm_world(comm), clock_seconds() - start);
 fail:

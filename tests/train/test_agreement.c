@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "train/agreement.h"
+#include "train/run_agreement.h"
 
 static Comm *comm;
 static int failures;
@@ -134,6 +134,22 @@ static void test_many(int rank)
     expect_words(" more differences\nDo this.");
 }
 
+/* Another kind of device ends the job; another number of threads is only said. */
+static void test_devices(int rank)
+{
+    Backend *ref = NULL, *cpu = NULL;
+    expect(backend_open_ref(&(BackendOptions){.threads = 1}, &ref) == STATUS_OK, "opening ref");
+    expect(backend_open_cpu(&(BackendOptions){.threads = 1 + rank % 2}, &cpu) == STATUS_OK, "opening cpu");
+    expect(run_agreement_check_device(rank == 1 ? ref : cpu, DTYPE_F32, comm) == ERR_MISMATCH, "unlike devices");
+    expect_words(comm_world(comm) == 2 ? "  device: rank 0 on @ has cpu; rank 1 on @ has ref\n"
+                                       : "  rank 1 on @ has device ref, the other 3 have cpu\n");
+    expect(run_agreement_check_device(cpu, rank == 1 ? DTYPE_F32 : DTYPE_BF16, comm) == ERR_MISMATCH,
+           "unlike arithmetic");
+    expect(run_agreement_check_device(cpu, DTYPE_F32, comm) == STATUS_OK, "unlike threads");
+    backend_close(ref);
+    backend_close(cpu);
+}
+
 int main(void)
 {
     if (comm_open(&comm) != STATUS_OK) {
@@ -146,6 +162,7 @@ int main(void)
     if (world == 4) test_two_odd_ones(rank);
     if (world > 1) test_long_values(rank);
     if (world > 1) test_many(rank);
+    if (world > 1) test_devices(rank);
     comm_close(comm);
     return failures ? 1 : 0;
 }
