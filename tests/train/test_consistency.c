@@ -10,6 +10,22 @@
 
 enum { FLIP_AFTER = 5, STEPS = 12 };
 
+/* The parameter that value `local` of the flat buffer belongs to, or of what this rank has of the optimizer's. */
+static const char *name_of(const Trainer *t, bool weights, int64_t local)
+{
+    const UpdateSpan *spans;
+    int32_t count = exchange_spans(t->exchange, &spans);
+    int64_t flat = local;
+    for (int32_t s = 0; s < count && !weights; s++)
+        if (local >= spans[s].local && local < spans[s].local + spans[s].count)
+            flat = spans[s].flat + local - spans[s].local;
+    for (int32_t p = 0; p < param_table_size(t->network.params); p++) {
+        const Param *param = param_table_get(t->network.params, p);
+        if (param->trainable && flat >= param->offset && flat < param->offset + param->count) return param->name;
+    }
+    return "padding";
+}
+
 /* One of a weight's lower bits: a change that no loss shows. Of a moment or an average a high one, since these forget.
  */
 static void flip(Trainer *t, const char *where)
@@ -19,12 +35,12 @@ static void flip(Trainer *t, const char *where)
                     : strcmp(where, "ema") == 0 ? optimizer_ema(t->optimizer)
                     : strcmp(where, "m") == 0   ? optimizer_m(t->optimizer)
                                                 : optimizer_v(t->optimizer);
-    const Param *param = param_table_get(t->network.params, param_table_find(t->network.params, "out.2.weight"));
+    const int64_t at = exchange_local_elements(t->exchange) * 2 / 3;
     uint32_t word;
-    if (!weights) values -= param->offset - param->offset % exchange_local_elements(t->exchange); /* a share of them */
-    memcpy(&word, values + param->offset, sizeof word);
+    memcpy(&word, values + at, sizeof word);
     word ^= weights ? 1u << 8 : 1u << 20;
-    memcpy(values + param->offset, &word, sizeof word);
+    memcpy(values + at, &word, sizeof word);
+    fprintf(stderr, "flipped a bit of %s\n", name_of(t, weights, at));
 }
 
 static Status train(RunConfig *run, const Config *config, Comm *comm, const char *where, int rank)

@@ -46,6 +46,12 @@ unlike "shards of data source shapes: rank 0 on $host has 4 files, " -n 1 "${tra
 cp shards/*.tar elsewhere/shards
 rm elsewhere/shards/*2.tar
 unlike "has 4 files (1 absent), " -n 1 "${train[@]}" : -n 1 --wdir elsewhere "${train[@]}"
+# As many bytes in all, in other files.
+cp shards/*.tar elsewhere/shards
+head -c 512 /dev/zero >> shards/000000.tar
+head -c 512 /dev/zero >> elsewhere/shards/000001.tar
+unlike "shards of data source shapes: rank 0 on $host has 4 files, " -n 1 "${train[@]}" : \
+    -n 1 --wdir elsewhere "${train[@]}"
 cp shards/*.tar elsewhere/shards
 printf '\0' >> elsewhere/tokenizer.model
 unlike "file of data.tokenizer1.model: rank 0 on $host has 1 file, " -n 1 "${train[@]}" : \
