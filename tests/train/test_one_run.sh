@@ -60,6 +60,13 @@ unlike "rank 1 on $host has file of data.tokenizer1.model 1 file, 833 bytes, fin
     -n 1 "$vasily" precompute tiny.yaml : -n 1 --wdir elsewhere "$vasily" precompute tiny.yaml : \
     -n 1 "$vasily" precompute tiny.yaml
 [ -z "$(ls shards/*.h5 2> /dev/null)" ] || fail "something was precomputed"
+# A folder of weights.
+mkdir encoder elsewhere/encoder
+echo one > encoder/model.safetensors
+echo two > elsewhere/encoder/model.safetensors
+unlike "file of model.text_encoder1.weights: rank 0 on $host has 1 file, 4 bytes, fingerprint" \
+    -n 1 "${train[@]}" model.text_encoder1.weights=encoder : \
+    -n 1 --wdir elsewhere "${train[@]}" model.text_encoder1.weights=encoder
 # Their outputs precomputed, what differs is found among these files.
 cp tokenizer.model elsewhere
 expect 0 precompute.log "$vasily" precompute tiny.yaml
@@ -82,3 +89,13 @@ expect 0 own.log mpirun -n 1 "${train[@]}" : -n 1 "${train[@]}" data.decode_thre
     data.prefetch_batches=5 device.cache=none
 contains own.log "the ranks compute on unlike devices"
 [ "$(metric run loss | wc -l)" = 2 ] || fail "no two steps were trained"
+
+# Weights to begin with that are not the same everywhere: the ranks compare what they have loaded.
+cp tokenizer.model elsewhere
+cp shards/*.tar elsewhere/shards
+expect 0 export.log "$vasily" export run --weights --out begin.safetensors
+expect 0 export.log "$vasily" export run --ema --out elsewhere/begin.safetensors
+train+=(init.from=begin.safetensors run.dir=begun)
+expect 6 begin.log timeout 60 mpirun -n 3 "${train[@]}" : -n 1 --wdir elsewhere "${train[@]}"
+contains begin.log "after step 0 rank 3 on $host has other weights than the other 3 ranks, first in "
+contains begin.log "No step was made yet: the file that they were read from"
