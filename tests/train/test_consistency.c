@@ -28,19 +28,24 @@ static const char *name_of(const Trainer *t, bool weights, int64_t local)
 
 /* One of a weight's lower bits: a change that no loss shows. Of a moment or an average a high one, since these forget.
  */
-static void flip(Trainer *t, const char *where)
+static Status flip(Trainer *t, const char *where)
 {
+    Status status = STATUS_OK;
+    Backend *backend = t->network.backend;
+    const ParamStore *store = &t->network.store;
     const bool weights = strcmp(where, "weights") == 0;
-    float *values = weights                     ? t->network.store.weights
+    float *values = weights                     ? (store->image ? store->image->weights : store->weights)
                     : strcmp(where, "ema") == 0 ? optimizer_ema(t->optimizer)
                     : strcmp(where, "m") == 0   ? optimizer_m(t->optimizer)
                                                 : optimizer_v(t->optimizer);
     const int64_t at = exchange_local_elements(t->exchange) * 2 / 3;
     uint32_t word;
-    memcpy(&word, values + at, sizeof word);
+    TRY(backend->download(backend, &word, values + at, sizeof word));
     word ^= weights ? 1u << 8 : 1u << 20;
-    memcpy(values + at, &word, sizeof word);
+    TRY(backend->upload(backend, values + at, &word, sizeof word));
     fprintf(stderr, "flipped a bit of %s\n", name_of(t, weights, at));
+fail:
+    return status;
 }
 
 static Status train(RunConfig *run, const Config *config, Comm *comm, const char *where, int rank)
@@ -50,7 +55,7 @@ static Status train(RunConfig *run, const Config *config, Comm *comm, const char
     TrainerEnd end;
     TRY(trainer_open(run, config, comm, &(TrainerOptions){.stop_after = FLIP_AFTER}, &t));
     TRY(trainer_run(t, &end));
-    if (comm_rank(comm) == rank) flip(t, where);
+    if (comm_rank(comm) == rank) TRY(flip(t, where));
     t->last_step = STEPS;
     TRY(trainer_run(t, &end));
 fail:
