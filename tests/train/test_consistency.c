@@ -26,8 +26,7 @@ static const char *name_of(const Trainer *t, bool weights, int64_t local)
     return "padding";
 }
 
-/* One of a weight's lower bits: a change that no loss shows. Of a moment or an average a high one, since these forget.
- */
+/* A low bit of a weight: a change that no loss shows. Of moments and averages a high one, since these forget. */
 static Status flip(Trainer *t, const char *where)
 {
     Status status = STATUS_OK;

@@ -7,11 +7,11 @@ flip=$3
 run=0
 
 flipped() { # flipped CODE RANKS WHERE RANK [OVERRIDE...]: trains 5 steps, flips, trains on; comparing every 4
-    local code=$1 ranks=$2
-    shift 2
+    local code=$1 ranks=$2 where=$3 rank=$4
+    shift 4
     run=$((run + 1))
-    expect "$code" flip.log mpirun -n "$ranks" "$flip" tiny.yaml "$@" run.dir=run$run train.steps=12 checkpoint.every=0 \
-        train.global_batch=12 data.lanes=12
+    expect "$code" flip.log mpirun -n "$ranks" "$flip" tiny.yaml "$where" "$rank" run.dir=run$run train.steps=12 \
+        checkpoint.every=0 train.global_batch=12 data.lanes=12 "$@"
     name=$(sed -n 's/^flipped a bit of //p' flip.log)
 }
 sed -i 's/^checkpoint:/parallel:\n  compare_every: 4\n&/' tiny.yaml
