@@ -62,9 +62,9 @@ typedef struct Kernel {
  */
 typedef struct Recording Recording;
 
-/* Collectives between the devices of several ranks, one communicator for each set of ranks: NCCL's. They are queued on a
- * queue of their own, beside what computes; events order the two (`fork`, `mark`, `join`). All ranks of a communicator
- * queue the same collectives in the same order. They may be recorded.
+/* Collectives between the devices of several ranks, one communicator for each set of ranks: NCCL's. They are queued on
+ * a queue of their own, beside what computes; events order the two (`fork`, `mark`, `join`). All ranks of a
+ * communicator queue the same collectives in the same order. They may be recorded.
  *
  * Buffers of reduce_scatter and all_gather are in place: `count` elements, a multiple of the communicator's ranks, of
  * which the rank's own share, count / ranks of them, is read or written where it lies. */
@@ -85,7 +85,7 @@ typedef struct DeviceCollectives {
     /* On the collectives' queue, for BF16 on the wire. */
     Status (*narrow)(Backend *backend, uint16_t *to, const float *from, int64_t count);
     Status (*widen)(Backend *backend, float *to, const uint16_t *from, int64_t count);
-    Status (*fork)(Backend *backend);            /* collectives queued from now on wait for all that was queued to compute */
+    Status (*fork)(Backend *backend); /* collectives queued from now on wait for all that was queued to compute */
     Status (*mark)(Backend *backend, int32_t k); /* mark k of [0, marks): the collectives queued so far */
     Status (*join)(Backend *backend, int32_t k); /* what computes from now on waits for mark k */
     Status (*marks_reserve)(Backend *backend, int32_t marks);
@@ -125,9 +125,10 @@ typedef struct DeviceOps {
     Status (*mark)(Backend *backend, int32_t k);
     Status (*mark_seconds)(Backend *backend, int32_t from, int32_t to, double *seconds);
 
-    /* The update in two parts, both queued. `update_norm`: the squares of the spans' blocks into `sums`. `update_apply`:
-     * norm of all blocks, clipping or skipping, AdamW, EMA and bf16 copy of the spans. With all elements in the spans one
-     * follows the other; with a share of them, the other ranks' block sums are gathered in between. */
+    /* The update in two parts, both queued. `update_norm`: the squares of the spans' blocks into `sums`.
+     * `update_apply`: norm of all blocks, clipping or skipping, AdamW, EMA and bf16 copy of the spans. With all
+     * elements in the spans one follows the other; with a share of them, the other ranks' block sums are gathered in
+     * between. */
     Status (*update_norm)(Backend *backend, const DeviceUpdate *update);
     Status (*update_apply)(Backend *backend, const DeviceUpdate *update);
     /* Queued: a hash of `count` 32-bit words (engine/weight_hash.h) into *out, of the device's memory. */

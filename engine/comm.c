@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/arena.h"
+#include "base/bf16.h"
 #include "engine/comm_internal.h"
 
 struct Comm {
@@ -17,6 +18,7 @@ struct Comm {
     pthread_mutex_t lock;
     CommRequest *free_requests; /* guarded by lock, like the two below */
     double exposed_seconds;
+    int group; /* ranks of one */
 };
 
 static double now(void)
@@ -35,6 +37,7 @@ Status comm_open(Comm **out)
     pthread_mutex_init(&comm->lock, NULL);
     comm->at = (CommWorld){.rank = 0, .world = 1, .local_rank = 0, .local_world = 1};
     if (comm_mpi_is_launched()) TRY(comm_mpi_open(&comm->mpi, &comm->at));
+    comm->group = comm->at.world;
     *out = comm;
     return STATUS_OK;
 fail:
@@ -132,7 +135,7 @@ fail:
 Status comm_all_reduce_begin(Comm *comm, float *data, int64_t count, CommRequest **request)
 {
     *request = NULL;
-    if (count < 0 || (!data && count > 0)) {
+    if (count < 0 || count > INT32_MAX || (!data && count > 0)) {
         return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "all-reduce of %lld floats", (long long)count);
     }
     return begin(comm, (CommRequest){.kind = COMM_KIND_ALL_REDUCE, .input = data, .output = data, .count = count},
@@ -168,6 +171,74 @@ Status comm_all_reduce_f64(Comm *comm, double *values, int count, CommReduce how
     return run(comm,
                (CommRequest){
                    .kind = COMM_KIND_ALL_REDUCE_F64, .input = values, .output = values, .count = count, .detail = how});
+}
+
+/* ---- shares ---- */
+
+Status comm_set_group(Comm *comm, int group)
+{
+    Status status = STATUS_OK;
+    if (group < 1 || comm->at.world % group)
+        FAIL(ERR_CONFIG, "groups of %d ranks, of %d; parallel.group must divide them", group, comm->at.world);
+    TRY(run(comm, (CommRequest){.kind = COMM_KIND_SET_GROUP, .count = group}));
+    comm->group = group;
+fail:
+    return status;
+}
+
+int comm_group(const Comm *comm)
+{
+    return comm->group;
+}
+
+int comm_share(const Comm *comm)
+{
+    return comm->at.rank % comm->group;
+}
+
+/* MPI counts places in int. */
+static Status check_shares(const Comm *comm, const float *data, int64_t count)
+{
+    Status status = STATUS_OK;
+    if (count < 0 || count % (16 * (int64_t)comm->group) || (!data && count > 0))
+        FAIL(ERR_INTERNAL, "shares of %lld floats among %d ranks", (long long)count, comm->group);
+    if (count > INT32_MAX) FAIL(ERR_LIMIT, "%lld floats at once; lower train.bucket_bytes", (long long)count);
+fail:
+    return status;
+}
+
+/* What a world of one does to its data. */
+static void round_alone(float *data, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) data[i] = bf16_to_f32(bf16_from_f32(data[i]));
+}
+
+Status comm_reduce_begin(Comm *comm, float *data, int64_t count, CommWire wire, bool gather, CommRequest **request)
+{
+    Status status = STATUS_OK;
+    *request = NULL;
+    TRY(check_shares(comm, data, count));
+    if (!comm->mpi && wire == COMM_WIRE_BF16) round_alone(data, count);
+    TRY(begin(
+        comm,
+        (CommRequest){.kind = COMM_KIND_REDUCE,
+                      .input = data,
+                      .output = data,
+                      .count = count,
+                      .detail = (wire == COMM_WIRE_BF16 ? COMM_REDUCE_BF16 : 0) | (gather ? COMM_REDUCE_GATHER : 0)},
+        request));
+fail:
+    return status;
+}
+
+Status comm_gather_begin(Comm *comm, float *data, int64_t count, CommRequest **request)
+{
+    Status status = STATUS_OK;
+    *request = NULL;
+    TRY(check_shares(comm, data, count));
+    TRY(begin(comm, (CommRequest){.kind = COMM_KIND_GATHER, .input = data, .output = data, .count = count}, request));
+fail:
+    return status;
 }
 
 Status comm_broadcast(Comm *comm, void *data, size_t bytes, int root)

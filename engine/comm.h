@@ -43,9 +43,9 @@ int comm_share(const Comm *comm);             /* which is this rank's */
  * fp32; half the traffic. */
 typedef enum CommWire { COMM_WIRE_F32, COMM_WIRE_BF16 } CommWire;
 /* Sums over all ranks: in every group, this rank's share of `data` becomes the sum; with `gather` all shares do. What
- * is not asked for is left undefined. `count` is a multiple of 16 x comm_group. With one group the additions are in rank
- * order; with several, in rank order inside each, then the groups' sums in the groups' order. With and without `gather`
- * the bits are the same. */
+ * is not asked for is left undefined. `count` is a multiple of 16 x comm_group. With one group the additions are in
+ * rank order; with several, in rank order inside each, then the groups' sums in the groups' order. With and without
+ * `gather` the bits are the same. */
 Status comm_reduce_begin(Comm *comm, float *data, int64_t count, CommWire wire, bool gather, CommRequest **request);
 /* Every rank of the group gets the other ranks' shares of `data`. `count` as above. */
 Status comm_gather_begin(Comm *comm, float *data, int64_t count, CommRequest **request);

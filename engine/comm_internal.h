@@ -1,7 +1,7 @@
 /* What the files of the collectives share; for comm*.c only.
  *
  * comm.c is the front: arguments, the request pool, a world of one. comm_mpi.c owns the thread that makes every MPI
- * call. comm_pipeline.c is what that thread runs: checks, pieces, sums. */
+ * call. comm_pipeline.c is what that thread runs: checks, and pieces (comm_piece.c) in order. */
 #ifndef ENGINE_COMM_INTERNAL_H
 #define ENGINE_COMM_INTERNAL_H
 
@@ -16,9 +16,14 @@ typedef enum CommKind {
     COMM_KIND_ALL_REDUCE_F64, /* count doubles, in place; detail: CommReduce */
     COMM_KIND_BROADCAST,      /* count bytes; detail: root */
     COMM_KIND_ALL_GATHER,     /* count bytes from each rank */
+    COMM_KIND_REDUCE,         /* count floats, in shares of the group; detail: COMM_REDUCE_... */
+    COMM_KIND_GATHER,         /* the shares of count floats in the group */
+    COMM_KIND_SET_GROUP,      /* groups of count ranks from now on */
     COMM_KIND_BARRIER,
     COMM_KIND_CLOSE
 } CommKind;
+
+enum { COMM_REDUCE_BF16 = 1, COMM_REDUCE_GATHER = 2 };
 
 struct CommRequest {
     CommKind kind;

@@ -1,16 +1,11 @@
 /* What the MPI thread runs.
  *
  * Each collective is first checked: kind, count and detail go round in a small all-gather, so that ranks which have
- * lost step learn it before any data moves. Then its data moves in pieces of a few MB through a ring of buffers that
- * are allocated once; pieces of one collective and of the next overlap.
+ * lost step learn it before any data moves. Then its data moves in pieces of a few MB (comm_piece.h) through a ring of
+ * buffers that are allocated once; pieces of one collective and of the next overlap.
  *
- * A piece of an all-reduce is a reduce-scatter and an all-gather: rank r receives every rank's r-th slice, adds them in
- * rank order, and sends the sum to all. Each element is added by one rank in a fixed order, so all ranks get the same
- * bits, whatever the sizes, the piece length, or MPI's algorithms. MPI_IN_PLACE is used nowhere; it is slow in Open
- * MPI.
- *
- * Order: nonblocking collectives match by the order of calls on a communicator. Checks, exchanges and gathers each have
- * their own communicator, and on each the calls follow the order of requests and pieces. */
+ * Order: nonblocking collectives match by the order of calls on a communicator. Checks have one of their own, exchanges
+ * and gathers theirs, and on each the calls follow the order of requests and pieces. */
 #include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,64 +13,34 @@
 
 #include "base/arena.h"
 #include "engine/comm_internal.h"
+#include "engine/comm_piece.h"
 
 #define PIECES 8
 #define PIECE_ELEMENTS (128 * 1024) /* floats of a piece, over all ranks */
 #define SLICE_MIN (16 * 1024)       /* floats of one rank's slice; smaller messages waste time on many ranks */
 #define SLICE_ALIGN 16
-#define BROADCAST_BYTES (4 * 1024 * 1024)
-
-typedef enum Stage {
-    STAGE_EXCHANGE, /* waits for `exchange` */
-    STAGE_SUMMED,   /* waits for its turn to gather */
-    STAGE_GATHER,   /* waits for `gather` */
-    STAGE_DONE
-} Stage;
-
-typedef struct Piece {
-    CommRequest *request;
-    int64_t start, count; /* elements of the request's kind */
-    bool last;            /* of its request */
-    Stage stage;
-    MPI_Request exchange, gather;
-    float *received;                                                   /* (world, slice) fp32 */
-    float *summed;                                                     /* (slice) fp32 */
-    int *sizes, *starts, *send_sizes, *receive_sizes, *receive_starts; /* (world) each; MPI reads them till the end */
-} Piece;
 
 typedef struct Header {
     int64_t kind, count, detail;
 } Header;
 
 struct CommPipeline {
-    int rank, world;
-    MPI_Comm check_comm, exchange_comm, gather_comm;
-    int64_t slice;                 /* floats of the largest slice */
+    MPI_Comm check_comm;
+    PieceWorld world;
     CommRequest *oldest, **newest; /* pushed and not popped yet */
     CommRequest *unchecked;        /* the first whose header is not compared yet */
     CommRequest *feeding;          /* the first that has data left to start */
     int64_t fed;                   /* elements of it already started */
     bool checking;
     MPI_Request check;
-    Header header, *headers; /* headers: (world) */
+    Header header, *headers; /* headers: (ranks) */
     int64_t number;          /* collectives checked so far */
     Piece pieces[PIECES];
-    int64_t first, gathering,
-        end; /* ring: pieces [first, end) are under way, those from `gathering` have not begun it */
+    int64_t first, end;            /* ring: pieces [first, end) are under way */
+    int64_t continued[PIECE_DONE]; /* per stage: the pieces before have begun it, or do without */
     StatusRecord failure;
     bool stuck; /* an MPI call failed: nothing under way will end */
 };
-
-#define TRY_MPI(call)                                                                                   \
-    do {                                                                                                \
-        int mpi_code_ = (call);                                                                         \
-        if (mpi_code_ != MPI_SUCCESS) {                                                                 \
-            char mpi_text_[MPI_MAX_ERROR_STRING] = "";                                                  \
-            int mpi_length_ = 0;                                                                        \
-            MPI_Error_string(mpi_code_, mpi_text_, &mpi_length_);                                       \
-            FAIL(ERR_COMM, "MPI: %s; see the messages of the other ranks and the launcher", mpi_text_); \
-        }                                                                                               \
-    } while (0)
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -97,7 +62,59 @@ static int64_t slice_of(int world)
 int64_t comm_buffer_bytes(int world)
 {
     if (world < 2) return 0; /* no MPI, no pipeline */
-    return PIECES * (world + 1) * slice_of(world) * (int64_t)sizeof(float);
+    return PIECES * piece_bytes(world, slice_of(world));
+}
+
+static Status open_ranks(MPI_Comm from, PieceRanks *ranks)
+{
+    Status status = STATUS_OK;
+    TRY_MPI(MPI_Comm_rank(from, &ranks->rank));
+    TRY_MPI(MPI_Comm_size(from, &ranks->count));
+    TRY_MPI(MPI_Comm_dup(from, &ranks->exchange));
+    TRY_MPI(MPI_Comm_dup(from, &ranks->gather));
+fail:
+    return status;
+}
+
+static void close_comm(MPI_Comm *comm)
+{
+    if (*comm != MPI_COMM_NULL) MPI_Comm_free(comm);
+    *comm = MPI_COMM_NULL;
+}
+
+static void close_ranks(PieceRanks *ranks)
+{
+    close_comm(&ranks->exchange);
+    close_comm(&ranks->gather);
+}
+
+/* One group of all ranks: the same communicators. */
+static void join_groups(PieceWorld *world)
+{
+    if (world->group.exchange != world->all.exchange) {
+        close_ranks(&world->group);
+        close_ranks(&world->outer);
+    }
+    world->group = world->all;
+    world->outer = (PieceRanks){.rank = 0, .count = 1, .exchange = MPI_COMM_NULL, .gather = MPI_COMM_NULL};
+}
+
+/* Collective. */
+static Status split_groups(PieceWorld *world, int size)
+{
+    Status status = STATUS_OK;
+    MPI_Comm group = MPI_COMM_NULL, outer = MPI_COMM_NULL;
+    join_groups(world);
+    if (size == world->all.count) return STATUS_OK;
+    world->group = (PieceRanks){.exchange = MPI_COMM_NULL, .gather = MPI_COMM_NULL};
+    TRY_MPI(MPI_Comm_split(world->all.exchange, world->all.rank / size, world->all.rank, &group));
+    TRY_MPI(MPI_Comm_split(world->all.exchange, world->all.rank % size, world->all.rank, &outer));
+    TRY(open_ranks(group, &world->group));
+    TRY(open_ranks(outer, &world->outer));
+fail:
+    close_comm(&group);
+    close_comm(&outer);
+    return status;
 }
 
 Status comm_pipeline_create(CommWorld *world, CommPipeline **out)
@@ -107,7 +124,9 @@ Status comm_pipeline_create(CommWorld *world, CommPipeline **out)
     *out = NULL;
     CommPipeline *pipeline = mem_alloc_array(1, sizeof(*pipeline));
     if (!pipeline) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "no memory for the collectives");
-    pipeline->check_comm = pipeline->exchange_comm = pipeline->gather_comm = MPI_COMM_NULL;
+    PieceWorld *w = &pipeline->world;
+    pipeline->check_comm = MPI_COMM_NULL;
+    w->all.exchange = w->all.gather = w->group.exchange = w->outer.exchange = w->outer.gather = MPI_COMM_NULL;
     pipeline->newest = &pipeline->oldest;
     TRY_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &world->rank));
     TRY_MPI(MPI_Comm_size(MPI_COMM_WORLD, &world->world));
@@ -115,31 +134,17 @@ Status comm_pipeline_create(CommWorld *world, CommPipeline **out)
     TRY_MPI(MPI_Comm_rank(local, &world->local_rank));
     TRY_MPI(MPI_Comm_size(local, &world->local_world));
     TRY_MPI(MPI_Comm_free(&local));
-    pipeline->rank = world->rank;
-    pipeline->world = world->world;
     TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &pipeline->check_comm));
-    TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &pipeline->exchange_comm));
-    TRY_MPI(MPI_Comm_dup(MPI_COMM_WORLD, &pipeline->gather_comm));
+    TRY(open_ranks(MPI_COMM_WORLD, &w->all));
+    w->group = w->all;
+    join_groups(w);
 
-    size_t ranks = (size_t)pipeline->world;
+    const size_t ranks = (size_t)w->all.count;
     if (ranks > (1 << 30) / SLICE_MIN) FAIL(ERR_LIMIT, "%zu ranks; at most %d", ranks, (1 << 30) / SLICE_MIN);
-    pipeline->slice = slice_of(pipeline->world);
+    w->slice = slice_of(w->all.count);
     pipeline->headers = mem_alloc_array(ranks, sizeof(Header));
     if (!pipeline->headers) FAIL(ERR_MEMORY, "no memory for the collectives of %zu ranks", ranks);
-    for (int i = 0; i < PIECES; i++) {
-        Piece *piece = &pipeline->pieces[i];
-        piece->received = mem_alloc_aligned(ranks * (size_t)pipeline->slice * sizeof(float));
-        piece->summed = mem_alloc_aligned((size_t)pipeline->slice * sizeof(float));
-        piece->sizes = mem_alloc_array(5 * ranks, sizeof(int));
-        if (!piece->received || !piece->summed || !piece->sizes) {
-            FAIL(ERR_MEMORY, "no memory for the buffers of the collectives: %.1f MB",
-                 1e-6 * PIECES * sizeof(float) * (double)pipeline->slice * (double)(ranks + 1));
-        }
-        piece->starts = piece->sizes + ranks;
-        piece->send_sizes = piece->starts + ranks;
-        piece->receive_sizes = piece->send_sizes + ranks;
-        piece->receive_starts = piece->receive_sizes + ranks;
-    }
+    for (int i = 0; i < PIECES; i++) TRY(piece_create(&pipeline->pieces[i], w->all.count, w->slice));
     *out = pipeline;
     return STATUS_OK;
 fail:
@@ -150,15 +155,10 @@ fail:
 void comm_pipeline_free(CommPipeline *pipeline)
 {
     if (!pipeline) return;
-    MPI_Comm *comms[] = {&pipeline->check_comm, &pipeline->exchange_comm, &pipeline->gather_comm};
-    for (int i = 0; i < 3; i++) {
-        if (*comms[i] != MPI_COMM_NULL) MPI_Comm_free(comms[i]);
-    }
-    for (int i = 0; i < PIECES; i++) {
-        mem_free_aligned(pipeline->pieces[i].received);
-        mem_free_aligned(pipeline->pieces[i].summed);
-        free(pipeline->pieces[i].sizes);
-    }
+    join_groups(&pipeline->world);
+    close_ranks(&pipeline->world.all);
+    close_comm(&pipeline->check_comm);
+    for (int i = 0; i < PIECES; i++) piece_destroy(&pipeline->pieces[i]);
     free(pipeline->headers);
     free(pipeline);
 }
@@ -190,6 +190,17 @@ static void describe(const Header *header, char *out, size_t capacity)
     case COMM_KIND_ALL_REDUCE:
         snprintf(out, capacity, "sums %lld floats", count);
         break;
+    case COMM_KIND_REDUCE:
+        snprintf(out, capacity, "sums %lld %s%s", count,
+                 header->detail & COMM_REDUCE_BF16 ? "floats as bf16" : "floats",
+                 header->detail & COMM_REDUCE_GATHER ? "" : ", a share each");
+        break;
+    case COMM_KIND_GATHER:
+        snprintf(out, capacity, "gathers shares of %lld floats", count);
+        break;
+    case COMM_KIND_SET_GROUP:
+        snprintf(out, capacity, "makes groups of %lld ranks", count);
+        break;
     case COMM_KIND_ALL_REDUCE_F64:
         snprintf(out, capacity, "%s %lld doubles", reductions[header->detail], count);
         break;
@@ -219,13 +230,13 @@ static Status compare_headers(const CommPipeline *pipeline)
     char text[1024];
     size_t used = 0;
     int clauses = 0;
-    for (int r = 0; r < pipeline->world && clauses < 4; r++) {
+    for (int r = 0; r < pipeline->world.all.count && clauses < 4; r++) {
         bool seen = false;
         for (int q = 0; q < r && !seen; q++) seen = header_equal(&pipeline->headers[q], &pipeline->headers[r]);
         if (seen) continue;
         char what[96], who[160];
         size_t named = (size_t)snprintf(who, sizeof(who), "rank %d", r);
-        for (int q = r + 1; q < pipeline->world; q++) {
+        for (int q = r + 1; q < pipeline->world.all.count; q++) {
             if (!header_equal(&pipeline->headers[q], &pipeline->headers[r])) continue;
             if (named > sizeof(who) - 32) {
                 snprintf(who + named, sizeof(who) - named, ", ...");
@@ -270,114 +281,23 @@ fail:
     return status;
 }
 
-/* The most elements of a request that one piece holds. */
-static int64_t piece_capacity(const CommPipeline *pipeline, CommKind kind)
-{
-    int64_t slice_bytes = pipeline->slice * (int64_t)sizeof(float);
-    switch (kind) {
-    case COMM_KIND_ALL_REDUCE:
-        return pipeline->slice * pipeline->world;
-    case COMM_KIND_ALL_REDUCE_F64:
-        return slice_bytes / (int64_t)sizeof(double);
-    case COMM_KIND_ALL_GATHER:
-        return slice_bytes;
-    case COMM_KIND_BROADCAST:
-        return BROADCAST_BYTES;
-    default:
-        return 1;
-    }
-}
-
-static Status begin_reduce_scatter(CommPipeline *pipeline, Piece *piece)
-{
-    Status status = STATUS_OK;
-    int world = pipeline->world, rank = pipeline->rank;
-    int64_t share = (piece->count + world - 1) / world;
-    int64_t slice = (share + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN;
-    for (int r = 0; r < world; r++) {
-        int64_t start = min64(r * slice, piece->count);
-        piece->starts[r] = (int)start;
-        piece->sizes[r] = (int)(min64(start + slice, piece->count) - start);
-    }
-    for (int r = 0; r < world; r++) {
-        /* A rank's own slice stays where it is. */
-        piece->send_sizes[r] = r == rank ? 0 : piece->sizes[r];
-        piece->receive_sizes[r] = r == rank ? 0 : piece->sizes[rank];
-        piece->receive_starts[r] = (int)(r * pipeline->slice);
-    }
-    const float *data = (const float *)piece->request->input + piece->start;
-    TRY_MPI(MPI_Ialltoallv(data, piece->send_sizes, piece->starts, MPI_FLOAT, piece->received, piece->receive_sizes,
-                           piece->receive_starts, MPI_FLOAT, pipeline->exchange_comm, &piece->exchange));
-    return STATUS_OK;
-fail:
-    return status;
-}
-
-/* Adds the slices in rank order, a few KB at a time so that the partial sums stay in the first cache. */
-static void sum_slices(const CommPipeline *pipeline, Piece *piece)
-{
-    enum { BLOCK = 2048 };
-    int rank = pipeline->rank;
-    int64_t count = piece->sizes[rank];
-    const float *own = (const float *)piece->request->input + piece->start + piece->starts[rank];
-    for (int64_t start = 0; start < count; start += BLOCK) {
-        int64_t length = min64(BLOCK, count - start);
-        float *restrict sum = piece->summed + start;
-        for (int r = 0; r < pipeline->world; r++) {
-            const float *restrict from = (r == rank ? own : piece->received + r * pipeline->slice) + start;
-            if (r == 0) {
-                memcpy(sum, from, (size_t)length * sizeof(float));
-            } else {
-                for (int64_t i = 0; i < length; i++) sum[i] += from[i];
-            }
-        }
-    }
-}
-
-static void reduce_doubles(const CommPipeline *pipeline, const Piece *piece)
-{
-    const double *received = (const double *)(const void *)piece->received; /* (world, count) fp64 */
-    double *out = (double *)piece->request->output + piece->start;
-    CommReduce how = (CommReduce)piece->request->detail;
-    for (int64_t i = 0; i < piece->count; i++) {
-        double value = received[i];
-        for (int r = 1; r < pipeline->world; r++) {
-            double other = received[r * piece->count + i];
-            if (how == COMM_SUM) {
-                value += other;
-            } else if (other != other || (how == COMM_MIN ? other < value : other > value)) {
-                value = other; /* NaN wins over numbers, and stays: no comparison with it is true */
-            }
-        }
-        out[i] = value;
-    }
-}
-
 /* Starts the next piece of the request that is being fed, if it has been checked and the ring has room. */
 static Status step_feed(CommPipeline *pipeline, bool *moved)
 {
     Status status = STATUS_OK;
     while (pipeline->feeding && pipeline->feeding != pipeline->unchecked && pipeline->end - pipeline->first < PIECES) {
         CommRequest *request = pipeline->feeding;
+        const int64_t elements = piece_elements(&pipeline->world, request);
+        if (request->kind == COMM_KIND_SET_GROUP) {
+            if (pipeline->end > pipeline->first) return STATUS_OK; /* what is under way uses the groups so far */
+            TRY(split_groups(&pipeline->world, (int)request->count));
+        }
         Piece *piece = piece_at(pipeline, pipeline->end);
         piece->request = request;
         piece->start = pipeline->fed;
-        piece->count = min64(piece_capacity(pipeline, request->kind), request->count - pipeline->fed);
-        piece->last = pipeline->fed + piece->count == request->count;
-        piece->exchange = piece->gather = MPI_REQUEST_NULL;
-        piece->stage = piece->count > 0 ? STAGE_EXCHANGE : STAGE_DONE;
-        const char *input = request->input;
-        if (piece->count > 0 && request->kind == COMM_KIND_ALL_REDUCE) {
-            TRY(begin_reduce_scatter(pipeline, piece));
-        } else if (piece->count > 0 && request->kind == COMM_KIND_BROADCAST) {
-            TRY_MPI(MPI_Ibcast((char *)request->output + piece->start, (int)piece->count, MPI_BYTE,
-                               (int)request->detail, pipeline->exchange_comm, &piece->exchange));
-        } else if (piece->count > 0) {
-            int64_t size = request->kind == COMM_KIND_ALL_REDUCE_F64 ? (int64_t)sizeof(double) : 1;
-            int bytes = (int)(piece->count * size);
-            TRY_MPI(MPI_Iallgather(input + piece->start * size, bytes, MPI_BYTE, piece->received, bytes, MPI_BYTE,
-                                   pipeline->exchange_comm, &piece->exchange));
-        }
+        piece->count = min64(piece_capacity(&pipeline->world, request), elements - pipeline->fed);
+        piece->last = pipeline->fed + piece->count == elements;
+        TRY(piece_begin(&pipeline->world, piece));
         pipeline->end++;
         pipeline->fed += piece->count;
         if (piece->last) {
@@ -391,56 +311,30 @@ fail:
     return status;
 }
 
-/* The exchange of a piece has ended: what is left to do with what came. */
-static void finish_exchange(CommPipeline *pipeline, Piece *piece)
+/* Begins `stage` of the pieces that wait for it, as far as those before them have. */
+static Status step_stage(CommPipeline *pipeline, PieceStage stage, bool *moved)
 {
-    CommRequest *request = piece->request;
-    piece->stage = STAGE_DONE;
-    if (request->kind == COMM_KIND_ALL_REDUCE) {
-        sum_slices(pipeline, piece);
-        piece->stage = STAGE_SUMMED;
-    } else if (request->kind == COMM_KIND_ALL_REDUCE_F64) {
-        reduce_doubles(pipeline, piece);
-    } else if (request->kind == COMM_KIND_ALL_GATHER) {
-        const char *received = (const char *)piece->received;
-        for (int r = 0; r < pipeline->world; r++) {
-            char *out = (char *)request->output + r * request->count + piece->start;
-            memcpy(out, received + r * piece->count, (size_t)piece->count);
-        }
+    Status status = STATUS_OK;
+    int64_t *at = &pipeline->continued[stage];
+    if (*at < pipeline->first) *at = pipeline->first;
+    for (; *at < pipeline->end; (*at)++) {
+        Piece *piece = piece_at(pipeline, *at);
+        if (!piece_needs(&pipeline->world, piece, stage)) continue;
+        if (piece->stage < stage) break;
+        TRY(piece_continue(&pipeline->world, piece));
+        *moved = true;
     }
+fail:
+    return status;
 }
 
 static Status step_pieces(CommPipeline *pipeline, bool *moved)
 {
     Status status = STATUS_OK;
-    for (int64_t at = pipeline->first; at < pipeline->end; at++) {
-        Piece *piece = piece_at(pipeline, at);
-        MPI_Request *pending = piece->stage == STAGE_EXCHANGE ? &piece->exchange
-                               : piece->stage == STAGE_GATHER ? &piece->gather
-                                                              : NULL;
-        if (!pending) continue;
-        int complete = 0;
-        TRY_MPI(MPI_Test(pending, &complete, MPI_STATUS_IGNORE));
-        if (!complete) continue;
-        *moved = true;
-        if (piece->stage == STAGE_EXCHANGE) {
-            finish_exchange(pipeline, piece);
-        } else {
-            piece->stage = STAGE_DONE;
-        }
-    }
-    /* Gathers begin in the order of pieces. */
-    for (; pipeline->gathering < pipeline->end; pipeline->gathering++) {
-        Piece *piece = piece_at(pipeline, pipeline->gathering);
-        if (piece->stage == STAGE_DONE) continue;
-        if (piece->stage != STAGE_SUMMED) break;
-        float *data = (float *)piece->request->output + piece->start;
-        TRY_MPI(MPI_Iallgatherv(piece->summed, piece->sizes[pipeline->rank], MPI_FLOAT, data, piece->sizes,
-                                piece->starts, MPI_FLOAT, pipeline->gather_comm, &piece->gather));
-        piece->stage = STAGE_GATHER;
-        *moved = true;
-    }
-    return STATUS_OK;
+    for (int64_t at = pipeline->first; at < pipeline->end; at++)
+        TRY(piece_test(&pipeline->world, piece_at(pipeline, at), moved));
+    TRY(step_stage(pipeline, PIECE_OUTER, moved));
+    TRY(step_stage(pipeline, PIECE_GATHER, moved));
 fail:
     return status;
 }
@@ -470,10 +364,9 @@ CommRequest *comm_pipeline_pop(CommPipeline *pipeline, bool *failed)
     *failed = false;
     if (!request) return NULL;
     bool finished = false;
-    while (!finished && pipeline->first < pipeline->end && piece_at(pipeline, pipeline->first)->stage == STAGE_DONE) {
+    while (!finished && pipeline->first < pipeline->end && piece_at(pipeline, pipeline->first)->stage == PIECE_DONE) {
         finished = piece_at(pipeline, pipeline->first)->last;
         pipeline->first++;
-        if (pipeline->gathering < pipeline->first) pipeline->gathering = pipeline->first;
     }
     if (!finished) {
         bool refused = pipeline->failure.status != STATUS_OK && request == pipeline->unchecked;

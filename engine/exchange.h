@@ -5,8 +5,9 @@
  *   replicated   every rank gets the sum of all gradients and makes the whole update
  *   sharded      a rank gets the sum of its share of every bucket, updates that share, and the weights are gathered
  *
- * Both sum in the same order (engine/comm.h), so both give the same bits. On the host MPI moves the data (engine/comm.h);
- * on a device its collectives do (DeviceCollectives), queued beside what computes and recorded with it. */
+ * Both sum in the same order (engine/comm.h), so both give the same bits. On the host MPI moves the data
+ * (engine/comm.h); on a device its collectives do (DeviceCollectives), queued beside what computes and recorded with
+ * it. */
 #ifndef ENGINE_EXCHANGE_H
 #define ENGINE_EXCHANGE_H
 
@@ -22,9 +23,9 @@ typedef struct ExchangeOptions {
     const Plan *plan; /* PlanOptions.shares = comm_group(comm) */
     const ParamStore *store;
     bool sharded;
-    CommWire wire;   /* of gradients; weights travel as they are */
-    bool overlap;    /* false: what could run beside computing is waited for at once, for comparison */
-    bool alone_too;  /* exchange with a world of one as well, for tests and timing; else nothing is exchanged then */
+    CommWire wire;  /* of gradients; weights travel as they are */
+    bool overlap;   /* false: what could run beside computing is waited for at once, for comparison */
+    bool alone_too; /* exchange with a world of one as well, for tests and timing; else nothing is exchanged then */
 } ExchangeOptions;
 
 /* Collective. Everything is allocated here. Comm, backend, plan and store must outlive it. */
@@ -40,7 +41,8 @@ int64_t exchange_local_elements(const Exchange *exchange); /* of all spans toget
 /* Bucket's gradients are complete here: their sum begins. For ExecutorRun.on_bucket, `exchange` as context. */
 Status exchange_bucket_ready(void *exchange, int32_t bucket);
 Status exchange_wait_gradients(Exchange *exchange); /* sums are there, for what comes after on the host or the device */
-/* `sums`: fp64 per norm block, those of this rank's spans filled; afterwards of all blocks. Replicated: nothing to do. */
+/* `sums`: fp64 per norm block, those of this rank's spans filled; afterwards of all blocks. Replicated: nothing to do.
+ */
 Status exchange_gather_blocks(Exchange *exchange, double *sums);
 /* After the update: the weights outside this rank's spans are old until they were gathered. Host state only. */
 void exchange_weights_updated(Exchange *exchange);

@@ -14,6 +14,7 @@ struct Executor {
     KernelCall *calls;        /* per op, pointers resolved */
     uint32_t *gradient_flags; /* per op: outputs that are parameter gradients */
     int32_t *bucket_order;    /* buckets by the op that completes them */
+    int32_t *weight_order;    /* buckets by the first op that reads their weights */
     bool weights_changed;
 };
 
@@ -103,15 +104,19 @@ fail:
     return status;
 }
 
-/* Sorts bucket indices by readiness; plans have few buckets, so insertion serves. */
+/* Sorts bucket indices by readiness and by need; plans have few buckets, so insertion serves. */
 static void order_buckets(Executor *executor)
 {
     const Plan *plan = executor->plan;
+    int32_t *ready = executor->bucket_order, *needed = executor->weight_order;
     for (int32_t b = 0; b < plan->bucket_count; b++) {
         int32_t k = b;
-        for (; k > 0 && plan->buckets[executor->bucket_order[k - 1]].ready_after > plan->buckets[b].ready_after; k--)
-            executor->bucket_order[k] = executor->bucket_order[k - 1];
-        executor->bucket_order[k] = b;
+        for (; k > 0 && plan->buckets[ready[k - 1]].ready_after > plan->buckets[b].ready_after; k--)
+            ready[k] = ready[k - 1];
+        ready[k] = b;
+        for (k = b; k > 0 && plan->buckets[needed[k - 1]].needed_by > plan->buckets[b].needed_by; k--)
+            needed[k] = needed[k - 1];
+        needed[k] = b;
     }
 }
 
@@ -155,7 +160,9 @@ Status executor_create(const Plan *plan, const ParamStore *store, Executor **out
     executor->calls = mem_alloc_array(ops + 1, sizeof *executor->calls);
     executor->gradient_flags = mem_alloc_array(ops + 1, sizeof *executor->gradient_flags);
     executor->bucket_order = mem_alloc_array((size_t)plan->bucket_count + 1, sizeof *executor->bucket_order);
-    if (executor->calls == NULL || executor->gradient_flags == NULL || executor->bucket_order == NULL)
+    executor->weight_order = mem_alloc_array((size_t)plan->bucket_count + 1, sizeof *executor->weight_order);
+    if (executor->calls == NULL || executor->gradient_flags == NULL || executor->bucket_order == NULL ||
+        executor->weight_order == NULL)
         FAIL(ERR_MEMORY, "out of memory for %zu ops", ops);
     if (plan->bucket_count > 0 && store->grads == NULL)
         FAIL(ERR_INTERNAL, "a graph with gradients needs a ParamStore with gradients");
@@ -189,6 +196,7 @@ void executor_free(Executor *executor)
     free(executor->calls);
     free(executor->gradient_flags);
     free(executor->bucket_order);
+    free(executor->weight_order);
     free(executor);
 }
 
@@ -257,21 +265,23 @@ fail:
     return status;
 }
 
-static Status pack_all(Executor *executor, double *seconds)
+/* Whether packed weights of op `index` are made now, just before it runs: always, or when weights have changed. */
+static bool packs_now(const Executor *executor, int32_t index)
 {
-    Status status = STATUS_OK;
     const Plan *plan = executor->plan;
-    for (int32_t i = 0; i < graph_op_count(plan->graph); i++)
-        if (!plan_shares_packed(plan, i) && plan_packed_bytes(plan, i) > 0) TRY(pack_op(executor, i, seconds));
-    executor->weights_changed = false;
-fail:
-    return status;
+    if (plan->pack == PLAN_PACK_SCRATCH) return true;
+    return executor->weights_changed && !plan_shares_packed(plan, index) && plan_packed_bytes(plan, index) > 0;
 }
 
 Status executor_pack(Executor *executor)
 {
-    const bool kept = executor->plan->pack != PLAN_PACK_SCRATCH;
-    return kept && executor->weights_changed ? pack_all(executor, NULL) : STATUS_OK;
+    Status status = STATUS_OK;
+    if (executor->plan->pack == PLAN_PACK_SCRATCH) return STATUS_OK;
+    for (int32_t i = 0; i < graph_op_count(executor->plan->graph); i++)
+        if (packs_now(executor, i)) TRY(pack_op(executor, i, NULL));
+    executor->weights_changed = false;
+fail:
+    return status;
 }
 
 static Status run_op(Executor *executor, int32_t index, const ExecutorRun *run)
@@ -280,7 +290,7 @@ static Status run_op(Executor *executor, int32_t index, const ExecutorRun *run)
     const Plan *plan = executor->plan;
     const DeviceOps *device = plan->backend->device;
     KernelCall *call = &executor->calls[index];
-    if (plan->pack == PLAN_PACK_SCRATCH) TRY(pack_op(executor, index, run->pack_seconds));
+    if (packs_now(executor, index)) TRY(pack_op(executor, index, run->pack_seconds));
     call->accumulate = call->op->accumulate | (run->add_gradients ? executor->gradient_flags[index] : 0);
     const bool timed = run->op_seconds != NULL && device == NULL;
     const double start = timed ? clock_seconds() : 0;
@@ -312,18 +322,21 @@ Status executor_run(Executor *executor, const ExecutorRun *run)
     Status status = STATUS_OK;
     const Plan *plan = executor->plan;
     const DeviceOps *device = plan->backend->device;
-    int32_t next_bucket = 0;
+    int32_t next_bucket = 0, next_weights = 0;
     if (run == NULL) run = &DEFAULTS;
-    if (plan->pack != PLAN_PACK_SCRATCH && executor->weights_changed) TRY(pack_all(executor, run->pack_seconds));
     if (run->op_seconds != NULL && device != NULL) TRY(device->mark(plan->backend, 0));
     for (int32_t i = 0; i < graph_op_count(plan->graph); i++) {
+        for (; run->on_weights != NULL && next_weights < plan->bucket_count &&
+               plan->buckets[executor->weight_order[next_weights]].needed_by <= i;
+             next_weights++)
+            TRY(run->on_weights(run->context, executor->weight_order[next_weights]));
         TRY(run_op(executor, i, run));
-        while (next_bucket < plan->bucket_count &&
-               plan->buckets[executor->bucket_order[next_bucket]].ready_after <= i) {
-            if (run->on_bucket != NULL) run->on_bucket(run->context, executor->bucket_order[next_bucket]);
-            next_bucket++;
-        }
+        for (; run->on_bucket != NULL && next_bucket < plan->bucket_count &&
+               plan->buckets[executor->bucket_order[next_bucket]].ready_after <= i;
+             next_bucket++)
+            TRY(run->on_bucket(run->context, executor->bucket_order[next_bucket]));
     }
+    executor->weights_changed = false; /* each op packed its own before it ran */
     if (run->op_seconds != NULL && device != NULL) TRY(read_marks(executor, run->op_seconds));
 fail:
     return status;

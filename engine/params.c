@@ -15,6 +15,7 @@ struct ParamTable {
     size_t slot_count;
     bool laid_out;
     int64_t trainable_elements, frozen_elements, trainable_parameters;
+    int64_t pad; /* trainable_elements are a multiple of it; 0: of PARAM_ALIGN */
 };
 
 Status param_table_create(ParamTable **out)
@@ -156,6 +157,11 @@ fail:
     return status;
 }
 
+void param_table_pad(ParamTable *table, int64_t multiple)
+{
+    table->pad = multiple;
+}
+
 Status param_table_layout(ParamTable *table, const int32_t *trainable_order, int32_t count)
 {
     Status status = STATUS_OK;
@@ -175,6 +181,7 @@ Status param_table_layout(ParamTable *table, const int32_t *trainable_order, int
         if (param->trainable) parameters += param->count;
         if (param->offset < 0) TRY(place(param, param->trainable ? &trainable : &frozen));
     }
+    if (table->pad > 1) trainable = (trainable + table->pad - 1) / table->pad * table->pad;
     table->trainable_elements = trainable;
     table->frozen_elements = frozen;
     table->trainable_parameters = parameters;

@@ -8,7 +8,11 @@
 
 /* What libraries of devices ask of workspaces, which in scratch mode follow packed weights. */
 #define PACKED_ALIGN 256
-#define BUCKET_BYTES_DEFAULT ((int64_t)8 << 20)
+/* A bucket, where the config says nothing: on the host small, so that the first starts early; on a device large enough
+ * for its links (docs/scaling.md), but at least this many. */
+#define HOST_BUCKET_BYTES ((int64_t)8 << 20)
+#define DEVICE_BUCKET_BYTES ((int64_t)128 << 20)
+#define DEVICE_BUCKETS 16
 
 /* The ops between which each root's contents matter. Inputs are written before the first op; constants live always;
  * outputs live to the end. */
@@ -142,62 +146,69 @@ void plan_choose_pack(Plan *plan, int64_t beside, int sharing)
     if (1.05 * wanted > (double)backend_memory_available(plan->backend)) plan_set_pack(plan, PLAN_PACK_SCRATCH);
 }
 
-typedef struct FlatParam {
-    int64_t offset, padded; /* elements */
-    int32_t last_write;     /* the last op that writes its gradient */
-} FlatParam;
-
-static int by_offset(const void *pa, const void *pb)
+/* Elements of a bucket: about as many as asked for, in whole norm blocks for every share. */
+static int64_t bucket_elements(const Plan *plan, const PlanOptions *options, int64_t elements)
 {
-    int64_t a = ((const FlatParam *)pa)->offset, b = ((const FlatParam *)pb)->offset;
-    return a < b ? -1 : a > b;
+    const int64_t quantum = (int64_t)UPDATE_NORM_BLOCK * (options->shares > 1 ? options->shares : 1);
+    int64_t wanted = options->bucket_bytes / (int64_t)sizeof(float);
+    if (wanted <= 0 && plan->backend->device == NULL) wanted = HOST_BUCKET_BYTES / (int64_t)sizeof(float);
+    if (wanted <= 0) {
+        wanted = DEVICE_BUCKET_BYTES / (int64_t)sizeof(float);
+        if (wanted > elements / DEVICE_BUCKETS) wanted = elements / DEVICE_BUCKETS;
+    }
+    const int64_t quanta = wanted / quantum;
+    return quanta > 1 ? quanta * quantum : quantum;
 }
 
-/* Cuts the flat gradient buffer into slices of whole parameters, each at least `bucket_bytes` but the last. */
-static Status cut_buckets(Plan *plan, int64_t bucket_bytes)
+/* A parameter's first reader and the last op that writes its gradient widen the times of the buckets it lies in. */
+static void extend_buckets(Plan *plan, const Param *param, int64_t size, int32_t last_write, int32_t first_read)
+{
+    const int64_t last = (param->offset + param->count - 1) / size;
+    for (int64_t b = param->offset / size; b <= last; b++) {
+        Bucket *bucket = &plan->buckets[b];
+        if (last_write > bucket->ready_after) bucket->ready_after = last_write;
+        if (first_read < bucket->needed_by) bucket->needed_by = first_read;
+    }
+}
+
+/* Cuts the flat buffers into buckets of equal size, but for the last. */
+static Status cut_buckets(Plan *plan, const PlanOptions *options)
 {
     Status status = STATUS_OK;
     const Graph *graph = plan->graph;
     const ParamTable *params = graph_params(graph);
-    int32_t count = param_table_size(params);
-    int64_t elements = param_table_trainable_elements(params);
-    int64_t least = bucket_bytes / (int64_t)sizeof(float) > 0 ? bucket_bytes / (int64_t)sizeof(float) : 1;
-    int32_t *last_write = mem_alloc_array((size_t)count + 1, sizeof *last_write);
-    FlatParam *flat = mem_alloc_array((size_t)count + 1, sizeof *flat);
-    plan->buckets = mem_alloc_array((size_t)(elements / least) + 2, sizeof *plan->buckets);
-    if (last_write == NULL || flat == NULL || plan->buckets == NULL)
-        FAIL(ERR_MEMORY, "out of memory for %d parameters", count);
-
+    const int32_t count = param_table_size(params), ops = graph_op_count(graph);
+    const int64_t elements = param_table_trainable_elements(params);
+    const int64_t size = bucket_elements(plan, options, elements);
     bool has_gradients = false;
-    for (int32_t i = 0; i < graph_op_count(graph); i++)
-        for (int32_t k = 0; k < OP_MAX_OUT; k++) {
-            TensorId out = graph_op(graph, i)->out[k];
-            if (out == TENSOR_NONE || graph_tensor(graph, out)->kind != TENSOR_PARAM_GRAD) continue;
-            last_write[graph_tensor(graph, out)->param] = i;
+    int32_t *last_write = mem_alloc_array((size_t)count + 1, sizeof *last_write);
+    int32_t *first_read = mem_alloc_array((size_t)count + 1, sizeof *first_read);
+    plan->buckets = mem_alloc_array((size_t)(elements / size) + 2, sizeof *plan->buckets);
+    if (last_write == NULL || first_read == NULL || plan->buckets == NULL)
+        FAIL(ERR_MEMORY, "out of memory for %d parameters", count);
+    for (int32_t p = 0; p < count; p++) first_read[p] = ops;
+    for (int32_t i = ops - 1; i >= 0; i--) {
+        const Op *op = graph_op(graph, i);
+        for (int32_t k = 0; k < op->in_count + op->out_count; k++) {
+            TensorId id = graph_root(graph, k < op->in_count ? op->in[k] : op->out[k - op->in_count]);
+            if (id == TENSOR_NONE) continue;
+            const Tensor *tensor = graph_tensor(graph, id);
+            if (tensor->kind == TENSOR_PARAM) first_read[tensor->param] = i;
+            if (tensor->kind != TENSOR_PARAM_GRAD) continue;
+            if (last_write[tensor->param] == 0) last_write[tensor->param] = i; /* from the end: the last comes first */
             has_gradients = true;
         }
-    if (!has_gradients) goto fail;
-
-    int32_t flat_count = 0;
-    for (int32_t p = 0; p < count; p++) {
-        const Param *param = param_table_get(params, p);
-        if (!param->trainable) continue;
-        flat[flat_count++] = (FlatParam){.offset = param->offset,
-                                         .padded = (param->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN,
-                                         .last_write = last_write[p]};
     }
-    qsort(flat, (size_t)flat_count, sizeof *flat, by_offset);
-    Bucket open = {0};
-    for (int32_t p = 0; p < flat_count; p++) {
-        open.count += flat[p].padded;
-        if (flat[p].last_write > open.ready_after) open.ready_after = flat[p].last_write;
-        if (open.count < least && p + 1 < flat_count) continue;
-        plan->buckets[plan->bucket_count++] = open;
-        open = (Bucket){.offset = open.offset + open.count};
+    for (int64_t at = 0; has_gradients && at < elements; at += size)
+        plan->buckets[plan->bucket_count++] =
+            (Bucket){.offset = at, .count = elements - at < size ? elements - at : size, .needed_by = ops};
+    for (int32_t p = 0; has_gradients && p < count; p++) {
+        const Param *param = param_table_get(params, p);
+        if (param->trainable) extend_buckets(plan, param, size, last_write[p], first_read[p]);
     }
 fail:
     free(last_write);
-    free(flat);
+    free(first_read);
     return status;
 }
 
@@ -218,7 +229,7 @@ Status plan_create(const Graph *graph, Backend *backend, const PlanOptions *opti
     } else {
         plan_set_pack(plan, options->pack);
     }
-    TRY(cut_buckets(plan, options->bucket_bytes > 0 ? options->bucket_bytes : BUCKET_BYTES_DEFAULT));
+    TRY(cut_buckets(plan, options));
     for (int32_t i = 0; i < graph_op_count(graph); i++) {
         const Op *op = graph_op(graph, i);
         double flops = op_info(op->kind)->cost(graph, op).flops;

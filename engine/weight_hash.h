@@ -1,5 +1,5 @@
-/* A hash by which ranks compare weights that must be the same to the bit. It is a sum over words, so any number of threads
- * or blocks may add up parts of it in any order, here and on a device (DeviceOps.hash):
+/* A hash by which ranks compare weights that must be the same to the bit. It is a sum over words, so any number of
+ * threads or blocks may add up parts of it in any order, here and on a device (DeviceOps.hash):
  *
  *   hash = sum over i of mix((first + i) << 32 | word_i)  mod 2^64,  mix: the finalizer of SplitMix64
  *

@@ -29,14 +29,16 @@ static const ConfigField FIELDS[] = {
 };
 const ConfigSchema PARALLEL_CONFIG_SCHEMA = {"parallel", FIELDS, FIELD_COUNT(FIELDS), sizeof(ParallelConfig)};
 
-Status parallel_config_group(const ParallelConfig *parallel, const Config *config, int world, int local_world, int *group)
+Status parallel_config_group(const ParallelConfig *parallel, const Config *config, int world, int local_world,
+                             int *group)
 {
     Status status = STATUS_OK;
     *group = world;
     if (parallel->shard != PARALLEL_SHARD_NODE) return STATUS_OK;
     *group = parallel->group > 0 ? (int)parallel->group : local_world;
     if (*group > world || world % *group)
-        FAIL_WITH(config_error(config, "parallel.group", "%d does not divide the %d ranks into equal groups; %s", *group, world,
+        FAIL_WITH(config_error(config, "parallel.group", "%d does not divide the %d ranks into equal groups; %s",
+                               *group, world,
                                parallel->group > 0 ? "choose a divisor, or 0 for the ranks of one machine"
                                                    : "every machine must have as many ranks, or choose a divisor"));
 fail:

@@ -14,21 +14,22 @@ typedef enum ParallelShard {
 } ParallelShard;
 
 typedef struct ParallelConfig {
-    int32_t shard;           /* ParallelShard */
-    int64_t group;           /* ranks among which `node` divides; 0: those of one machine */
-    int32_t wire;            /* CommWire: what gradients are rounded to on their way */
-    bool overlap;            /* gradients and weights travel while the ranks compute */
-    bool exchange_alone;     /* with one rank too */
-    int64_t compare_every;   /* steps between comparisons of the ranks' weights; 0: never */
+    int32_t shard;         /* ParallelShard */
+    int64_t group;         /* ranks among which `node` divides; 0: those of one machine */
+    int32_t wire;          /* CommWire: what gradients are rounded to on their way */
+    bool overlap;          /* gradients and weights travel while the ranks compute */
+    bool exchange_alone;   /* with one rank too */
+    int64_t compare_every; /* steps between comparisons of the ranks' weights; 0: never */
     double heartbeat_seconds;
-    double silent_seconds;   /* a rank that is not heard of for so long is given up; 0: never */
-    double stall_seconds;    /* likewise one that the others wait for in a collective */
+    double silent_seconds; /* a rank that is not heard of for so long is given up; 0: never */
+    double stall_seconds;  /* likewise one that the others wait for in a collective */
 } ParallelConfig;
 
 extern const ConfigSchema PARALLEL_CONFIG_SCHEMA;
 
 /* Ranks that share a bucket (engine/comm.h), of `world` ranks, `local_world` of them on this machine. ERR_CONFIG where
  * parallel.group does not divide them. */
-Status parallel_config_group(const ParallelConfig *parallel, const Config *config, int world, int local_world, int *group);
+Status parallel_config_group(const ParallelConfig *parallel, const Config *config, int world, int local_world,
+                             int *group);
 
 #endif
