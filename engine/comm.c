@@ -268,6 +268,11 @@ Status comm_barrier(Comm *comm)
     return run(comm, (CommRequest){.kind = COMM_KIND_BARRIER});
 }
 
+void comm_stop(Comm *comm)
+{
+    if (comm->mpi) comm_mpi_stop(comm->mpi);
+}
+
 void comm_abort(Comm *comm, int code)
 {
     fflush(NULL);

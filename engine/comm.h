@@ -56,6 +56,9 @@ Status comm_broadcast(Comm *comm, void *data, size_t bytes, int root);
 /* `bytes` from each rank, in rank order, into `out` (world * bytes). */
 Status comm_all_gather(Comm *comm, const void *data, size_t bytes, void *out);
 Status comm_barrier(Comm *comm);
+/* No data moves from here on, so that buffers of collectives under way may be freed; after a failure, before comm_abort
+ * or comm_close. Not collective. */
+void comm_stop(Comm *comm);
 /* Ends every rank of the job with `code`; does not return. */
 void comm_abort(Comm *comm, int code);
 /* Bytes of the buffers that collectives of `world` ranks pass their data through, on each rank. */

@@ -47,6 +47,7 @@ Status comm_mpi_open(CommMpi **out, CommWorld *world);
 void comm_mpi_close(CommMpi *mpi);
 void comm_mpi_submit(CommMpi *mpi, CommRequest *request); /* the request is the thread's until done */
 Status comm_mpi_wait(CommMpi *mpi, CommRequest *request);
+void comm_mpi_stop(CommMpi *mpi);
 void comm_mpi_abort(CommMpi *mpi, int code) __attribute__((noreturn));
 
 /* comm_pipeline.c; every call from the MPI thread. */
@@ -57,6 +58,7 @@ void comm_pipeline_push(CommPipeline *pipeline, CommRequest *request);
 /* Moves whatever can move without waiting. *moved: some state changed, so another call is worth it at once. After an
  * error every request pushed comes back from comm_pipeline_pop with `failed` set, in `failure` the reason. */
 void comm_pipeline_step(CommPipeline *pipeline, bool *moved);
+void comm_pipeline_stop(CommPipeline *pipeline); /* as if an MPI call had failed */
 /* The oldest request if it has finished, else NULL. */
 CommRequest *comm_pipeline_pop(CommPipeline *pipeline, bool *failed);
 const StatusRecord *comm_pipeline_failure(const CommPipeline *pipeline);

@@ -31,6 +31,7 @@ struct CommMpi {
     CommRequest *inbox, **inbox_end;
     int waiting; /* callers inside comm_mpi_wait */
     bool ready;  /* the world is known, or opening failed */
+    bool stopping, stopped;
     bool aborting;
     int abort_code;
     StatusRecord failure; /* the first failure; what opening or any request returns from then on */
@@ -116,8 +117,13 @@ static void serve(CommMpi *mpi, CommPipeline *pipeline)
     int yields = 0;
     for (bool closed = false; !closed;) {
         pthread_mutex_lock(&mpi->lock);
-        while (!mpi->inbox && !mpi->aborting && comm_pipeline_is_idle(pipeline)) {
+        while (!mpi->inbox && !mpi->aborting && mpi->stopping == mpi->stopped && comm_pipeline_is_idle(pipeline)) {
             pthread_cond_wait(&mpi->work, &mpi->lock);
+        }
+        if (mpi->stopping && !mpi->stopped) {
+            comm_pipeline_stop(pipeline);
+            mpi->stopped = true;
+            pthread_cond_broadcast(&mpi->done);
         }
         CommRequest *fresh = mpi->inbox;
         mpi->inbox = NULL;
@@ -301,6 +307,15 @@ Status comm_mpi_wait(CommMpi *mpi, CommRequest *request)
     pthread_mutex_unlock(&mpi->lock);
     /* The first failure stays what it is, so it may be read without the lock. */
     return failed ? status_restore(&mpi->failure) : STATUS_OK;
+}
+
+void comm_mpi_stop(CommMpi *mpi)
+{
+    pthread_mutex_lock(&mpi->lock);
+    mpi->stopping = true;
+    pthread_cond_signal(&mpi->work);
+    while (!mpi->stopped) pthread_cond_wait(&mpi->done, &mpi->lock);
+    pthread_mutex_unlock(&mpi->lock);
 }
 
 void comm_mpi_abort(CommMpi *mpi, int code)

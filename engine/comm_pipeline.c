@@ -281,6 +281,15 @@ fail:
     return status;
 }
 
+void comm_pipeline_stop(CommPipeline *pipeline)
+{
+    if (pipeline->failure.status == STATUS_OK) {
+        (void)status_fail(ERR_COMM, __FILE__, __LINE__, "collectives were stopped");
+        status_save(ERR_COMM, &pipeline->failure);
+    }
+    pipeline->stuck = true;
+}
+
 /* Starts the next piece of the request that is being fed, if it has been checked and the ring has room. */
 static Status step_feed(CommPipeline *pipeline, bool *moved)
 {

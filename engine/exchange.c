@@ -94,9 +94,19 @@ fail:
     return status;
 }
 
+/* After a failure buffers may be freed that are still on their way. */
+static bool is_under_way(const Exchange *x)
+{
+    bool any = x->gradients_begun > 0;
+    for (int32_t b = 0; x->weight_requests && b < x->options.plan->bucket_count; b++)
+        any = any || x->weight_requests[b];
+    return any;
+}
+
 void exchange_free(Exchange *x)
 {
     if (!x) return;
+    if (is_under_way(x)) comm_stop(x->options.comm);
     exchange_device_close(x);
     free(x->spans);
     free(x->gather_order);
@@ -145,6 +155,8 @@ Status exchange_wait_gradients(Exchange *x)
     if (x->idle) return STATUS_OK;
     if (x->device) return exchange_device_wait_gradients(x);
     for (int32_t i = 0; i < x->gradients_begun; i++) TRY(comm_wait(x->options.comm, x->gradient_requests[i]));
+    /* Weights that no op reads were waited for by none. */
+    for (int32_t b = 0; b < x->options.plan->bucket_count; b++) TRY(exchange_weights_needed(x, b));
 fail:
     x->gradients_begun = 0;
     return status;
@@ -231,6 +243,25 @@ Status exchange_refresh_weights(Exchange *x)
     if (!x->device || x->weights_old) TRY(exchange_gather_weights(x));
     x->weights_old = false;
     for (int32_t b = 0; b < x->options.plan->bucket_count; b++) TRY(exchange_weights_needed(x, b));
+fail:
+    return status;
+}
+
+/* ---- whole arrays ---- */
+
+int32_t exchange_buckets(const Exchange *x, const Bucket **buckets)
+{
+    *buckets = x->options.plan->buckets;
+    return x->options.plan->bucket_count;
+}
+
+Status exchange_collect(Exchange *x, int32_t bucket, float *data)
+{
+    Status status = STATUS_OK;
+    CommRequest *request;
+    if (!x->options.sharded) return STATUS_OK;
+    TRY(comm_gather_begin(x->options.comm, data, x->options.plan->buckets[bucket].count, &request));
+    TRY(comm_wait(x->options.comm, request));
 fail:
     return status;
 }

@@ -53,6 +53,13 @@ Status exchange_weights_needed(void *exchange, int32_t bucket);
 /* All weights are new, now: gathers what is old and waits; before they are saved, hashed or drawn with. */
 Status exchange_refresh_weights(Exchange *exchange);
 
+/* Buckets of the plan, the slices in which flat buffers are walked. */
+int32_t exchange_buckets(const Exchange *exchange, const Bucket **buckets);
+/* Host memory: `data` has a bucket's elements, of which this rank's share is filled; afterwards all are. Collective;
+ * for what is divided as the weights are and is wanted whole, such as moments in a checkpoint. Replicated: nothing to
+ * do. */
+Status exchange_collect(Exchange *exchange, int32_t bucket, float *data);
+
 /* `count` doubles of every rank, in rank order, into out (ranks, count): what the ranks decide a step by. */
 Status exchange_agree(Exchange *exchange, const double *values, int32_t count, double *out);
 

@@ -11,24 +11,32 @@
 #include "optim/one_cycle.h"
 
 /* What host and device tell each other in a step. */
-typedef struct Exchange {
+typedef struct Told {
     UpdateValues values;
     UpdateResult result;
-} Exchange;
+} Told;
+
+/* Slices of a rank alone, elements. */
+#define SLICE_ELEMENTS ((int64_t)4 << 20)
 
 struct Optimizer {
     OptimConfig config;
     int64_t total_steps;
     int threads;
+    Exchange *exchange; /* NULL: this rank is alone */
     int64_t elements;
+    const UpdateSpan *spans; /* (span_count) what this rank updates */
+    int32_t span_count;
+    UpdateSpan whole; /* the span of a rank alone */
+    int64_t local_elements;
     Backend *backend;            /* whose memory the buffers are in; NULL: the host's */
     float *weights;              /* (elements) fp32, the store's or its image's */
     const float *grads;          /* (elements) fp32, likewise */
     uint16_t *half;              /* (elements) bf16, the image's; may be NULL */
-    float *m, *v, *ema;          /* (elements) fp32; ema may be NULL */
+    float *m, *v, *ema;          /* (local_elements) fp32; ema may be NULL */
     double *sums;                /* (sum_count(elements)) fp64 */
-    Exchange *exchange;          /* on a device: page-locked */
-    Exchange *device_exchange;   /* NULL on the host */
+    Told *told;                  /* on a device: page-locked */
+    Told *device_told;           /* NULL on the host */
     double lr, beta1, ema_decay; /* of the step that has begun */
     OptimizerState state;
 };
@@ -75,32 +83,45 @@ fail:
 static Status allocate(Optimizer *optimizer)
 {
     Status status = STATUS_OK;
-    const int64_t elements = optimizer->elements;
+    const int64_t elements = optimizer->elements, local = optimizer->local_elements;
     const bool has_ema = optimizer->config.ema_decay > 0;
     Backend *backend = optimizer->backend;
     size_t bytes = 0;
-    if (elements < 0 || !mem_mul_size((size_t)elements, sizeof(float), &bytes)) {
+    if (elements < 0 || !mem_mul_size((size_t)local, sizeof(float), &bytes)) {
         FAIL(ERR_LIMIT, "%lld trainable elements do not fit in memory", (long long)elements);
     }
     optimizer->m = buffer_alloc(optimizer, bytes);
     optimizer->v = buffer_alloc(optimizer, bytes);
     optimizer->sums = buffer_alloc(optimizer, (size_t)sum_count(elements) * sizeof(double));
     if (has_ema) optimizer->ema = buffer_alloc(optimizer, bytes);
-    if (backend) optimizer->device_exchange = buffer_alloc(optimizer, sizeof(Exchange));
-    optimizer->exchange =
-        backend ? backend->device->host_alloc(backend, sizeof(Exchange)) : mem_alloc_array(1, sizeof(Exchange));
-    if (!optimizer->m || !optimizer->v || !optimizer->sums || !optimizer->exchange || (has_ema && !optimizer->ema) ||
-        (backend && !optimizer->device_exchange)) {
+    if (backend) optimizer->device_told = buffer_alloc(optimizer, sizeof(Told));
+    optimizer->told = backend ? backend->device->host_alloc(backend, sizeof(Told)) : mem_alloc_array(1, sizeof(Told));
+    if (!optimizer->m || !optimizer->v || !optimizer->sums || !optimizer->told || (has_ema && !optimizer->ema) ||
+        (backend && !optimizer->device_told)) {
         FAIL(ERR_MEMORY,
-             "no memory for the optimizer: %.2f GB for %lld trainable elements; optim.ema_decay=0 saves %.2f",
-             (double)optimizer_bytes(&optimizer->config, elements) / 1e9, (long long)elements, (double)bytes / 1e9);
+             "no memory for the optimizer: %.2f GB for %lld trainable elements; optim.ema_decay=0 saves %.2f, and with "
+             "several ranks parallel.shard=all divides it",
+             (double)optimizer_bytes(&optimizer->config, local, 1) / 1e9, (long long)local, (double)bytes / 1e9);
     }
 fail:
     return status;
 }
 
+static void set_spans(Optimizer *optimizer)
+{
+    if (optimizer->exchange) {
+        optimizer->span_count = exchange_spans(optimizer->exchange, &optimizer->spans);
+        optimizer->local_elements = exchange_local_elements(optimizer->exchange);
+        return;
+    }
+    optimizer->whole = (UpdateSpan){.count = optimizer->elements};
+    optimizer->spans = &optimizer->whole;
+    optimizer->span_count = 1;
+    optimizer->local_elements = optimizer->elements;
+}
+
 Status optimizer_create(const OptimConfig *config, int64_t total_steps, const ParamStore *store, Backend *backend,
-                        int threads, Optimizer **out)
+                        int threads, Exchange *exchange, Optimizer **out)
 {
     Status status = STATUS_OK;
     Optimizer *optimizer = NULL;
@@ -118,6 +139,8 @@ Status optimizer_create(const OptimConfig *config, int64_t total_steps, const Pa
     optimizer->threads = threads;
     optimizer->elements = param_table_trainable_elements(store->table);
     optimizer->backend = backend && backend->device ? backend : NULL;
+    optimizer->exchange = exchange;
+    set_spans(optimizer);
     TRY(bind_parameters(optimizer, store));
     TRY(allocate(optimizer));
     TRY(optimizer_restart_ema(optimizer));
@@ -135,11 +158,11 @@ void optimizer_free(Optimizer *optimizer)
     buffer_free(optimizer, optimizer->v);
     buffer_free(optimizer, optimizer->ema);
     buffer_free(optimizer, optimizer->sums);
-    buffer_free(optimizer, optimizer->device_exchange);
+    buffer_free(optimizer, optimizer->device_told);
     if (optimizer->backend)
-        optimizer->backend->device->host_free(optimizer->backend, optimizer->exchange);
+        optimizer->backend->device->host_free(optimizer->backend, optimizer->told);
     else
-        free(optimizer->exchange);
+        free(optimizer->told);
     free(optimizer);
 }
 
@@ -169,9 +192,9 @@ Status optimizer_begin_step(Optimizer *optimizer, int64_t schedule_step, double 
             .t = t,
             .ema_decay = optimizer->ema_decay,
         },
-        &optimizer->exchange->values);
+        &optimizer->told->values);
     if (backend) {
-        TRY(backend->device->send(backend, &optimizer->device_exchange->values, &optimizer->exchange->values,
+        TRY(backend->device->send(backend, &optimizer->device_told->values, &optimizer->told->values,
                                   sizeof(UpdateValues)));
         TRY(backend->device->sent(backend));
     }
@@ -179,39 +202,51 @@ fail:
     return status;
 }
 
-static void update_on_host(Optimizer *optimizer)
+static Status update_on_host(Optimizer *o)
 {
-    const UpdateValues *values = &optimizer->exchange->values;
-    UpdateResult *result = &optimizer->exchange->result;
-    grad_norm_blocks(optimizer->grads, optimizer->elements, optimizer->threads, optimizer->sums);
-    const double squares = grad_norm_sum(optimizer->sums, update_norm_block_count(optimizer->elements));
+    Status status = STATUS_OK;
+    const UpdateValues *values = &o->told->values;
+    UpdateResult *result = &o->told->result;
+    for (int32_t s = 0; s < o->span_count; s++)
+        grad_norm_blocks(o->grads + o->spans[s].flat, o->spans[s].count, o->threads,
+                         o->sums + o->spans[s].flat / UPDATE_NORM_BLOCK);
+    if (o->exchange) TRY(exchange_gather_blocks(o->exchange, o->sums));
+    const double squares = grad_norm_sum(o->sums, update_norm_block_count(o->elements));
     const double norm = values->grad_scale * sqrt(squares);
     *result = (UpdateResult){.squares = squares, .norm = norm, .clip = 1.0, .skipped = !isfinite(squares)};
-    if (result->skipped) return;
+    if (result->skipped) return STATUS_OK;
     result->clip = grad_clip_factor(norm, values->clip_norm);
-    adamw_update(values, result->clip, optimizer->elements, optimizer->threads, optimizer->grads, optimizer->weights,
-                 optimizer->m, optimizer->v, optimizer->ema);
+    for (int32_t s = 0; s < o->span_count; s++) {
+        const UpdateSpan *span = &o->spans[s];
+        adamw_update(values, result->clip, span->count, o->threads, o->grads + span->flat, o->weights + span->flat,
+                     o->m + span->local, o->v + span->local, o->ema ? o->ema + span->local : NULL);
+    }
+    if (o->exchange) exchange_weights_updated(o->exchange);
+fail:
+    return status;
 }
 
 Status optimizer_queue_update(Optimizer *optimizer)
 {
     Status status = STATUS_OK;
     Backend *backend = optimizer->backend;
-    if (!backend) {
-        update_on_host(optimizer);
-        return STATUS_OK;
-    }
-    TRY(backend->device->update(backend, &(DeviceUpdate){.count = optimizer->elements,
-                                                         .grads = optimizer->grads,
-                                                         .weights = optimizer->weights,
-                                                         .m = optimizer->m,
-                                                         .v = optimizer->v,
-                                                         .ema = optimizer->ema,
-                                                         .half = optimizer->half,
-                                                         .sums = optimizer->sums,
-                                                         .values = &optimizer->device_exchange->values,
-                                                         .result = &optimizer->device_exchange->result}));
-    TRY(backend->device->fetch(backend, &optimizer->exchange->result, &optimizer->device_exchange->result,
+    if (!backend) return update_on_host(optimizer);
+    const DeviceUpdate update = {.count = optimizer->elements,
+                                 .spans = optimizer->spans,
+                                 .span_count = optimizer->span_count,
+                                 .grads = optimizer->grads,
+                                 .weights = optimizer->weights,
+                                 .m = optimizer->m,
+                                 .v = optimizer->v,
+                                 .ema = optimizer->ema,
+                                 .half = optimizer->half,
+                                 .sums = optimizer->sums,
+                                 .values = &optimizer->device_told->values,
+                                 .result = &optimizer->device_told->result};
+    TRY(backend->device->update_norm(backend, &update));
+    if (optimizer->exchange) TRY(exchange_gather_blocks(optimizer->exchange, optimizer->sums));
+    TRY(backend->device->update_apply(backend, &update));
+    TRY(backend->device->fetch(backend, &optimizer->told->result, &optimizer->device_told->result,
                                sizeof(UpdateResult)));
 fail:
     return status;
@@ -219,7 +254,8 @@ fail:
 
 void optimizer_end_step(Optimizer *optimizer, OptimizerReport *report)
 {
-    const UpdateResult *result = &optimizer->exchange->result;
+    if (optimizer->backend && optimizer->exchange) exchange_weights_updated(optimizer->exchange);
+    const UpdateResult *result = &optimizer->told->result;
     *report = (OptimizerReport){.lr = optimizer->lr,
                                 .beta1 = optimizer->beta1,
                                 .grad_norm = result->norm,
@@ -250,6 +286,16 @@ int64_t optimizer_elements(const Optimizer *optimizer)
     return optimizer->elements;
 }
 
+int64_t optimizer_local_elements(const Optimizer *optimizer)
+{
+    return optimizer->local_elements;
+}
+
+bool optimizer_is_divided(const Optimizer *optimizer)
+{
+    return optimizer->exchange && exchange_is_sharded(optimizer->exchange);
+}
+
 float *optimizer_m(Optimizer *optimizer)
 {
     return optimizer->m;
@@ -270,15 +316,20 @@ bool optimizer_on_device(const Optimizer *optimizer)
     return optimizer->backend != NULL;
 }
 
-/* Where elements [first, first + count) of an array are. */
+/* Where elements [first, first + count) of an array are: within one span. */
 static Status find_elements(const Optimizer *optimizer, OptimizerArray which, int64_t first, int64_t count, float **out)
 {
     Status status = STATUS_OK;
     float *array = which == OPTIMIZER_M ? optimizer->m : which == OPTIMIZER_V ? optimizer->v : optimizer->ema;
-    if (!array || first < 0 || count < 0 || first > optimizer->elements || count > optimizer->elements - first)
-        FAIL(ERR_INTERNAL, "elements %lld to %lld of the optimizer's array %d are not there", (long long)first,
-             (long long)(first + count), (int)which);
-    *out = array + first;
+    for (int32_t s = 0; array && s < optimizer->span_count; s++) {
+        const UpdateSpan *span = &optimizer->spans[s];
+        if (first < span->flat || first > span->flat + span->count) continue;
+        if (count < 0 || count > span->flat + span->count - first) continue;
+        *out = array + span->local + (first - span->flat);
+        return STATUS_OK;
+    }
+    FAIL(ERR_INTERNAL, "elements %lld to %lld of the optimizer's array %d are not there", (long long)first,
+         (long long)(first + count), (int)which);
 fail:
     return status;
 }
@@ -311,6 +362,61 @@ fail:
     return status;
 }
 
+/* ---- slices ---- */
+
+int32_t optimizer_slice_count(const Optimizer *optimizer)
+{
+    const Bucket *buckets;
+    if (optimizer->exchange) return exchange_buckets(optimizer->exchange, &buckets);
+    return (int32_t)((optimizer->elements + SLICE_ELEMENTS - 1) / SLICE_ELEMENTS);
+}
+
+OptimizerSlice optimizer_slice(const Optimizer *optimizer, int32_t index)
+{
+    const Bucket *buckets;
+    if (optimizer->exchange) {
+        exchange_buckets(optimizer->exchange, &buckets);
+        return (OptimizerSlice){buckets[index].offset, buckets[index].count};
+    }
+    const int64_t first = index * SLICE_ELEMENTS, left = optimizer->elements - first;
+    return (OptimizerSlice){first, left < SLICE_ELEMENTS ? left : SLICE_ELEMENTS};
+}
+
+int64_t optimizer_largest_slice(const Optimizer *optimizer)
+{
+    int64_t largest = 0;
+    for (int32_t i = 0; i < optimizer_slice_count(optimizer); i++) {
+        const int64_t count = optimizer_slice(optimizer, i).count;
+        if (count > largest) largest = count;
+    }
+    return largest;
+}
+
+/* This rank's part of a slice: where the optimizer is divided, its span of that bucket. */
+static OptimizerSlice own_part(const Optimizer *optimizer, int32_t index)
+{
+    if (!optimizer_is_divided(optimizer)) return optimizer_slice(optimizer, index);
+    return (OptimizerSlice){optimizer->spans[index].flat, optimizer->spans[index].count};
+}
+
+Status optimizer_read_slice(Optimizer *optimizer, OptimizerArray which, int32_t index, float *out)
+{
+    Status status = STATUS_OK;
+    const OptimizerSlice own = own_part(optimizer, index);
+    TRY(optimizer_read(optimizer, which, own.first, own.count,
+                       out + (own.first - optimizer_slice(optimizer, index).first)));
+    if (optimizer->exchange) TRY(exchange_collect(optimizer->exchange, index, out));
+fail:
+    return status;
+}
+
+Status optimizer_write_slice(Optimizer *optimizer, OptimizerArray which, int32_t index, const float *values)
+{
+    const OptimizerSlice own = own_part(optimizer, index);
+    return optimizer_write(optimizer, which, own.first, own.count,
+                           values + (own.first - optimizer_slice(optimizer, index).first));
+}
+
 int64_t optimizer_total_steps(const Optimizer *optimizer)
 {
     return optimizer->total_steps;
@@ -330,18 +436,21 @@ Status optimizer_restart_ema(Optimizer *optimizer)
 {
     Status status = STATUS_OK;
     Backend *backend = optimizer->backend;
-    const size_t bytes = (size_t)optimizer->elements * sizeof(float);
-    if (!optimizer->ema || bytes == 0) return STATUS_OK;
-    if (backend)
-        TRY(backend->device->copy(backend, optimizer->ema, optimizer->weights, bytes));
-    else
-        memcpy(optimizer->ema, optimizer->weights, bytes);
+    for (int32_t s = 0; optimizer->ema && s < optimizer->span_count; s++) {
+        const UpdateSpan *span = &optimizer->spans[s];
+        const size_t bytes = (size_t)span->count * sizeof(float);
+        if (bytes == 0) continue;
+        if (backend)
+            TRY(backend->device->copy(backend, optimizer->ema + span->local, optimizer->weights + span->flat, bytes));
+        else
+            memcpy(optimizer->ema + span->local, optimizer->weights + span->flat, bytes);
+    }
 fail:
     return status;
 }
 
-int64_t optimizer_bytes(const OptimConfig *config, int64_t elements)
+int64_t optimizer_bytes(const OptimConfig *config, int64_t elements, int shares)
 {
     int64_t buffers = config->ema_decay > 0 ? 3 : 2;
-    return buffers * elements * (int64_t)sizeof(float) + sum_count(elements) * (int64_t)sizeof(double);
+    return buffers * (elements / shares) * (int64_t)sizeof(float) + sum_count(elements) * (int64_t)sizeof(double);
 }

@@ -42,10 +42,12 @@ typedef struct CheckpointState {
 } CheckpointState;
 void checkpoint_state_free(CheckpointState *state);
 
-/* Saves. One process (rank 0) does this. On failure the temporary folder is gone, older checkpoints are as they were,
- * and the message says so. */
+/* Saves. Rank 0 does this; where the optimizer is divided among ranks, the others call checkpoint_contribute, and the
+ * weights of rank 0 are up to date. On failure the temporary folder is gone, older checkpoints are as they were, and
+ * the message says so. */
 Status checkpoint_save(const char *folder, const CheckpointState *state, const ParamStore *store, Optimizer *optimizer,
                        int64_t keep);
+Status checkpoint_contribute(Optimizer *optimizer);
 
 /* The checkpoint meant by `path`: itself, or the newest good one of a run's folder or of its checkpoints folder; bad
  * ones are named in the log and passed over. ERR_IO when there is none; *found false (and STATUS_OK) for `optional`. */

@@ -193,7 +193,7 @@ static Status set_up(Bench *bench, const BenchArguments *arguments)
     Status status = STATUS_OK;
     const NetworkSurroundings around = {.ranks = 1, .sharing = 1};
     const NetworkInputs inputs = arguments->frozen ? NETWORK_PIXELS : NETWORK_GIVEN;
-    TRY(run_config_check_ranks(&bench->config, bench->file, 1));
+    TRY(run_config_check_ranks(&bench->config, bench->file, 1, 1));
     TRY(network_open_backend(&bench->config, NULL, &bench->backend));
     TRY(network_choose_micro_batch(&bench->config, bench->backend, inputs, &around, 0));
     TRY(network_plan(&bench->config, bench->backend, inputs, &bench->network));
@@ -204,7 +204,7 @@ static Status set_up(Bench *bench, const BenchArguments *arguments)
     TRY(network_start(&bench->network, &bench->config));
     TRY(recorder_create(bench->backend, bench->config.device.graphs, &bench->recorder));
     TRY(optimizer_create(&bench->config.optim, bench->config.optim.total_steps, &bench->network.store, bench->backend,
-                         bench->backend->threads, &bench->optimizer));
+                         bench->backend->threads, NULL, &bench->optimizer));
     bench->op_seconds = mem_alloc_array((size_t)graph_op_count(bench->network.training.graph) + 1, sizeof(double));
     bench->step_seconds = mem_alloc_array((size_t)arguments->steps, sizeof(double));
     bench->scratch = mem_alloc_aligned((size_t)largest_input(&bench->network));

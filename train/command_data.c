@@ -23,7 +23,7 @@ static Status run(CommandCall *call)
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
     config.train.micro_batch = 0; /* order does not depend on it, and it need not fit this number of ranks */
-    TRY(run_config_check_ranks(&config, file, (int)arguments->ranks));
+    TRY(run_config_check_ranks(&config, file, (int)arguments->ranks, (int)arguments->ranks));
     TRY(data_config_check(file, "data", &config.data));
     frozen_spec_sizes(&config, &precomputed);
     bool any = precomputed.wanted[PRECOMPUTED_LATENTS] || precomputed.wanted[PRECOMPUTED_TEXT];

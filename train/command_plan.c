@@ -7,6 +7,8 @@
 #include "train/network.h"
 #include "train/preview.h"
 
+enum { RANKS_PER_MACHINE = 8 };
+
 typedef struct PlanArguments {
     int64_t ranks;
     const char *gpu;
@@ -135,7 +137,8 @@ static Status run(CommandCall *call)
     NetworkSurroundings around = {.ranks = arguments->ranks, .sharing = 1, .training = true};
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
-    TRY(run_config_check_ranks(&config, file, (int)arguments->ranks));
+    TRY(run_config_check_ranks(&config, file, (int)arguments->ranks,
+                               arguments->ranks < RANKS_PER_MACHINE ? (int)arguments->ranks : RANKS_PER_MACHINE));
     if (arguments->gpu)
         TRY(network_open_planned_gpu(&config, arguments->gpu, &backend));
     else

@@ -87,12 +87,21 @@ static int64_t largest_parameter(const ParamTable *params)
     return most * (int64_t)sizeof(float);
 }
 
+static int64_t largest_bucket(const Plan *plan)
+{
+    int64_t most = 0;
+    for (int32_t b = 0; b < plan->bucket_count; b++)
+        if (plan->buckets[b].count > most) most = plan->buckets[b].count;
+    return most * (int64_t)sizeof(float);
+}
+
 /* What lies where the kernels compute. */
 static void add_computing(const MemoryPlanOptions *o, int64_t bytes[MEMORY_USES])
 {
     const int64_t elements = param_table_trainable_elements(o->params);
     bytes[MEMORY_WEIGHTS] = bytes[MEMORY_GRADIENTS] = elements * (int64_t)sizeof(float);
-    bytes[MEMORY_OPTIMIZER] = optimizer_bytes(&o->run->optim, elements);
+    const bool divided = o->run->parallel.shard != PARALLEL_SHARD_NONE && o->run->parallel.group > 1;
+    bytes[MEMORY_OPTIMIZER] = optimizer_bytes(&o->run->optim, elements, divided ? (int)o->run->parallel.group : 1);
     bytes[MEMORY_ACTIVATIONS] = (int64_t)o->plan->slab_bytes;
     bytes[MEMORY_WORKSPACE] = (int64_t)o->plan->workspace_bytes;
     bytes[MEMORY_PACKED] = (int64_t)o->plan->packed_bytes;
@@ -124,7 +133,7 @@ void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
     if (o->training) {
         bytes[MEMORY_BATCHES] = batch_bytes(o);
         bytes[MEMORY_COMMUNICATION] = comm_buffer_bytes((int)o->ranks);
-        bytes[MEMORY_CHECKPOINT] = largest_parameter(o->params) * (o->plan->backend->device ? 2 : 1);
+        bytes[MEMORY_CHECKPOINT] = 2 * largest_parameter(o->params) + largest_bucket(o->plan);
     }
     bytes[MEMORY_PROCESS] = memory_resident() + (o->training ? TRAINER_BYTES : 0);
     for (int use = 0; use < MEMORY_USES; use++) {
@@ -157,6 +166,8 @@ static Status list_remedies(const int64_t bytes[MEMORY_USES], int64_t total, con
                  1e-9 * (double)bytes[MEMORY_PACKED]);
         TRY(add_remedy(out, text));
     }
+    if (run->parallel.shard == PARALLEL_SHARD_NONE && run->parallel.group > 1)
+        TRY(add_remedy(out, "parallel.shard: all divides optimizer and EMA among the ranks"));
     if (run->optim.ema_decay > 0 && bytes[MEMORY_OPTIMIZER] > 0) {
         snprintf(text, sizeof text, "optim.ema_decay: 0 saves %.2f GB", 1e-9 * (double)bytes[MEMORY_WEIGHTS]);
         TRY(add_remedy(out, text));

@@ -17,7 +17,9 @@ static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs,
                     (frozen_inline || frozen_can_draw(run, &missing));
     out->micro_batch = run->train.micro_batch;
     out->compute = model_compute_dtype(&run->model, backend);
+    const int32_t shares = run->parallel.group > 1 ? (int32_t)run->parallel.group : 1;
     TRY(param_table_create(&out->params));
+    param_table_pad(out->params, (int64_t)UPDATE_NORM_BLOCK * shares);
     TRY(diffusion_create(&run->diffusion, &out->diffusion));
     TRY(training_graph_create(out->params,
                               &(TrainingGraphOptions){
@@ -39,6 +41,7 @@ static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs,
     TRY(plan_create(out->training.graph, backend,
                     &(PlanOptions){.reuse = run->train.plan_reuse,
                                    .bucket_bytes = run->train.bucket_bytes,
+                                   .shares = shares,
                                    .pack = backend->device ? PLAN_PACK_IMAGE : PLAN_PACK_KEEP,
                                    .estimate = estimate},
                     &out->plan));

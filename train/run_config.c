@@ -37,8 +37,8 @@ static const ConfigField TRAIN_FIELDS[] = {
      "compute activations again in backward instead of keeping them: less memory, about a third more work"},
     {"plan_reuse", CONFIG_BOOL, AT(TrainConfig, plan_reuse), "true", 0, 0, NULL, NULL,
      "let tensors share memory over time; off gives the same bits with more memory"},
-    {"bucket_bytes", CONFIG_INT, AT(TrainConfig, bucket_bytes), "8Mi", 1 << 12, (double)(1ll << 40), NULL, NULL,
-     "gradients that are summed over the ranks at once, bytes"},
+    {"bucket_bytes", CONFIG_INT, AT(TrainConfig, bucket_bytes), "0", 0, (double)(1ll << 33), NULL, NULL,
+     "gradients that are summed over the ranks at once, bytes; 0: 8 Mi on processors, on GPUs up to 128 Mi"},
     {"log_every", CONFIG_INT, AT(TrainConfig, log_every), "50", 1, 1e9, NULL, NULL,
      "steps between lines in a log file (and at least every 10 s)"},
 };
@@ -106,6 +106,8 @@ static const ConfigField FIELDS[] = {
     {"run", CONFIG_SECTION, AT(RunConfig, run), NULL, 0, 0, NULL, &RUN_SCHEMA, "where the run lives"},
     {"train", CONFIG_SECTION, AT(RunConfig, train), NULL, 0, 0, NULL, &TRAIN_SCHEMA, "steps, batch, resolution"},
     {"device", CONFIG_SECTION, AT(RunConfig, device), NULL, 0, 0, NULL, &DEVICE_SCHEMA, "what computes"},
+    {"parallel", CONFIG_SECTION, AT(RunConfig, parallel), NULL, 0, 0, NULL, &PARALLEL_CONFIG_SCHEMA,
+     "many ranks: what they exchange and how, and what happens when one does not answer"},
     {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_SCHEMA, "when to save"},
     {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_SCHEMA,
      "pictures drawn while training, and the defaults of `vasily sample`"},
@@ -201,7 +203,7 @@ static void nearest_divisors(int64_t value, int64_t near, char *out, size_t capa
         snprintf(out, capacity, "%lld", (long long)below);
 }
 
-Status run_config_check_ranks(RunConfig *run, const Config *config, int world)
+Status run_config_check_ranks(RunConfig *run, const Config *config, int world, int local_world)
 {
     Status status = STATUS_OK;
     TrainConfig *train = &run->train;
@@ -231,6 +233,9 @@ Status run_config_check_ranks(RunConfig *run, const Config *config, int world)
                          "number once that every future number of ranks divides)",
                          (long long)run->data.lanes, world, right));
     }
+    int group;
+    TRY(parallel_config_group(&run->parallel, config, world, local_world, &group));
+    run->parallel.group = group;
 fail:
     return status;
 }

@@ -12,6 +12,7 @@
 #include "model/model_config.h"
 #include "optim/optim_config.h"
 #include "train/init_weights.h"
+#include "train/parallel_config.h"
 
 typedef struct RunSection {
     char *dir;
@@ -76,6 +77,7 @@ typedef struct RunConfig {
     RunSection run;
     TrainConfig train;
     DeviceConfig device;
+    ParallelConfig parallel;
     CheckpointConfig checkpoint;
     PreviewConfig preview;
     InitConfig init;
@@ -98,8 +100,9 @@ Status run_config_load(const char *path, const char *text, const char *const *ov
 /* The same, checking no more than the UNet by itself: for commands that run only it. */
 Status run_config_load_unet(const char *path, const char *const *overrides, size_t override_count, RunConfig *out,
                             Config **config);
-/* Resolves micro_batch (but for MICRO_BATCH_AUTO) and checks that batch and lanes fit `world` ranks. */
-Status run_config_check_ranks(RunConfig *run, const Config *config, int world);
+/* Resolves micro_batch (but for MICRO_BATCH_AUTO) and parallel.group (then: the ranks that share a bucket,
+ * engine/comm.h), and checks that batch, lanes and groups fit `world` ranks, `local_world` of them on this machine. */
+Status run_config_check_ranks(RunConfig *run, const Config *config, int world, int local_world);
 /* What a command needs that reads samples: sources, tokenizers of the model's length. */
 Status run_config_check_data(const RunConfig *run, const Config *config);
 /* The same for a command that makes precomputed data: tokenizers only where text is. */

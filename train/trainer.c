@@ -17,32 +17,6 @@
 /* Gradients may be infinite now and then; so many times in a row, weights or data are broken. */
 enum { SKIPPED_IN_A_ROW_MAX = 100 };
 
-/* ---- gradients ---- */
-
-/* A bucket of gradients is complete: its sum over the ranks begins while backward goes on. */
-static void begin_bucket(void *context, int32_t index)
-{
-    Trainer *t = context;
-    const Bucket *bucket = &t->network.plan->buckets[index];
-    if (t->bucket_status) return;
-    t->bucket_status = comm_all_reduce_begin(t->comm, t->network.store.grads + bucket->offset, bucket->count,
-                                             &t->requests[t->requests_begun]);
-    if (t->bucket_status == STATUS_OK)
-        t->requests_begun++;
-    else
-        status_save(t->bucket_status, &t->bucket_failure);
-}
-
-static Status wait_for_buckets(Trainer *t)
-{
-    Status status = STATUS_OK;
-    if (t->bucket_status) TRY(status_restore(&t->bucket_failure));
-    for (int32_t i = 0; i < t->requests_begun; i++) TRY(comm_wait(t->comm, t->requests[i]));
-fail:
-    t->requests_begun = 0;
-    return status;
-}
-
 /* ---- a micro-batch ---- */
 
 typedef struct MicroBatch {
@@ -56,11 +30,15 @@ static Status compute(void *context)
     Status status = STATUS_OK;
     const MicroBatch *m = context;
     Trainer *t = m->trainer;
-    const bool reduces = m->last && comm_world(t->comm) > 1;
-    TRY(executor_run(
-        t->network.executor,
-        &(ExecutorRun){.add_gradients = !m->first, .on_bucket = reduces ? begin_bucket : NULL, .context = t}));
-    if (m->last && feed_runs_ahead(t->feed)) TRY(optimizer_queue_update(t->optimizer));
+    if (m->first) TRY(exchange_gather_weights(t->exchange));
+    TRY(executor_run(t->network.executor, &(ExecutorRun){.add_gradients = !m->first,
+                                                         .on_weights = m->first ? exchange_weights_needed : NULL,
+                                                         .on_bucket = m->last ? exchange_bucket_ready : NULL,
+                                                         .context = t->exchange}));
+    if (m->last && feed_runs_ahead(t->feed)) {
+        TRY(exchange_wait_gradients(t->exchange));
+        TRY(optimizer_queue_update(t->optimizer));
+    }
 fail:
     return status;
 }
@@ -131,34 +109,42 @@ static void sum_losses(const Trainer *t, double sums[2])
 
 /* ---- the step ---- */
 
-/* What the ranks tell each other at the end of a step: sums over all of them, and the longest waits of any. */
-typedef struct StepSums {
-    double losses[2]; /* mse, vb over the samples of the global batch */
-    double wishes[WISH_COUNT];
-} StepSums;
-typedef struct StepWaits {
-    double data, comm; /* seconds */
-} StepWaits;
+/* All ranks take the same decisions from the same numbers: told to each other in one collective, and put together in
+ * rank order. */
+static Status agree(Trainer *t, StepTold *step)
+{
+    Status status = STATUS_OK;
+    TRY(exchange_agree(t->exchange, (const double *)step, STEP_TOLD, t->told));
+    const StepTold *told = (const StepTold *)t->told;
+    *step = told[0];
+    for (int r = 1; r < comm_world(t->comm); r++) {
+        for (int k = 0; k < 2; k++) step->losses[k] += told[r].losses[k];
+        for (int k = 0; k < WISH_COUNT; k++) step->wishes[k] += told[r].wishes[k];
+        if (told[r].data > step->data) step->data = told[r].data;
+        if (told[r].comm > step->comm) step->comm = told[r].comm;
+    }
+fail:
+    return status;
+}
 
-static StepMetrics describe_step(const Trainer *t, const StepSums *sums, const StepWaits *waits,
-                                 const OptimizerReport *report, double seconds)
+static StepMetrics describe_step(const Trainer *t, const StepTold *all, const OptimizerReport *report, double seconds)
 {
     double batch = (double)t->run->train.global_batch;
     return (StepMetrics){
         .step = t->step,
         .total_steps = t->run->train.steps,
         .samples = t->samples,
-        .loss = (sums->losses[0] + sums->losses[1]) / batch,
-        .mse = sums->losses[0] / batch,
-        .vb = sums->losses[1] / batch,
+        .loss = (all->losses[0] + all->losses[1]) / batch,
+        .mse = all->losses[0] / batch,
+        .vb = all->losses[1] / batch,
         .lr = report->lr,
         .beta1 = report->beta1,
         .grad_norm = report->grad_norm,
         .ema_decay = report->ema_decay,
         .step_seconds = seconds,
         .images_per_second = batch / seconds,
-        .data_wait_seconds = waits->data,
-        .comm_wait_seconds = waits->comm,
+        .data_wait_seconds = all->data,
+        .comm_wait_seconds = all->comm,
         .skipped = report->skipped,
         .skipped_steps = optimizer_state(t->optimizer).skipped,
     };
@@ -170,8 +156,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     double start = clock_seconds();
     int64_t allocated = mem_thread_allocation_count();
     Backend *backend = t->network.backend;
-    StepSums sums = {0};
-    StepWaits waits = {-loader_seconds_waited(t->loader), -comm_exposed_seconds(t->comm)};
+    StepTold step = {.data = -loader_seconds_waited(t->loader)};
     OptimizerReport report;
 
     TRY(next_batch(t));
@@ -180,25 +165,28 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
     TRY(give_batch_back(t));
     TRY(look_ahead(t));
-    waits.data += loader_seconds_waited(t->loader);
-    if (backend->device) TRY(backend->device->finish(backend));
-    sum_losses(t, sums.losses);
+    step.data += loader_seconds_waited(t->loader);
+    if (backend->device)
+        TRY(backend->device->finish(backend));
+    else
+        TRY(exchange_wait_gradients(t->exchange));
+    TRY(exchange_exposed_seconds(t->exchange, &step.comm));
+    sum_losses(t, step.losses);
+    signals_take(step.wishes);
+    TRY(agree(t, &step));
 
-    TRY(wait_for_buckets(t));
-    waits.comm += comm_exposed_seconds(t->comm);
-    signals_take(sums.wishes);
-    TRY(comm_all_reduce_f64(t->comm, (double *)&sums, sizeof sums / sizeof(double), COMM_SUM));
-    TRY(comm_all_reduce_f64(t->comm, (double *)&waits, sizeof waits / sizeof(double), COMM_MAX));
-
-    if (!feed_runs_ahead(t->feed)) TRY(optimizer_queue_update(t->optimizer));
+    if (!feed_runs_ahead(t->feed)) {
+        TRY(optimizer_queue_update(t->optimizer));
+        TRY(exchange_gather_weights(t->exchange)); /* on a device the next step's recording begins with it */
+    }
     optimizer_end_step(t->optimizer, &report);
     executor_weights_changed(t->network.executor);
     t->step++;
     t->samples += t->run->train.global_batch;
 
-    *metrics = describe_step(t, &sums, &waits, &report, clock_seconds() - start);
+    *metrics = describe_step(t, &step, &report, clock_seconds() - start);
     metrics->allocations = mem_thread_allocation_count() - allocated;
-    memcpy(wishes, sums.wishes, sizeof sums.wishes);
+    memcpy(wishes, step.wishes, sizeof step.wishes);
 fail:
     return status;
 }
@@ -252,11 +240,11 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         if (wishes[WISH_STOP] > 0) *end = TRAINER_STOPPED;
         if (wishes[WISH_REQUEUE] > 0) *end = TRAINER_REQUEUE;
         if (is_due(t->run->checkpoint.every, t->step) || wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
-        if (t->preview && *end == TRAINER_DONE && is_due(t->run->preview.every, t->step))
-            TRY(preview_draw(t->preview, t->step, optimizer_ema(t->optimizer)));
+        if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
     }
     progress_end(&t->progress);
     if (t->saved_step != t->step) TRY(trainer_save(t));
+    TRY(exchange_refresh_weights(t->exchange)); /* nothing is left on its way */
     log_memory(t);
     return STATUS_OK;
 fail:

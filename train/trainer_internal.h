@@ -3,6 +3,7 @@
 #define TRAIN_TRAINER_INTERNAL_H
 
 #include "data/loader.h"
+#include "engine/exchange.h"
 #include "engine/recorder.h"
 #include "optim/optimizer.h"
 #include "train/checkpoint.h"
@@ -14,6 +15,14 @@
 #include "train/run_dir.h"
 #include "train/signals.h"
 #include "train/trainer.h"
+
+/* What a rank tells the others at the end of a step, as doubles, and what comes of it. */
+typedef struct StepTold {
+    double losses[2];          /* mse, vb: sums over the samples */
+    double wishes[WISH_COUNT]; /* sums */
+    double data, comm;         /* seconds waited: the longest of any rank */
+} StepTold;
+enum { STEP_TOLD = sizeof(StepTold) / sizeof(double) };
 
 struct Trainer {
     RunConfig *run;
@@ -39,13 +48,13 @@ struct Trainer {
 
     Feed *feed;
     Recorder *recorder;
-    const Batch *batch;     /* the one in hand; NULL: none */
-    bool filled;            /* the next micro-batch's inputs are in the feed already */
-    float *terms;           /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
-    CommRequest **requests; /* per bucket, in the order begun */
-    int32_t requests_begun;
-    Status bucket_status; /* of beginning them: a callback cannot fail */
-    StatusRecord bucket_failure;
+    const Batch *batch; /* the one in hand; NULL: none */
+    bool filled;        /* the next micro-batch's inputs are in the feed already */
+    float *terms;       /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
+    Exchange *exchange;
+    double *told; /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
+
+    bool draws; /* rank 0 has previews to draw */
 
     /* root only */
     RunDir dir;
@@ -57,8 +66,9 @@ struct Trainer {
     StrBuf config_text;                    /* the effective config */
 };
 
-/* trainer_save.c */
+/* trainer_save.c; all but the first are collective. */
 Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor);
 Status trainer_save(Trainer *trainer);
+Status trainer_preview(Trainer *trainer); /* rank 0 draws, if the config asks for pictures */
 
 #endif

@@ -149,6 +149,30 @@ fail:
     return status;
 }
 
+static Status open_exchange(Trainer *t)
+{
+    Status status = STATUS_OK;
+    const ParallelConfig *parallel = &t->run->parallel;
+    const int group = (int)parallel->group;
+    TRY(comm_set_group(t->comm, group));
+    if (parallel->shard == PARALLEL_SHARD_NODE && group == comm_local_world(t->comm) &&
+        comm_share(t->comm) != comm_local_rank(t->comm))
+        log_warn(
+            "parallel.shard: node, but neighbouring ranks are not on one machine; start them with `mpirun --map-by "
+            "slot` or `srun --distribution=block`, or weights travel between machines");
+    TRY(exchange_create(&(ExchangeOptions){.comm = t->comm,
+                                           .backend = t->network.backend,
+                                           .plan = t->network.plan,
+                                           .store = &t->network.store,
+                                           .sharded = parallel->shard != PARALLEL_SHARD_NONE,
+                                           .wire = (CommWire)parallel->wire,
+                                           .overlap = parallel->overlap,
+                                           .alone_too = parallel->exchange_alone},
+                        &t->exchange));
+fail:
+    return status;
+}
+
 /* Of the frozen networks that this run computes itself. */
 static Status take_fingerprints(Trainer *t)
 {
@@ -189,8 +213,8 @@ static Status allocate_step_buffers(Trainer *t)
     Backend *backend = t->network.backend;
     const size_t terms = 2 * (size_t)(t->micro_batches * t->network.micro_batch) * sizeof *t->terms;
     t->terms = backend->device ? backend->device->host_alloc(backend, terms) : mem_alloc_array(terms, 1);
-    t->requests = mem_alloc_array((size_t)t->network.plan->bucket_count + 1, sizeof *t->requests);
-    if (!t->terms || !t->requests) FAIL(ERR_MEMORY, "no memory for a step's losses");
+    t->told = mem_alloc_array((size_t)comm_world(t->comm) * STEP_TOLD, sizeof *t->told);
+    if (!t->terms || !t->told) FAIL(ERR_MEMORY, "no memory for a step's losses");
     TRY(feed_create(&(FeedOptions){.backend = backend,
                                    .executor = t->network.executor,
                                    .graph = &t->network.training,
@@ -248,11 +272,12 @@ fail:
     return status;
 }
 
-/* As it was asked for: what micro_batch 0 becomes depends on the number of ranks. */
-static Status dump_config(Trainer *t, int64_t micro_batch_asked)
+/* As it was asked for: what micro_batch 0 and group 0 become depends on the ranks. */
+static Status dump_config(Trainer *t, int64_t micro_batch_asked, int64_t group_asked)
 {
     RunConfig asked = *t->run;
     asked.train.micro_batch = micro_batch_asked;
+    asked.parallel.group = group_asked;
     return config_dump(&RUN_CONFIG_SCHEMA, &asked, &t->config_text);
 }
 
@@ -271,7 +296,8 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->saved_step = -1;
     t->dir.lock = t->metrics.file = -1;
     const int64_t micro_batch_asked = run->train.micro_batch;
-    TRY(run_config_check_ranks(run, config, comm_world(comm)));
+    const int64_t group_asked = run->parallel.group;
+    TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
     TRY(run_config_check_data(run, config));
 
     TRY(run_dir_name(run->run.dir, &t->dir));
@@ -281,7 +307,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         TRY(check_resumable(t, &state));
         run->optim.total_steps = state.total_steps;
     }
-    TRY(dump_config(t, micro_batch_asked));
+    TRY(dump_config(t, micro_batch_asked, group_asked));
 
     TRY(open_network(t, resumed ? state.micro_batch : 0));
     if (t->root) TRY(take_fingerprints(t));
@@ -289,8 +315,9 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         TRY(init_weights_load(&run->init, &t->network.store));
         TRY(network_weights_loaded(&t->network));
     }
+    TRY(open_exchange(t));
     TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend,
-                         t->network.backend->threads, &t->optimizer));
+                         t->network.backend->threads, t->exchange, &t->optimizer));
     if (resumed) {
         TRY(checkpoint_load(from, &state, comm, &t->network.store, t->optimizer));
         t->step = t->saved_step = state.step;
@@ -308,6 +335,8 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(open_loader(t, state.cursor));
     TRY(allocate_step_buffers(t));
     if (t->root) TRY(open_outputs(t));
+    t->draws = t->preview != NULL;
+    TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
     *out = t;
     checkpoint_state_free(&state);
     return STATUS_OK;
@@ -334,12 +363,13 @@ void trainer_free(Trainer *t)
     cursor_free(t->cursor);
     cursor_free(t->saving);
     optimizer_free(t->optimizer);
+    exchange_free(t->exchange);
     network_free(&t->network);
     if (backend) backend_close(backend);
     run_dir_close(&t->dir);
     strbuf_free(&t->config_text);
     precomputed_spec_free(&t->precomputed);
-    free(t->requests);
+    free(t->told);
     free(t->positions);
     free(t->position_values);
     free(t);

@@ -1,6 +1,7 @@
 /* Saving from the trainer's side: the ranks' places in the data are put together, rank 0 writes. */
 #include "train/trainer_internal.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -65,6 +66,7 @@ Status trainer_save(Trainer *t)
 {
     Status status = STATUS_OK;
     double start = clock_seconds();
+    TRY(exchange_refresh_weights(t->exchange));
     TRY(log_passed_over(t));
     TRY(gather_cursor(t));
     if (t->root) {
@@ -84,10 +86,43 @@ Status trainer_save(Trainer *t)
         memcpy(state.frozen, t->frozen, sizeof state.frozen);
         TRY(checkpoint_save(t->dir.checkpoints, &state, &t->network.store, t->optimizer, t->run->checkpoint.keep));
         log_info("checkpoint of step %lld saved (%.2f s)", (long long)t->step, clock_seconds() - start);
+    } else {
+        TRY(checkpoint_contribute(t->optimizer));
     }
     /* A rank that went on alone after rank 0 failed to save would train steps that nobody can resume. */
     TRY(comm_barrier(t->comm));
     t->saved_step = t->step;
+fail:
+    return status;
+}
+
+/* The whole moving average, on rank 0, in the memory of the gradients: between steps nobody reads those. */
+static Status gather_average(Trainer *t, const float **weights)
+{
+    Status status = STATUS_OK;
+    Backend *backend = t->network.backend;
+    float *grads = backend->device ? t->network.store.image->grads : t->network.store.grads;
+    float *slice = mem_alloc_array((size_t)optimizer_largest_slice(t->optimizer) + 1, sizeof *slice);
+    if (!slice) FAIL(ERR_MEMORY, "no memory for a slice of the moving average");
+    for (int32_t i = 0; i < optimizer_slice_count(t->optimizer); i++) {
+        const OptimizerSlice at = optimizer_slice(t->optimizer, i);
+        TRY(optimizer_read_slice(t->optimizer, OPTIMIZER_EMA, i, slice));
+        if (t->root) TRY(backend->upload(backend, grads + at.first, slice, (size_t)at.count * sizeof *slice));
+    }
+    *weights = grads;
+fail:
+    free(slice);
+    return status;
+}
+
+Status trainer_preview(Trainer *t)
+{
+    Status status = STATUS_OK;
+    const float *weights = optimizer_ema(t->optimizer);
+    if (!t->draws) return STATUS_OK;
+    TRY(exchange_refresh_weights(t->exchange));
+    if (weights && optimizer_is_divided(t->optimizer)) TRY(gather_average(t, &weights));
+    if (t->root) TRY(preview_draw(t->preview, t->step, weights));
 fail:
     return status;
 }

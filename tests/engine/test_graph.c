@@ -69,10 +69,11 @@ typedef struct Watch {
     Result *result;
 } Watch;
 
-static void note_bucket(void *context, int32_t bucket)
+static Status note_bucket(void *context, int32_t bucket)
 {
     Result *result = ((Watch *)context)->result;
     result->order[result->order_count++] = bucket;
+    return STATUS_OK;
 }
 
 static void run(bool recompute, bool reuse, int runs, Result *result)

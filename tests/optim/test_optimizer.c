@@ -49,7 +49,7 @@ static Toy toy_open(const OptimConfig *config, int64_t total, int64_t count, int
     assert_int_equal(param_table_layout(toy.table, NULL, 0), STATUS_OK);
     assert_int_equal(param_store_create(toy.table, true, &toy.store), STATUS_OK);
     for (int64_t i = 0; i < count; i++) toy.store.weights[i] = (float)cos((double)i);
-    assert_int_equal(optimizer_create(config, total, &toy.store, NULL, threads, &toy.optimizer), STATUS_OK);
+    assert_int_equal(optimizer_create(config, total, &toy.store, NULL, threads, NULL, &toy.optimizer), STATUS_OK);
     return toy;
 }
 
@@ -275,7 +275,7 @@ static void test_without_ema(void **state)
         toy_step(&b, k, 1);
     }
     assert_memory_equal(a.store.weights, b.store.weights, 333 * sizeof(float));
-    assert_int_equal(optimizer_bytes(&with, 333) - optimizer_bytes(&config, 333), 333 * 4);
+    assert_int_equal(optimizer_bytes(&with, 333, 1) - optimizer_bytes(&config, 333, 1), 333 * 4);
     toy_close(&a);
     toy_close(&b);
 }
@@ -299,9 +299,9 @@ static void test_impossible_requests_are_refused(void **state)
     OptimizerReport report;
     ParamStore without = toy.store;
     without.grads = NULL;
-    assert_int_equal(optimizer_create(&config, 0, &toy.store, NULL, 1, &optimizer), ERR_CONFIG);
-    assert_int_equal(optimizer_create(&config, 10, &toy.store, NULL, 0, &optimizer), ERR_INTERNAL);
-    assert_int_equal(optimizer_create(&config, 10, &without, NULL, 1, &optimizer), ERR_INTERNAL);
+    assert_int_equal(optimizer_create(&config, 0, &toy.store, NULL, 1, NULL, &optimizer), ERR_CONFIG);
+    assert_int_equal(optimizer_create(&config, 10, &toy.store, NULL, 0, NULL, &optimizer), ERR_INTERNAL);
+    assert_int_equal(optimizer_create(&config, 10, &without, NULL, 1, NULL, &optimizer), ERR_INTERNAL);
     assert_int_equal(optimizer_step(toy.optimizer, 0, NAN, &report), ERR_INTERNAL);
     assert_null(optimizer);
     optimizer_free(NULL);

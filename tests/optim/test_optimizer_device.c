@@ -54,7 +54,7 @@ static Side side_open(const OptimConfig *config, int64_t count, Backend *where, 
     assert_int_equal(param_store_create(side.table, true, &side.store), STATUS_OK);
     for (int64_t i = 0; i < count; i++) side.store.weights[i] = (float)cos((double)i);
     if (where) assert_int_equal(param_image_open(&side.store, where, halves), STATUS_OK);
-    assert_int_equal(optimizer_create(config, STEPS, &side.store, where, 2, &side.optimizer), STATUS_OK);
+    assert_int_equal(optimizer_create(config, STEPS, &side.store, where, 2, NULL, &side.optimizer), STATUS_OK);
     return side;
 }
 
@@ -211,7 +211,7 @@ static void test_a_store_without_an_image_is_refused(void **state)
     Optimizer *optimizer = NULL;
     if (!backend) skip();
     Side side = side_open(&config, 50, NULL, false);
-    assert_int_equal(optimizer_create(&config, STEPS, &side.store, backend, 1, &optimizer), ERR_INTERNAL);
+    assert_int_equal(optimizer_create(&config, STEPS, &side.store, backend, 1, NULL, &optimizer), ERR_INTERNAL);
     assert_null(optimizer);
     side_close(&side);
 }
