@@ -1,6 +1,7 @@
 #include "train/calibration.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -130,15 +131,16 @@ fail:
 static Status read_one(const char *path, Arena *arena, Calibration *out)
 {
     Status status = STATUS_OK;
-    FileMap map = {0};
+    char *text = NULL;
+    size_t size;
     JsonDoc *doc = NULL;
-    TRY(file_map(path, &map));
-    if (map.size > FILE_LIMIT) FAIL(ERR_LIMIT, "%s: %zu bytes; no measurement is so long", path, map.size);
-    status = json_parse((const char *)map.data, map.size, FILE_LIMIT, &doc);
+    TRY(file_read(path, FILE_LIMIT, &text, &size));
+    status = json_parse(text, size, FILE_LIMIT, &doc);
     if (status != STATUS_OK) {
         status_prefix("%s: ", path);
         goto fail;
     }
+    if (json_has_duplicate_keys(doc)) FAIL(ERR_FORMAT, "%s: a key is there twice", path);
     if (json_get(json_root(doc), "ops")) {
         CalibrationStep *step = &out->steps[out->step_count++];
         step->path = path;
@@ -152,7 +154,7 @@ static Status read_one(const char *path, Arena *arena, Calibration *out)
     }
 fail:
     json_free(doc);
-    file_unmap(&map);
+    free(text);
     return status;
 }
 

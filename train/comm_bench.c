@@ -205,30 +205,48 @@ fail:
     return status;
 }
 
+/* What is left of the communication after the last product goes on as fast as alone. */
+static CommHiding compare(double rate, double alone, double beside_rate, double beside, double both)
+{
+    const double after = both > beside ? both - beside : 0, done = alone > after ? alone - after : 0;
+    CommHiding h = {.compute_rate = fmin(beside_rate / rate, 1), .comm_rate = fmin(done / fmin(beside, both), 1)};
+    h.hidden = fmax(h.compute_rate + h.comm_rate - 1, 0);
+    h.slowdown = h.compute_rate > 0 ? 1 / h.compute_rate - 1 : 0;
+    return h;
+}
+
 Status comm_bench_hiding(CommBench *b, int64_t bytes, CommHiding *out)
 {
     Status status = STATUS_OK;
+    enum { ROUNDS = 2 }; /* the best of which counts: what else runs on the machine only makes it slower */
     const CommCase of = {SCALING_ALL_REDUCE, COMM_WIRE_F32};
     const int64_t unit = 16 * (int64_t)comm_world(b->comm);
     const int64_t count = bytes / (int64_t)sizeof(float) / unit * unit;
-    double rate = 0, multiplied = 0, one = 0, alone = 0, beside_rate = 0, beside = 0, both = 0;
+    double rate = 0, multiplied = 0, one = 0, alone = INFINITY;
+    double beside_rate[ROUNDS], beside[ROUNDS], both[ROUNDS];
     *out = (CommHiding){0};
     if (!b->backend->matmul_peak || count < unit) return STATUS_OK;
     TRY(comm_barrier(b->comm));
     TRY(multiply(b, &rate, &multiplied));
     TRY(fly(b, of, count, 4, false, NULL, NULL, &one));
-    one /= 4;
-    double most[2] = {multiplied, one};
+    double most[2] = {multiplied, one / 4};
     TRY(comm_all_reduce_f64(b->comm, most, 2, COMM_MAX));
     const int64_t flights = (int64_t)fmin(ceil(OUTLASTS * most[0] / most[1]) + 1, FLIGHT_MOST);
-    TRY(fly(b, of, count, flights, false, NULL, NULL, &alone));
-    TRY(fly(b, of, count, flights, true, &beside_rate, &beside, &both));
-    /* What is left after the last product goes on as fast as alone. */
-    const double after = both > beside ? both - beside : 0, done = alone > after ? alone - after : 0;
-    double rates[2] = {fmin(beside_rate / rate, 1), fmin(done / fmin(beside, both), 1)};
-    TRY(comm_all_reduce_f64(b->comm, rates, 2, COMM_MIN));
-    *out = (CommHiding){.compute_rate = rates[0], .comm_rate = rates[1], .hidden = fmax(rates[0] + rates[1] - 1, 0)};
-    out->slowdown = rates[0] > 0 ? 1 / rates[0] - 1 : 0;
+    for (int round = 0; round < ROUNDS; round++) {
+        double seconds, again;
+        TRY(fly(b, of, count, flights, false, NULL, NULL, &seconds));
+        TRY(fly(b, of, count, flights, true, &beside_rate[round], &beside[round], &both[round]));
+        TRY(multiply(b, &again, &multiplied));
+        alone = fmin(alone, seconds);
+        rate = fmax(rate, again);
+    }
+    for (int round = 0; round < ROUNDS; round++) {
+        const CommHiding h = compare(rate, alone, beside_rate[round], beside[round], both[round]);
+        if (round == 0 || h.compute_rate + h.comm_rate > out->compute_rate + out->comm_rate) *out = h;
+    }
+    double rates[] = {out->compute_rate, out->comm_rate, out->hidden, -out->slowdown}; /* of the slowest rank */
+    TRY(comm_all_reduce_f64(b->comm, rates, 4, COMM_MIN));
+    *out = (CommHiding){rates[0], rates[1], rates[2], -rates[3]};
 fail:
     return status;
 }

@@ -51,7 +51,8 @@ const char *comm_bench_library(const CommBench *bench);
 Status comm_bench_row(CommBench *bench, CommCase of, int64_t bytes, double seconds, CommRow *out);
 /* Seconds of gathering 64 bytes from every rank to every rank on the host, as the ranks agree on a step. */
 Status comm_bench_agreement(CommBench *bench, double *seconds);
-/* All-reduces of about `bytes` beside matrix products, which are repeated for about a second. */
+/* All-reduces of about `bytes` beside matrix products, which are repeated for about a
+ * second; twice. */
 Status comm_bench_hiding(CommBench *bench, int64_t bytes, CommHiding *out);
 /* Of the rows of one case; false with too few. */
 bool comm_bench_fit(const CommRow *rows, int count, CommCase of, CommFit *out);

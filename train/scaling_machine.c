@@ -73,6 +73,17 @@ fail:
     return status;
 }
 
+bool scaling_machines_have(const char *path, const char *name)
+{
+    ScalingMachines machines;
+    ScalingMachine found;
+    Config *config = NULL;
+    const bool have = scaling_machines_load(path, &machines, &config) == STATUS_OK &&
+                      scaling_machines_find(&machines, name, &found) == STATUS_OK;
+    config_free(config);
+    return have;
+}
+
 static ScalingLink link_of(double latency, double bytes_per_second)
 {
     const ScalingRate rate = {latency, bytes_per_second};

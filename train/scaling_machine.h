@@ -32,6 +32,7 @@ typedef struct ScalingMachines {
 Status scaling_machines_load(const char *path, ScalingMachines *out, Config **config);
 /* ERR_USAGE, naming those that there are. */
 Status scaling_machines_find(const ScalingMachines *machines, const char *name, ScalingMachine *out);
+bool scaling_machines_have(const char *path, const char *name); /* false as well where the table cannot be read */
 void scaling_machine_network(const ScalingMachine *machine, ScalingNetwork *out);
 
 /* Seconds per op of `graph`, alone on the machine: its FLOPs or its bytes, whichever takes longer. */
