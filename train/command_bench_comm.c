@@ -21,7 +21,7 @@ typedef struct BenchArguments {
     double seconds;
     int64_t threads;
     int32_t device;
-    bool json;
+    bool json, alone;
 } BenchArguments;
 
 typedef struct Bench {
@@ -84,7 +84,7 @@ static Status measure(Bench *bench, const BenchArguments *arguments)
             TRY(comm_bench_row(bench->comms, COMM_BENCH_CASES[k], bench->sizes[i], arguments->seconds,
                                &bench->rows[bench->row_count++]));
     TRY(comm_bench_agreement(bench->comms, &bench->agreement));
-    TRY(comm_bench_hiding(bench->comms, largest(bench), &bench->hiding));
+    if (!arguments->alone) TRY(comm_bench_hiding(bench->comms, largest(bench), &bench->hiding));
 fail:
     return status;
 }
@@ -197,6 +197,7 @@ static Status run(CommandCall *call)
             print_table(bench);
     }
 fail:
+    if (status != STATUS_OK) comm_stop(call->comm); /* before the buffers go that data may still travel through */
     comm_bench_free(bench->comms);
     if (bench->backend) backend_close(bench->backend);
     return status;
@@ -211,6 +212,8 @@ static const ArgSpec options[] = {
      "that compute beside (default: this rank's share of the processors)", 0, 4096, NULL},
     {"device", ARG_WORD, offsetof(BenchArguments, device), "cpu|cuda",
      "whose collectives: the host's, through MPI (default), or the GPUs'", 0, 0, DEVICES},
+    {"alone", ARG_FLAG, offsetof(BenchArguments, alone), NULL, "without what runs beside computing, which takes long",
+     0, 0, NULL},
     {"json", ARG_FLAG, offsetof(BenchArguments, json), NULL, "one JSON object instead of the table", 0, 0, NULL},
 };
 static const BenchArguments defaults = {.sizes = "64Ki,1Mi,8Mi,64Mi", .seconds = 0.5, .device = ON_CPU};
@@ -218,7 +221,7 @@ static const BenchArguments defaults = {.sizes = "64Ki,1Mi,8Mi,64Mi", .seconds =
 const Command command_bench_comm = {
     .name = "bench comm",
     .summary = "time the collectives between ranks",
-    .usage = "[--sizes LIST] [--device cpu|cuda] [--json]",
+    .usage = "[--sizes LIST] [--device cpu|cuda] [--alone] [--json]",
     .details =
         "Under mpirun, on all ranks. A table of size, time, algorithm bandwidth (size / time) and bus bandwidth (what\n"
         "a rank sends / time: 2 (W - 1) / W of the size for an all-reduce, (W - 1) / W for a reduce-scatter or an\n"

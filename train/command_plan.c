@@ -226,7 +226,7 @@ static Status make_plan(PlanRun *p, const PlanArguments *a, Arena *arena)
     Status status = STATUS_OK;
     const int64_t images = p->config.train.global_batch / a->ranks;
     if (p->predicted_only) {
-        TRY(scaling_report_micro_batch(&p->request, &p->config, p->backend, images));
+        TRY(scaling_report_choose(&p->request, &p->config, p->backend, images));
         TRY(network_estimate(&p->config, p->backend, NETWORK_PIXELS, &p->network));
     } else {
         TRY(plan_memory(p, a));

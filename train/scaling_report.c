@@ -101,23 +101,34 @@ static double step_bytes(const RunConfig *run, const Network *network)
            (double)network->plan->slab_bytes;
 }
 
-Status scaling_report_micro_batch(const ScalingRequest *request, RunConfig *run, Backend *backend, int64_t images)
+/* As plan_create does it for a device. */
+static int64_t bucket_bytes(int64_t elements)
+{
+    const int64_t most = (int64_t)128 << 20, sixteenth = elements / 16 * (int64_t)sizeof(float);
+    return sixteenth < most ? sixteenth : most;
+}
+
+Status scaling_report_choose(const ScalingRequest *request, RunConfig *run, Backend *backend, int64_t images)
 {
     Status status = STATUS_OK;
     Sources s = {.request = request};
-    if (run->train.micro_batch != MICRO_BATCH_AUTO) return STATUS_OK;
+    const bool automatic = run->train.micro_batch == MICRO_BATCH_AUTO;
     TRY(find_machine(&s, request));
-    for (int64_t n = images; n >= 1; n--) {
+    for (int64_t n = automatic ? images : run->train.micro_batch; n >= 1; n--) {
         Network network;
         if (images % n) continue;
         run->train.micro_batch = n;
         TRY(network_estimate(run, backend, NETWORK_PIXELS, &network));
         const bool fits = step_bytes(run, &network) <= MEMORY_USED * s.machine.memory_bytes;
+        if (run->train.bucket_bytes == 0)
+            run->train.bucket_bytes = bucket_bytes(param_table_trainable_elements(network.params));
         network_free(&network);
         if (fits) return STATUS_OK;
+        if (automatic && n > 1) continue;
+        log_warn("micro-batches of %lld take more than the %.0f GB of a GPU", (long long)n,
+                 1e-9 * s.machine.memory_bytes);
+        return STATUS_OK;
     }
-    log_warn("train.micro_batch: auto: predicted with 1, and even that is too much for %.0f GB",
-             1e-9 * s.machine.memory_bytes);
 fail:
     return status;
 }

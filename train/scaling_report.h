@@ -35,9 +35,10 @@ typedef struct ScalingReport {
     int64_t steps;               /* of the run */
 } ScalingReport;
 
-/* Where run->train.micro_batch is MICRO_BATCH_AUTO: the largest divisor of `images` with which what a step keeps fits
- * the machine's memory, by a plan without kernels. */
-Status scaling_report_micro_batch(const ScalingRequest *request, RunConfig *run, Backend *backend, int64_t images);
+/* For a machine that nothing is planned for (`backend` is the host's): buckets of the size that a GPU's have, and where
+ * run->train.micro_batch is MICRO_BATCH_AUTO the largest divisor of `images` with which what a step keeps fits the
+ * machine's memory, by plans without kernels. */
+Status scaling_report_choose(const ScalingRequest *request, RunConfig *run, Backend *backend, int64_t images);
 /* `run`: checked for request->ranks, micro_batch resolved; every rank has `images` of its global batch, on any number
  * of ranks. ERR_USAGE where something is neither in the table nor measured. */
 Status scaling_report_make(const ScalingRequest *request, const RunConfig *run, Backend *backend, int64_t images,

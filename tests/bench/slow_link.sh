@@ -87,7 +87,7 @@ batch=$(sed -n 's/.*global_batch: //p' slow.yaml)
 field() { # field KEY FILE: a number of a JSON file
     sed -n "s/.*\"$1\": *\([-0-9.e+]*\).*/\1/p" "$2" | head -1
 }
-calculate() { awk "BEGIN { printf \"%.6g\", $1 }"; }
+calculate() { awk "BEGIN { printf \"%.6g\", ($1) }"; }
 median() { sort -g | awk '{ v[NR] = $1 } END { print (v[int((NR + 1) / 2)] + v[int(NR / 2) + 1]) / 2 }'; }
 
 bench_step() { # bench_step NAME: both ranks at once, as they compute in training
