@@ -22,13 +22,16 @@ static const char *text_at(const JsonValue *object, const char *key)
 /* A number of [0, 1e18]. */
 static Status number_at(const char *path, const JsonValue *object, const char *key, double *out)
 {
-    if (json_is_number(json_get(object, key)) && json_number(json_get(object, key), out) && *out >= 0 && *out <= 1e18)
-        return STATUS_OK;
-    return status_fail(
-        ERR_FORMAT, __FILE__, __LINE__,
-        "%s: \"%s\" is missing or no number of at least 0; is it whole, as `vasily bench step --json` or "
-        "`vasily bench comm --json` wrote it?",
-        path, key);
+    Status status = STATUS_OK;
+    const JsonValue *value = json_get(object, key);
+    *out = 0;
+    if (!json_is_number(value) || !json_number(value, out) || !(*out >= 0 && *out <= 1e18))
+        FAIL(ERR_FORMAT,
+             "%s: \"%s\" is missing or no number of at least 0; is it whole, as `vasily bench step --json` or `vasily "
+             "bench comm --json` wrote it?",
+             path, key);
+fail:
+    return status;
 }
 
 static Status integer_at(const char *path, const JsonValue *object, const char *key, int64_t *out)
