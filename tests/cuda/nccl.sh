@@ -1,7 +1,7 @@
 #!/bin/bash
 # What ranks exchange through NCCL. On one GPU: a communicator of one rank, with everything that several would queue,
 # changes no bit, recorded or not, with the optimizer whole or divided; on two: whole and divided are the same to the bit,
-# and near one. nccl.sh VASILY MAKE_TEST_SHARDS
+# and near one, and all that there are are timed. nccl.sh VASILY MAKE_TEST_SHARDS
 # shellcheck source=tests/cuda/common.sh disable=SC2154
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 steps=${VASILY_TEST_STEPS:-20}
@@ -20,7 +20,10 @@ done
 echo "$steps steps with and without a communicator of one rank are the same to the bit"
 
 gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
-[ -z "${VASILY_CUDA_LIBRARY:-}" ] || gpus=2 # emulated: each process has one of its own
+bench=()
+if [ -n "${VASILY_CUDA_LIBRARY:-}" ]; then # emulated: each process has one of its own
+    gpus=2 bench=(--sizes 64Ki,256Ki --seconds 0.1 --alone)
+fi
 if [ "$gpus" -lt 2 ]; then
     echo "SKIPPED two ranks: this machine has fewer than two GPUs"
     exit 0
@@ -31,3 +34,4 @@ for shard in none all; do
 done
 same_checkpoint two-none two-all "$steps"
 agree two-all off loss "$steps" 1e-5 1e-5
+mpirun -n "$gpus" "$vasily" bench comm --device "$device" "${bench[@]}"

@@ -39,11 +39,11 @@ near one cpu 1e-5
 train 1 alone parallel.exchange_alone=true parallel.shard=all
 same alone one
 for ranks in 2 ${long:+4}; do
-    train $ranks $ranks
-    train $ranks $ranks-all parallel.shard=all
-    near $ranks cpu 1e-5
-    same $ranks-all $ranks
-    [ "$(metric $ranks-all allocations | tail -n +2 | sort -u)" = 0 ] || fail "a step of $ranks ranks allocates"
+    train "$ranks" "$ranks"
+    train "$ranks" "$ranks-all" parallel.shard=all
+    near "$ranks" cpu 1e-5
+    same "$ranks-all" "$ranks"
+    [ "$(metric "$ranks-all" allocations | tail -n +2 | sort -u)" = 0 ] || fail "a step of $ranks ranks allocates"
 done
 ! cmp -s <(hashes 2/checkpoints/step-0000004) <(hashes one/checkpoints/step-0000004) ||
     fail "1 and 2 ranks give the same bits, so these comparisons see nothing"
