@@ -22,7 +22,7 @@ echo "$steps steps with and without a communicator of one rank are the same to t
 gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
 bench=()
 if [ -n "${VASILY_CUDA_LIBRARY:-}" ]; then # emulated: each process has one of its own
-    gpus=2 bench=(--sizes 64Ki,256Ki --seconds 0.1 --alone)
+    gpus=2 bench=(--sizes "64Ki,256Ki" --seconds 0.1 --alone)
 fi
 if [ "$gpus" -lt 2 ]; then
     echo "SKIPPED two ranks: this machine has fewer than two GPUs"
