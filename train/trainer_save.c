@@ -66,6 +66,7 @@ Status trainer_save(Trainer *t)
 {
     Status status = STATUS_OK;
     double start = clock_seconds();
+    comm_note_step(t->comm, t->step, "saving a checkpoint");
     TRY(exchange_refresh_weights(t->exchange));
     TRY(log_passed_over(t));
     TRY(gather_cursor(t));
@@ -120,6 +121,7 @@ Status trainer_preview(Trainer *t)
     Status status = STATUS_OK;
     const float *weights = optimizer_ema(t->optimizer);
     if (!t->draws) return STATUS_OK;
+    comm_note_step(t->comm, t->step, "drawing previews");
     TRY(exchange_refresh_weights(t->exchange));
     if (weights && optimizer_is_divided(t->optimizer)) TRY(gather_average(t, &weights));
     if (t->root) TRY(preview_draw(t->preview, t->step, weights));
