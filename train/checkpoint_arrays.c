@@ -53,6 +53,7 @@ static void walk_close(Walk *walk)
     free(walk->params);
     free(walk->values);
     free(walk->scratch);
+    *walk = (Walk){0};
 }
 
 static Status walk_open(const ParamTable *table, Walk *walk)

@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include "base/arena.h"
+#include "base/bf16.h"
 #include "engine/comm.h"
 
 static Comm *comm;
@@ -192,6 +193,121 @@ static void test_all_gather(void **state)
     free(out);
 }
 
+/* ---- shares ---- */
+
+static float rounded(float x, CommWire wire)
+{
+    return wire == COMM_WIRE_BF16 ? bf16_to_f32(bf16_from_f32(x)) : x;
+}
+
+/* The sum as comm.h promises it: in rank order inside each group, the groups' sums in order. */
+static float sum_of(int64_t i, uint32_t salt, CommWire wire)
+{
+    const int group = comm_group(comm);
+    float total = 0;
+    for (int g = 0; g < comm_world(comm) / group; g++) {
+        float sum = rounded(value_of(g * group, i, salt), wire);
+        for (int r = 1; r < group; r++) sum += rounded(value_of(g * group + r, i, salt), wire);
+        sum = rounded(sum, wire);
+        total = g == 0 ? sum : total + sum;
+    }
+    return rounded(total, wire);
+}
+
+static void check_reduce(int64_t count, CommWire wire, bool gather, uint32_t salt)
+{
+    const int group = comm_group(comm);
+    const int64_t share = count / group, own = comm_share(comm) * share;
+    float *data = mem_alloc_aligned((size_t)(count + 32) * sizeof(float));
+    CommRequest *request = NULL;
+    data[15] = data[16 + count] = 123.0f; /* not ours to touch */
+    fill(data + 16, count, salt);
+    assert_int_equal(comm_reduce_begin(comm, data + 16, count, wire, gather, &request), STATUS_OK);
+    assert_int_equal(comm_wait(comm, request), STATUS_OK);
+    for (int64_t i = gather ? 0 : own; i < (gather ? count : own + share); i++)
+        if (data[16 + i] != sum_of(i, salt, wire))
+            fail_msg("element %lld of %lld, groups of %d: %.9g, not %.9g", (long long)i, (long long)count, group,
+                     (double)data[16 + i], (double)sum_of(i, salt, wire));
+    assert_true(data[15] == 123.0f && data[16 + count] == 123.0f);
+    mem_free_aligned(data);
+}
+
+static void check_gather(int64_t count)
+{
+    const int group = comm_group(comm), first = comm_rank(comm) / group * group;
+    const int64_t share = count / group;
+    float *data = mem_alloc_aligned((size_t)count * sizeof(float) + 64);
+    CommRequest *request = NULL;
+    fill(data, count, 77);
+    assert_int_equal(comm_gather_begin(comm, data, count, &request), STATUS_OK);
+    assert_int_equal(comm_wait(comm, request), STATUS_OK);
+    for (int64_t i = 0; i < count; i++) assert_true(data[i] == value_of(first + (int)(i / share), i, 77));
+    mem_free_aligned(data);
+}
+
+/* Around one piece of the pipeline and over several, in every division into groups; other collectives in between. */
+static void test_shares(void **state)
+{
+    const int world = comm_world(comm);
+    const int64_t sizes[] = {0, 16, 160, 16 * 1024, 65552, 150 * 1024};
+    for (int group = world; group >= 1; group--) {
+        if (world % group) {
+            assert_int_equal(comm_set_group(comm, group), ERR_CONFIG);
+            continue;
+        }
+        assert_int_equal(comm_set_group(comm, group), STATUS_OK);
+        assert_int_equal(comm_group(comm), group);
+        assert_int_equal(comm_share(comm), comm_rank(comm) % group);
+        for (uint32_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
+            check_reduce(sizes[k] * group, COMM_WIRE_F32, true, k);
+            check_reduce(sizes[k] * group, COMM_WIRE_F32, false, k);
+            check_reduce(sizes[k] * group, COMM_WIRE_BF16, true, k);
+            check_reduce(sizes[k] * group, COMM_WIRE_BF16, false, k);
+            check_gather(sizes[k] * group);
+        }
+        assert_int_equal(comm_barrier(comm), STATUS_OK);
+    }
+    assert_int_equal(comm_set_group(comm, 0), ERR_CONFIG);
+    assert_int_equal(comm_set_group(comm, world), STATUS_OK);
+}
+
+/* Sums that are gathered and sums that are not, and gathers, all begun before any is waited for. */
+static void test_mixed_collectives_keep_their_order(void **state)
+{
+    enum { MANY = 24 };
+    const int world = comm_world(comm);
+    const int64_t count = 40000 / 16 * 16 * world;
+    const int group = world % 2 == 0 ? 2 : world;
+    float *data[MANY];
+    CommRequest *requests[MANY];
+    assert_int_equal(comm_set_group(comm, group), STATUS_OK);
+    for (int k = 0; k < MANY; k++) {
+        data[k] = mem_alloc_aligned((size_t)count * sizeof(float));
+        fill(data[k], count, (uint32_t)k);
+        if (k % 4 == 3)
+            assert_int_equal(comm_gather_begin(comm, data[k], count, &requests[k]), STATUS_OK);
+        else if (k % 4 == 2)
+            assert_int_equal(comm_all_reduce_begin(comm, data[k], count, &requests[k]), STATUS_OK);
+        else
+            assert_int_equal(comm_reduce_begin(comm, data[k], count, COMM_WIRE_F32, k % 4 == 1, &requests[k]),
+                             STATUS_OK);
+    }
+    for (int k = MANY - 1; k >= 0; k--) assert_int_equal(comm_wait(comm, requests[k]), STATUS_OK);
+    for (int k = 0; k < MANY; k++) {
+        const int64_t share = count / group, own = comm_share(comm) * share;
+        const int first = comm_rank(comm) / group * group;
+        if (k % 4 == 2) check_sum(data[k], count, (uint32_t)k);
+        for (int64_t i = 0; i < count && k % 4 == 3; i++)
+            assert_true(data[k][i] == value_of(first + (int)(i / share), i, (uint32_t)k));
+        for (int64_t i = 0; i < count && k % 4 == 1; i++)
+            assert_true(data[k][i] == sum_of(i, (uint32_t)k, COMM_WIRE_F32));
+        for (int64_t i = own; i < own + share && k % 4 == 0; i++)
+            assert_true(data[k][i] == sum_of(i, (uint32_t)k, COMM_WIRE_F32));
+        mem_free_aligned(data[k]);
+    }
+    assert_int_equal(comm_set_group(comm, world), STATUS_OK);
+}
+
 static void test_waiting_is_counted(void **state)
 {
     enum { COUNT = 1000000 };
@@ -211,6 +327,10 @@ static void test_impossible_requests_are_refused(void **state)
     float one = 1;
     assert_int_equal(comm_all_reduce_begin(comm, NULL, 5, &request), ERR_INTERNAL);
     assert_int_equal(comm_all_reduce_begin(comm, &one, -1, &request), ERR_INTERNAL);
+    assert_null(request);
+    assert_int_equal(comm_reduce_begin(comm, &one, 15, COMM_WIRE_F32, true, &request), ERR_INTERNAL);
+    assert_int_equal(comm_gather_begin(comm, &one, -16 * comm_world(comm), &request), ERR_INTERNAL);
+    assert_int_equal(comm_gather_begin(comm, NULL, 16 * comm_world(comm), &request), ERR_INTERNAL);
     assert_null(request);
     assert_int_equal(comm_broadcast(comm, &one, 4, comm_world(comm)), ERR_INTERNAL);
     assert_int_equal(comm_broadcast(comm, &one, 4, -1), ERR_INTERNAL);
@@ -233,6 +353,8 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_f64),
         cmocka_unit_test(test_broadcast),
         cmocka_unit_test(test_all_gather),
+        cmocka_unit_test(test_shares),
+        cmocka_unit_test(test_mixed_collectives_keep_their_order),
         cmocka_unit_test(test_waiting_is_counted),
         cmocka_unit_test(test_impossible_requests_are_refused),
     };

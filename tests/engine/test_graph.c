@@ -14,7 +14,8 @@
 
 #define N 2
 #define SIDE 6
-#define C 8
+#define C 32 /* so that parameters fill several buckets, and a bucket several parameters */
+#define SHARES 3
 #define BLOCKS 4
 
 typedef struct Net {
@@ -39,6 +40,7 @@ static TensorId weight(Graph *g, int block, const char *what, Shape shape)
 static void build(Net *net, bool recompute)
 {
     assert_int_equal(param_table_create(&net->params), STATUS_OK);
+    param_table_pad(net->params, SHARES * UPDATE_NORM_BLOCK);
     assert_int_equal(graph_create(net->params, DTYPE_F32, &net->graph), STATUS_OK);
     Graph *g = net->graph;
     TensorId first = TENSOR_NONE;
@@ -63,6 +65,7 @@ typedef struct Result {
     float *grads;
     size_t grad_count, slab_bytes, peak_bytes;
     int32_t order[64], order_count;
+    int32_t needed[64], needed_count;
 } Result;
 
 typedef struct Watch {
@@ -76,6 +79,38 @@ static Status note_bucket(void *context, int32_t bucket)
     return STATUS_OK;
 }
 
+static Status note_weights(void *context, int32_t bucket)
+{
+    Result *result = ((Watch *)context)->result;
+    result->needed[result->needed_count++] = bucket;
+    return STATUS_OK;
+}
+
+/* No op reads a bucket's weights before needed_by, or writes its gradients after ready_after; some op does so there. */
+static void check_bucket_times(const Net *net, const Plan *plan)
+{
+    for (int32_t b = 0; b < plan->bucket_count; b++) {
+        const Bucket *bucket = &plan->buckets[b];
+        int32_t first_read = graph_op_count(net->graph), last_write = -1;
+        for (int32_t i = 0; i < graph_op_count(net->graph); i++) {
+            const Op *op = graph_op(net->graph, i);
+            for (int32_t k = 0; k < op->in_count + op->out_count; k++) {
+                const TensorId id = k < op->in_count ? op->in[k] : op->out[k - op->in_count];
+                if (id == TENSOR_NONE) continue;
+                const Tensor *tensor = graph_tensor(net->graph, id);
+                if (tensor->kind != TENSOR_PARAM && tensor->kind != TENSOR_PARAM_GRAD) continue;
+                const Param *param = param_table_get(net->params, tensor->param);
+                if (param->offset >= bucket->offset + bucket->count || param->offset + param->count <= bucket->offset)
+                    continue;
+                if (tensor->kind == TENSOR_PARAM && i < first_read) first_read = i;
+                if (tensor->kind == TENSOR_PARAM_GRAD && i > last_write) last_write = i;
+            }
+        }
+        assert_int_equal(bucket->needed_by, first_read);
+        assert_int_equal(bucket->ready_after, last_write);
+    }
+}
+
 static void run(bool recompute, bool reuse, int runs, Result *result)
 {
     Net net = {0};
@@ -87,8 +122,9 @@ static void run(bool recompute, bool reuse, int runs, Result *result)
     memset(result, 0, sizeof *result);
     build(&net, recompute);
     assert_int_equal(backend_open_ref(&(BackendOptions){.threads = 1}, &backend), STATUS_OK);
-    assert_int_equal(plan_create(net.graph, backend, &(PlanOptions){.reuse = reuse, .bucket_bytes = 4096}, &plan),
-                     STATUS_OK);
+    assert_int_equal(
+        plan_create(net.graph, backend, &(PlanOptions){.reuse = reuse, .bucket_bytes = 4096, .shares = SHARES}, &plan),
+        STATUS_OK);
     assert_int_equal(param_store_create(net.params, true, &store), STATUS_OK);
     param_store_init(&store, 7);
     assert_int_equal(executor_create(plan, &store, &executor), STATUS_OK);
@@ -98,8 +134,9 @@ static void run(bool recompute, bool reuse, int runs, Result *result)
     for (int k = 0; k < runs; k++) {
         assert_int_equal(executor_write(executor, net.x, x, sizeof x), STATUS_OK);
         assert_int_equal(executor_write(executor, net.seed, seed, sizeof seed), STATUS_OK);
-        result->order_count = 0;
-        ExecutorRun how = {.add_gradients = k > 0, .on_bucket = note_bucket, .context = &watch};
+        result->order_count = result->needed_count = 0;
+        ExecutorRun how = {
+            .add_gradients = k > 0, .on_bucket = note_bucket, .on_weights = note_weights, .context = &watch};
         int64_t before = mem_allocation_count();
         assert_int_equal(executor_run(executor, &how), STATUS_OK);
         assert_int_equal(mem_allocation_count(), before);
@@ -113,15 +150,24 @@ static void run(bool recompute, bool reuse, int runs, Result *result)
     result->slab_bytes = plan->slab_bytes;
     result->peak_bytes = plan->peak_live_bytes;
 
-    /* Buckets tile the flat buffer, in the order in which backward finishes them. */
+    /* Buckets tile the flat buffer, in the order in which backward finishes them; each has whole blocks for each share.
+     */
     int64_t next = 0;
     assert_int_equal(result->order_count, plan->bucket_count);
+    assert_int_equal(result->needed_count, plan->bucket_count);
     assert_true(plan->bucket_count > 2);
     for (int32_t b = 0; b < plan->bucket_count; b++) {
-        assert_int_equal(plan->buckets[b].offset, next);
+        const Bucket *bucket = &plan->buckets[b];
+        assert_int_equal(bucket->offset, next);
+        assert_int_equal(bucket->count % (SHARES * UPDATE_NORM_BLOCK), 0);
         assert_int_equal(result->order[b], b);
-        next += plan->buckets[b].count;
+        if (b > 0) {
+            assert_true(plan->buckets[result->needed[b]].needed_by >= plan->buckets[result->needed[b - 1]].needed_by);
+            assert_true(bucket->ready_after >= plan->buckets[b - 1].ready_after);
+        }
+        next += bucket->count;
     }
+    check_bucket_times(&net, plan);
     assert_int_equal(next, (int64_t)result->grad_count);
 
     executor_free(executor);
