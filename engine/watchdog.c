@@ -65,7 +65,9 @@ static void read_position(Watchdog *w)
     watch_position_read(w->flight, &w->own);
     if (w->own.oldest != before) w->own_since = w->clock;
     w->own.waited = w->own.oldest >= 0 ? w->clock - w->own_since : 0;
-    if (w->rank == 0) w->positions[0] = w->own;
+    if (w->rank != 0) return;
+    w->positions[0] = w->own;
+    w->heard[0] = w->clock;
 }
 
 static void beat(Watchdog *w)
@@ -165,10 +167,12 @@ static void take_beat(Watchdog *w, WatchLink *link, const WatchFrame *frame)
     const bool below = watchdog_parent(w, frame->rank) == link->rank;
     if (own) link->position = frame->is.position;
     if (link == &w->up || (!own && !below)) return;
-    if (w->rank == 0)
-        w->positions[frame->rank] = frame->is.position;
-    else
+    if (w->rank != 0) {
         (void)watch_link_send(&w->up, frame);
+        return;
+    }
+    w->positions[frame->rank] = frame->is.position;
+    w->heard[frame->rank] = w->clock;
 }
 
 static void take_frame(Watchdog *w, WatchLink *link, const WatchFrame *frame)
@@ -225,7 +229,15 @@ static void judge_waiting(Watchdog *w)
     }
     if (sum != w->progress) w->progressed = w->clock;
     w->progress = sum;
-    if (watch_judge(w->positions, w->world, w->stall, w->clock - w->progressed, &verdict)) decide(w, &verdict, NULL);
+    if (!watch_judge(w->positions, w->world, w->stall, w->clock - w->progressed, &verdict)) return;
+    const double unheard = w->clock - w->heard[verdict.rank];
+    if (unheard > 3 * w->heartbeat) {
+        /* Whether it lives is not known: silence is judged by its own bound, if there is one. */
+        if (w->silent > 0) return;
+        verdict.reason = WATCH_SILENT;
+        verdict.seconds = unheard;
+    }
+    decide(w, &verdict, NULL);
 }
 
 static void judge(Watchdog *w)
@@ -378,6 +390,7 @@ static void watchdog_free(Watchdog *w)
     if (w->wake >= 0) close(w->wake);
     pthread_mutex_destroy(&w->lock);
     free(w->positions);
+    free(w->heard);
     free(w);
 }
 
@@ -402,7 +415,8 @@ Status watchdog_open(const WatchdogOptions *options, Watchdog **out)
     memcpy(w->folder, options->folder, strlen(options->folder) + 1);
     if (w->rank == 0) {
         w->positions = mem_alloc_array((size_t)w->world, sizeof *w->positions);
-        if (!w->positions) FAIL(ERR_MEMORY, "no memory for the positions of %d ranks", w->world);
+        w->heard = mem_alloc_array((size_t)w->world, sizeof *w->heard);
+        if (!w->positions || !w->heard) FAIL(ERR_MEMORY, "no memory for the positions of %d ranks", w->world);
         for (int r = 0; r < w->world; r++) w->positions[r].begun = w->positions[r].oldest = -1;
     }
     w->own.oldest = -1;

@@ -34,10 +34,12 @@ struct Watchdog {
     /* The thread's alone: */
     double looked, clock; /* the system's clock when it last looked; its own, which stands while it is stopped */
     double next_beat;
-    WatchPosition own, *positions; /* positions: (ranks), on rank 0 */
-    double own_since;              /* `own.oldest` has been that */
-    double progress, progressed;   /* rank 0: sum of all positions, and when it last changed */
-    double fail_at;                /* the system's clock; 0: not failing */
+    WatchPosition own;
+    WatchPosition *positions;    /* (ranks), on rank 0, as the next */
+    double *heard;               /* when each rank's position came */
+    double own_since;            /* `own.oldest` has been that */
+    double progress, progressed; /* rank 0: sum of all positions, and when it last changed */
+    double fail_at;              /* the system's clock; 0: not failing */
     WatchVerdict verdict;
     bool ending, own_failure; /* there is a verdict; it is this rank's own */
     bool told, over;          /* DONE was sent; nothing is left to do */

@@ -1,6 +1,6 @@
-/* A job for test_watchdog.sh: `mpirun -n N watchdog_ranks CASE RANK MACHINES FOLDER`. Every step is a sum of 1000 floats;
- * at step 10 something happens to one rank, or to all. The ranks are divided among so many machines. Exits 0 where 20
- * steps came to a good end. */
+/* A job for test_watchdog.sh: `mpirun -n N watchdog_ranks CASE RANK MACHINES FOLDER`. Every step is a sum of 1000
+ * floats; at step 10 something happens to one rank, or to all. The ranks are divided among so many machines. Exits 0
+ * where 20 steps came to a good end. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,6 +44,7 @@ static Status happen(const char *name, int rank, bool chosen, Comm *comm)
         wait_seconds(60);
     }
     if (!chosen) return STATUS_OK;
+    wait_seconds(0.5); /* the others hear that it is at this step */
     if (!strcmp(name, "die")) raise(SIGKILL);
     if (!strcmp(name, "stop")) raise(SIGSTOP);
     if (!strcmp(name, "pause")) stop_for(1);
@@ -86,11 +87,12 @@ int main(int argc, char **argv)
     const int rank = comm_rank(comm), world = comm_world(comm), machines = atoi(argv[3]);
     log_configure(LOG_INFO, rank, world);
     snprintf(machine, sizeof machine, "machine %d", rank * machines / world);
-    const char *stall = getenv("STALL");
+    const char *bound = getenv("BOUND");
+    const double seconds = bound ? atof(bound) : 3;
     status = watchdog_open(&(WatchdogOptions){.comm = comm,
                                               .heartbeat_seconds = 0.2,
-                                              .silent_seconds = 3,
-                                              .stall_seconds = stall ? atof(stall) : 3,
+                                              .silent_seconds = seconds,
+                                              .stall_seconds = seconds,
                                               .folder = argv[4],
                                               .machine = machines > 0 ? machine : NULL},
                            &watchdog);
