@@ -50,6 +50,8 @@ struct Watchdog {
 int watchdog_parent(const Watchdog *watchdog, int rank);
 /* Collective: finds out who is where, and connects. `machine` as in WatchdogOptions. */
 Status watchdog_tree_open(Watchdog *watchdog, const char *machine);
+/* Waits for the ranks below this one, whoever else may come to the port. */
+Status watchdog_accept_children(Watchdog *watchdog, int listener, const uint8_t secret[2 * WATCH_SECRET]);
 void watchdog_tree_close(Watchdog *watchdog);
 
 #endif

@@ -197,7 +197,7 @@ static void accept_strangers(WatchLink strangers[STRANGERS], int listener)
     }
 }
 
-static Status accept_children(Watchdog *w, int listener, const uint8_t *secret)
+Status watchdog_accept_children(Watchdog *w, int listener, const uint8_t secret[2 * WATCH_SECRET])
 {
     Status status = STATUS_OK;
     WatchLink strangers[STRANGERS];
@@ -275,7 +275,7 @@ Status watchdog_tree_open(Watchdog *w, const char *machine)
     const int parent = watchdog_parent(w, w->rank);
     if (mine == STATUS_OK && parent >= 0)
         mine = connect_up(w, &addresses[parent], all[parent].place == self.place, secret);
-    if (mine == STATUS_OK && w->children > 0) mine = accept_children(w, listener, secret);
+    if (mine == STATUS_OK && w->children > 0) mine = watchdog_accept_children(w, listener, secret);
     TRY(agree(w, mine));
 fail:
     if (listener >= 0) close(listener);

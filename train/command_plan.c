@@ -6,12 +6,16 @@
 #include "train/command.h"
 #include "train/network.h"
 #include "train/preview.h"
+#include "train/scaling_report.h"
 
 enum { RANKS_PER_MACHINE = 8 };
 
 typedef struct PlanArguments {
     int64_t ranks;
-    const char *gpu;
+    const char *gpu, *cluster, *machines;
+    ArgTexts calibration;
+    int64_t per_rank, per_node;
+    double nvlink, network, compute_share;
     bool json, ops;
 } PlanArguments;
 
@@ -21,10 +25,19 @@ typedef struct PlanFigures {
     int64_t ranks, global_batch, micro_batch, micro_batches;
     double forward_flops_per_image, flops_per_image; /* training: forward, backward, recomputation */
     double flops_per_step;
-    int64_t communication; /* bytes that a rank sends in a step: a ring moves 2 (W - 1) / W of the gradients */
+    int64_t communication; /* bytes that a rank sends in a step */
     int64_t peak_live;
     int32_t buckets;
 } PlanFigures;
+
+/* An all-reduce among n moves 2 (n - 1) / n of the gradients; divided, reduce-scatter and all-gather in the group move
+ * (n - 1) / n of gradients and weights, and an all-reduce of one share between groups joins them. */
+static int64_t communication_of(const ParallelConfig *parallel, int64_t elements, int64_t ranks)
+{
+    const int64_t wire = parallel->wire == COMM_WIRE_BF16 ? 2 : 4, group = parallel->group, groups = ranks / group;
+    if (parallel->shard == PARALLEL_SHARD_NONE) return 2 * (ranks - 1) * (elements * wire / ranks);
+    return (group - 1) * (elements * (wire + 4) / group) + 2 * (groups - 1) * (elements / group * wire / groups);
+}
 
 static PlanFigures figures_of(const RunConfig *run, const Network *network, int64_t ranks)
 {
@@ -39,7 +52,7 @@ static PlanFigures figures_of(const RunConfig *run, const Network *network, int6
         .micro_batches = local / network->micro_batch,
         .forward_flops_per_image = plan->forward_flops / (double)network->micro_batch,
         .flops_per_image = (plan->forward_flops + plan->backward_flops) / (double)network->micro_batch,
-        .communication = 2 * (ranks - 1) * (elements * 4 / ranks),
+        .communication = communication_of(&run->parallel, elements, ranks),
         .peak_live = (int64_t)plan->peak_live_bytes,
         .buckets = plan->bucket_count,
     };
@@ -49,7 +62,23 @@ static PlanFigures figures_of(const RunConfig *run, const Network *network, int6
     return f;
 }
 
-static Status print_json(const PlanFigures *f, const Network *network)
+static void json_bytes(const PlanFigures *f, const Network *network, JsonWriter *w)
+{
+    const bool known = network->memory.total > 0;
+    json_object(w, "bytes");
+    for (int use = 0; known && use < MEMORY_USES; use++) json_int(w, memory_use_key(use), network->memory.bytes[use]);
+    if (known) json_int(w, "total", network->memory.total);
+    json_int(w, "communication_per_step", f->communication);
+    json_int(w, "activations_lower_bound", f->peak_live);
+    json_end_object(w);
+    if (!network->backend->device) return;
+    json_object(w, "device_bytes");
+    for (int use = 0; use < MEMORY_USES; use++) json_int(w, memory_use_key(use), network->memory.device[use]);
+    json_int(w, "total", network->memory.device_total);
+    json_end_object(w);
+}
+
+static Status print_json(const PlanFigures *f, const Network *network, const ScalingReport *report)
 {
     Status status = STATUS_OK;
     StrBuf text = {0};
@@ -67,20 +96,10 @@ static Status print_json(const PlanFigures *f, const Network *network)
     json_float(&w, "forward_flops_per_image", f->forward_flops_per_image);
     json_float(&w, "flops_per_image", f->flops_per_image);
     json_float(&w, "flops_per_step", f->flops_per_step);
-    json_object(&w, "bytes");
-    for (int use = 0; use < MEMORY_USES; use++) json_int(&w, memory_use_key(use), network->memory.bytes[use]);
-    json_int(&w, "total", network->memory.total);
-    json_int(&w, "communication_per_step", f->communication);
-    json_int(&w, "activations_lower_bound", f->peak_live);
-    json_end_object(&w);
-    if (network->backend->device) {
-        json_object(&w, "device_bytes");
-        for (int use = 0; use < MEMORY_USES; use++) json_int(&w, memory_use_key(use), network->memory.device[use]);
-        json_int(&w, "total", network->memory.device_total);
-        json_end_object(&w);
-    }
+    json_bytes(f, network, &w);
     json_int(&w, "gradient_buckets", f->buckets);
     json_int(&w, "ops", graph_op_count(network->plan->graph));
+    if (report) scaling_report_json(report, &w);
     json_end_object(&w);
     TRY(strbuf_append(&text, "\n", 1));
     fputs(text.data, stdout);
@@ -112,9 +131,11 @@ static void print_table(const PlanFigures *f, const Network *network)
            (long long)f->ranks, (long long)f->micro_batches, (long long)f->micro_batch);
     printf("work                     %.4g GFLOP an image forward, %.4g in training, %.5g a step and rank\n",
            f->forward_flops_per_image / 1e9, f->flops_per_image / 1e9, f->flops_per_step / 1e9);
-    printf("ops                      %d, %d gradient buckets\n\nbytes of one rank\n",
-           graph_op_count(network->plan->graph), f->buckets);
-    print_uses(network->memory.bytes, network->memory.total);
+    printf("ops                      %d, %d gradient buckets\n", graph_op_count(network->plan->graph), f->buckets);
+    if (network->memory.total > 0) {
+        printf("\nbytes of one rank\n");
+        print_uses(network->memory.bytes, network->memory.total);
+    }
     if (network->backend->device) {
         printf("\nbytes on its GPU\n");
         print_uses(network->memory.device, network->memory.device_total);
@@ -123,47 +144,129 @@ static void print_table(const PlanFigures *f, const Network *network)
            (long long)f->peak_live, (double)f->communication / 1e6);
 }
 
+/* ---- the run ---- */
+
+typedef struct PlanRun {
+    RunConfig config;
+    Config *file;
+    Backend *backend;
+    Network network;
+    ScalingRequest request;
+    ScalingReport report;
+    bool predicts;       /* the time of a step, too */
+    bool predicted_only; /* for a machine that nothing is planned for: no kernels, no memory */
+    char machine[64];
+} PlanRun;
+
+static ScalingRequest request_of(const PlanArguments *a, const char *machine)
+{
+    return (ScalingRequest){.machine = machine,
+                            .machines = a->machines,
+                            .calibration = a->calibration,
+                            .ranks = a->ranks,
+                            .per_node = a->per_node,
+                            .link = a->nvlink,
+                            .network = a->network,
+                            .compute_share = a->compute_share};
+}
+
+/* --gpu NAME names the row of the table too, where there is one. */
+static Status choose_machine(PlanRun *p, const PlanArguments *a)
+{
+    Status status = STATUS_OK;
+    const char *name = a->cluster;
+    if (!name && a->gpu && scaling_machines_have(a->machines, a->gpu)) name = a->gpu;
+    if (name) snprintf(p->machine, sizeof p->machine, "%s", name);
+    p->predicts = name || a->calibration.count > 0;
+    p->predicted_only = a->cluster && !a->gpu;
+    p->request = request_of(a, name ? p->machine : NULL);
+    if (!p->predicts && (a->per_rank || a->per_node || a->nvlink > 0 || a->network > 0 || a->compute_share > 0))
+        FAIL(ERR_USAGE, "--per-rank, --per-node, --nvlink, --network and --compute-share are for predictions; give "
+                        "--cluster NAME or --calibration FILE, too");
+fail:
+    return status;
+}
+
+/* With --per-rank batch and lanes are made to fit the ranks: any number of them can be asked for. */
+static Status check_ranks(PlanRun *p, const PlanArguments *a)
+{
+    const int64_t per_node = a->per_node > 0 ? a->per_node : RANKS_PER_MACHINE;
+    if (a->per_rank > 0) {
+        p->config.train.global_batch = a->per_rank * a->ranks;
+        p->config.data.lanes = a->ranks;
+    }
+    return run_config_check_ranks(&p->config, p->file, (int)a->ranks, (int)(a->ranks < per_node ? a->ranks : per_node));
+}
+
+static Status open_backend(PlanRun *p, const PlanArguments *a)
+{
+    if (a->gpu) return network_open_planned_gpu(&p->config, a->gpu, &p->backend);
+    if (!p->predicted_only) return network_open_backend(&p->config, NULL, &p->backend);
+    if (p->config.model.precision == PRECISION_AUTO) p->config.model.precision = PRECISION_BF16; /* GPUs have it */
+    return backend_open_cpu(&(BackendOptions){.threads = 1}, &p->backend);
+}
+
+static Status plan_memory(PlanRun *p, const PlanArguments *a)
+{
+    Status status = STATUS_OK;
+    NetworkSurroundings around = {.ranks = a->ranks, .sharing = 1, .training = true};
+    if (network_choose_micro_batch(&p->config, p->backend, NETWORK_PIXELS, &around, 0) != STATUS_OK) {
+        log_warn("train.micro_batch: auto: planned with 1, and even that is too much here: %s", status_message());
+        p->config.train.micro_batch = 1;
+    }
+    TRY(network_plan(&p->config, p->backend, NETWORK_PIXELS, &p->network));
+    TRY(preview_plan_bytes(&p->config, &p->network, &around.previews_kept, &around.previews_scratch));
+    network_plan_memory(&p->network, &p->config, &around);
+fail:
+    return status;
+}
+
+static Status make_plan(PlanRun *p, const PlanArguments *a, Arena *arena)
+{
+    Status status = STATUS_OK;
+    const int64_t images = p->config.train.global_batch / a->ranks;
+    if (p->predicted_only) {
+        TRY(scaling_report_choose(&p->request, &p->config, p->backend, images));
+        TRY(network_estimate(&p->config, p->backend, NETWORK_PIXELS, &p->network));
+    } else {
+        TRY(plan_memory(p, a));
+    }
+    if (p->predicts) TRY(scaling_report_make(&p->request, &p->config, p->backend, images, arena, &p->report));
+fail:
+    return status;
+}
+
 static Status run(CommandCall *call)
 {
     Status status = STATUS_OK;
     const PlanArguments *arguments = call->options;
     const char *const *overrides;
     size_t override_count;
-    RunConfig config;
-    Config *file = NULL;
-    Backend *backend = NULL;
-    Network network = {0};
     StrBuf table = {0};
-    NetworkSurroundings around = {.ranks = arguments->ranks, .sharing = 1, .training = true};
+    PlanRun *p = arena_alloc(call->arena, sizeof *p);
+    if (!p) return ERR_MEMORY;
     TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
-    TRY(run_config_check_ranks(&config, file, (int)arguments->ranks,
-                               arguments->ranks < RANKS_PER_MACHINE ? (int)arguments->ranks : RANKS_PER_MACHINE));
-    if (arguments->gpu)
-        TRY(network_open_planned_gpu(&config, arguments->gpu, &backend));
-    else
-        TRY(network_open_backend(&config, NULL, &backend));
-    if (network_choose_micro_batch(&config, backend, NETWORK_PIXELS, &around, 0) != STATUS_OK) {
-        log_warn("train.micro_batch: auto: planned with 1, and even that is too much here: %s", status_message());
-        config.train.micro_batch = 1;
+    TRY(choose_machine(p, arguments));
+    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &p->config, &p->file));
+    TRY(check_ranks(p, arguments));
+    TRY(open_backend(p, arguments));
+    TRY(make_plan(p, arguments, call->arena));
+    const PlanFigures figures = figures_of(&p->config, &p->network, arguments->ranks);
+    if (arguments->json) {
+        TRY(print_json(&figures, &p->network, p->predicts ? &p->report : NULL));
+    } else {
+        print_table(&figures, &p->network);
+        if (p->predicts) scaling_report_print(&p->report);
     }
-    TRY(network_plan(&config, backend, NETWORK_PIXELS, &network));
-    TRY(preview_plan_bytes(&config, &network, &around.previews_kept, &around.previews_scratch));
-    network_plan_memory(&network, &config, &around);
-    PlanFigures figures = figures_of(&config, &network, arguments->ranks);
-    if (arguments->json)
-        TRY(print_json(&figures, &network));
-    else
-        print_table(&figures, &network);
     if (arguments->ops) {
-        TRY(plan_describe_ops(network.plan, &table));
+        TRY(plan_describe_ops(p->network.plan, &table));
         printf("\n%s", table.data);
     }
 fail:
     strbuf_free(&table);
-    network_free(&network);
-    if (backend) backend_close(backend);
-    config_free(file);
+    network_free(&p->network);
+    if (p->backend) backend_close(p->backend);
+    config_free(p->file);
     return status;
 }
 
@@ -171,6 +274,21 @@ static const ArgSpec options[] = {
     {"ranks", ARG_INT, offsetof(PlanArguments, ranks), "N", "ranks that train (default 1)", 1, 65536, NULL},
     {"gpu", ARG_TEXT, offsetof(PlanArguments, gpu), "NAME",
      "plan for the GPU that configs/machines/NAME.json, or a file, describes; none need be there", 0, 0, NULL},
+    {"cluster", ARG_TEXT, offsetof(PlanArguments, cluster), "NAME",
+     "predict steps on these machines of configs/machines/clusters.yaml (default: as --gpu)", 0, 0, NULL},
+    {"machines", ARG_TEXT, offsetof(PlanArguments, machines), "FILE", "another table of machines", 0, 0, NULL},
+    {"calibration", ARG_TEXTS, offsetof(PlanArguments, calibration), "FILE",
+     "predict from measurements: of bench step --json, of bench comm --json; may be repeated", 0, 0, NULL},
+    {"per-rank", ARG_INT, offsetof(PlanArguments, per_rank), "N",
+     "images a rank and step (default: train.global_batch / ranks)", 1, 1e6, NULL},
+    {"per-node", ARG_INT, offsetof(PlanArguments, per_node), "N", "ranks of a machine (default: its GPUs)", 1, 65536,
+     NULL},
+    {"nvlink", ARG_FLOAT, offsetof(PlanArguments, nvlink), "GB/s", "that collectives reach inside a machine", 1e-6, 1e6,
+     NULL},
+    {"network", ARG_FLOAT, offsetof(PlanArguments, network), "GB/s", "that a rank's collectives reach between machines",
+     1e-6, 1e6, NULL},
+    {"compute-share", ARG_FLOAT, offsetof(PlanArguments, compute_share), "S",
+     "of the stated FLOP/s that ops reach (default: the machine's)", 0.001, 1, NULL},
     {"json", ARG_FLAG, offsetof(PlanArguments, json), NULL, "one JSON object instead of the table", 0, 0, NULL},
     {"ops", ARG_FLAG, offsetof(PlanArguments, ops), NULL, "every op with its place, kernel and work, too", 0, 0, NULL},
 };
@@ -179,12 +297,16 @@ static const PlanArguments defaults = {.ranks = 1};
 const Command command_plan = {
     .name = "plan",
     .summary = "memory, work and traffic of a run, without running it",
-    .usage = "CONFIG [key.path=value ...] [--ranks N] [--gpu NAME] [--json] [--ops]",
+    .usage = "CONFIG [key.path=value ...] [--ranks N] [--gpu NAME] [--cluster NAME] [--calibration FILE]",
     .details =
         "The total is the most memory that a rank has in use at once (its peak resident size); the trainer logs\n"
         "both at its end. Mapped weight files are counted, though ranks of one machine share their pages. Work\n"
         "counts two for a multiply-add and leaves out norms and activations. With a GPU, or --gpu, it tells the\n"
-        "GPU's memory apart.\n",
+        "GPU's memory apart.\n"
+        "\n"
+        "With --cluster (or --gpu) or --calibration it predicts a step's time, what of the communication is exposed,\n"
+        "images/s and rank-hours, on 1, 2, 4, ... N ranks of which each has as many images as one of the N\n"
+        "(docs/scaling.md). --cluster alone plans no kernels and tells no memory; it needs no CUDA.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(PlanArguments),
     .defaults = &defaults,

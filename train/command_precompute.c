@@ -1,13 +1,24 @@
 /* vasily precompute: the frozen networks' outputs, once for all. */
+#include <stdio.h>
+
 #include "base/log.h"
 #include "train/command.h"
 #include "train/precompute.h"
+#include "train/run_agreement.h"
 #include "train/run_config.h"
 
 typedef struct PrecomputeArguments {
     const char *out;
     int64_t pictures, captions;
 } PrecomputeArguments;
+
+static Status check_one_run(const RunConfig *config, const PrecomputeArguments *arguments, Comm *comm)
+{
+    char command[96];
+    snprintf(command, sizeof command, "precompute --pictures %lld --captions %lld", (long long)arguments->pictures,
+             (long long)arguments->captions);
+    return run_agreement_check(config, command, true, comm);
+}
 
 static Status run(CommandCall *call)
 {
@@ -26,6 +37,7 @@ static Status run(CommandCall *call)
     }
     if (arguments->out) config.frozen.path = arena_strdup(call->arena, arguments->out);
     if (!config.frozen.path) FAIL(ERR_MEMORY, "out of memory");
+    TRY(check_one_run(&config, arguments, call->comm));
     TRY(run_config_check_precompute(&config, file));
     TRY(precompute_run(&(PrecomputeOptions){
         .run = &config, .comm = call->comm, .pictures = arguments->pictures, .captions = arguments->captions}));

@@ -3,6 +3,8 @@
 #ifndef TRAIN_NETWORK_H
 #define TRAIN_NETWORK_H
 
+#include <limits.h>
+
 #include "engine/comm.h"
 #include "engine/executor.h"
 #include "model/frozen_weights.h"
@@ -56,6 +58,8 @@ Status network_weights_loaded(Network *network);
 /* Everything but the backend, which is the caller's. */
 void network_free(Network *network);
 
+/* A file of configs/machines/, here or beside the program's build folder. */
+bool network_find_machine_file(const char *name, char out[PATH_MAX]);
 /* The GPU that a file describes (`gpu`: its path, or a name in configs/machines/), to plan for. */
 Status network_open_planned_gpu(const RunConfig *run, const char *gpu, Backend **out);
 /* The device of the config with its share of this machine's processors. `comm` NULL: alone. Collective. */

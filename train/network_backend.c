@@ -55,21 +55,29 @@ fail:
     return status;
 }
 
-/* A file; or NAME of configs/machines/NAME.json, here or beside the program's build folder. */
-static Status find_machine(const char *gpu, char out[PATH_MAX])
+bool network_find_machine_file(const char *name, char out[PATH_MAX])
 {
-    Status status = STATUS_OK;
     static const char *const PLACES[] = {"", "/..", "/../.."}; /* from the program's folder */
     char program[PATH_MAX], folder[PATH_MAX + 64];
-    if (snprintf(out, PATH_MAX, "%s", gpu) < PATH_MAX && file_exists(out) && !file_is_dir(out)) return STATUS_OK;
-    if (snprintf(out, PATH_MAX, "configs/machines/%s.json", gpu) < PATH_MAX && file_exists(out)) return STATUS_OK;
+    if (snprintf(out, PATH_MAX, "configs/machines/%s", name) < PATH_MAX && file_exists(out)) return true;
     const ssize_t size = readlink("/proc/self/exe", program, sizeof program - 1);
     char *slash = size > 0 ? (program[size] = '\0', strrchr(program, '/')) : NULL;
     if (slash) *slash = '\0';
     for (size_t i = 0; slash && i < sizeof PLACES / sizeof PLACES[0]; i++) {
         snprintf(folder, sizeof folder, "%s%s/configs/machines", program, PLACES[i]);
-        if (snprintf(out, PATH_MAX, "%s/%s.json", folder, gpu) < PATH_MAX && file_exists(out)) return STATUS_OK;
+        if (snprintf(out, PATH_MAX, "%s/%s", folder, name) < PATH_MAX && file_exists(out)) return true;
     }
+    return false;
+}
+
+/* A file; or NAME of configs/machines/NAME.json. */
+static Status find_machine(const char *gpu, char out[PATH_MAX])
+{
+    Status status = STATUS_OK;
+    char name[PATH_MAX];
+    if (snprintf(out, PATH_MAX, "%s", gpu) < PATH_MAX && file_exists(out) && !file_is_dir(out)) return STATUS_OK;
+    if (snprintf(name, sizeof name, "%s.json", gpu) < PATH_MAX && network_find_machine_file(name, out))
+        return STATUS_OK;
     FAIL(ERR_USAGE, "--gpu %s: neither a file nor one of configs/machines/ (h200, h100, a100)", gpu);
 fail:
     return status;

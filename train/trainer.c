@@ -231,6 +231,13 @@ static void log_memory(const Trainer *t)
                  100 * (peak / planned - 1));
 }
 
+static void log_comparisons(const Trainer *t)
+{
+    const long long checks = (long long)consistency_checks(t->consistency);
+    if (checks)
+        log_info("the weights of %d ranks were compared %lld times: the same to the bit", comm_world(t->comm), checks);
+}
+
 Status trainer_run(Trainer *t, TrainerEnd *end)
 {
     Status status = STATUS_OK;
@@ -242,6 +249,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         TRY(record_step(t, &step));
         if (wishes[WISH_STOP] > 0) *end = TRAINER_STOPPED;
         if (wishes[WISH_REQUEUE] > 0) *end = TRAINER_REQUEUE;
+        if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
         if (is_due(t->run->checkpoint.every, t->step) || wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
         if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
     }
@@ -249,6 +257,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     comm_note_step(t->comm, t->step, "ending");
     if (t->saved_step != t->step) TRY(trainer_save(t));
     TRY(exchange_refresh_weights(t->exchange)); /* nothing is left on its way */
+    log_comparisons(t);
     log_memory(t);
     return STATUS_OK;
 fail:

@@ -7,6 +7,7 @@
 #include "engine/recorder.h"
 #include "optim/optimizer.h"
 #include "train/checkpoint.h"
+#include "train/consistency.h"
 #include "train/feed.h"
 #include "train/metrics.h"
 #include "train/network.h"
@@ -52,6 +53,7 @@ struct Trainer {
     bool filled;        /* the next micro-batch's inputs are in the feed already */
     float *terms;       /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
     Exchange *exchange;
+    Consistency *consistency;
     double *told; /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
@@ -69,6 +71,7 @@ struct Trainer {
 /* trainer_save.c; all but the first are collective. */
 Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor);
 Status trainer_save(Trainer *trainer);
+Status trainer_compare(Trainer *trainer); /* the ranks' weights, unless parallel.compare_every is 0 */
 Status trainer_preview(Trainer *trainer); /* rank 0 draws, if the config asks for pictures */
 
 #endif

@@ -9,8 +9,24 @@
 #include "engine/param_image.h"
 #include "train/config_difference.h"
 #include "train/frozen_data.h"
+#include "train/run_agreement.h"
 
 enum { STATE_FILE_LIMIT = 256 << 20 };
+
+/* ---- whether all ranks are of one run ---- */
+
+static Status check_one_run(const Trainer *t, const TrainerOptions *options)
+{
+    Status status = STATUS_OK;
+    StrBuf command = {0};
+    TRY(strbuf_printf(&command, "train"));
+    if (options->resume) TRY(strbuf_printf(&command, " --resume %s", options->resume));
+    if (options->stop_after) TRY(strbuf_printf(&command, " --stop-after %lld", (long long)options->stop_after));
+    TRY(run_agreement_check(t->run, command.data, false, t->comm));
+fail:
+    strbuf_free(&command);
+    return status;
+}
 
 /* ---- which checkpoint to go on from ---- */
 
@@ -127,6 +143,7 @@ static Status open_network(Trainer *t, int64_t preferred_micro_batch)
     NetworkSurroundings around = {.ranks = comm_world(t->comm), .sharing = comm_local_world(t->comm), .training = true};
     TRY(network_open_backend(t->run, t->comm, &backend));
     backend_describe(backend, t->backend_text, sizeof t->backend_text);
+    TRY(run_agreement_check_device(backend, model_compute_dtype(&t->run->model, backend), t->comm));
     if (backend->device && comm_world(t->comm) > 1)
         FAIL(ERR_UNSUPPORTED,
              "%d ranks on GPUs: gradients are summed over ranks on the host only so far; use one rank, "
@@ -169,6 +186,21 @@ static Status open_exchange(Trainer *t)
                                            .overlap = parallel->overlap,
                                            .alone_too = parallel->exchange_alone},
                         &t->exchange));
+fail:
+    return status;
+}
+
+/* And the first comparison: that all begin with the same. */
+static Status open_consistency(Trainer *t)
+{
+    Status status = STATUS_OK;
+    TRY(consistency_create(&(ConsistencyOptions){.comm = t->comm,
+                                                 .exchange = t->exchange,
+                                                 .backend = t->network.backend,
+                                                 .store = &t->network.store,
+                                                 .optimizer = t->optimizer},
+                           &t->consistency));
+    TRY(trainer_compare(t));
 fail:
     return status;
 }
@@ -295,6 +327,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->root = comm_rank(comm) == 0;
     t->saved_step = -1;
     t->dir.lock = t->metrics.file = -1;
+    TRY(check_one_run(t, options));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
@@ -327,6 +360,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
             log_differences(t, &state);
         }
     }
+    TRY(open_consistency(t));
     t->last_step =
         options->stop_after > 0 && options->stop_after < run->train.steps ? options->stop_after : run->train.steps;
     if (t->step >= t->last_step)
@@ -362,6 +396,7 @@ void trainer_free(Trainer *t)
         free(t->terms);
     cursor_free(t->cursor);
     cursor_free(t->saving);
+    consistency_free(t->consistency);
     optimizer_free(t->optimizer);
     exchange_free(t->exchange);
     network_free(&t->network);

@@ -62,11 +62,18 @@ fail:
     return status;
 }
 
+Status trainer_compare(Trainer *t)
+{
+    if (t->run->parallel.compare_every == 0) return STATUS_OK;
+    return consistency_check(t->consistency, t->step, t->saved_step);
+}
+
 Status trainer_save(Trainer *t)
 {
     Status status = STATUS_OK;
     double start = clock_seconds();
     comm_note_step(t->comm, t->step, "saving a checkpoint");
+    TRY(trainer_compare(t)); /* what is saved is what all ranks have */
     TRY(exchange_refresh_weights(t->exchange));
     TRY(log_passed_over(t));
     TRY(gather_cursor(t));

@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "base/json.h"
-#include "engine/watch_link.h"
+#include "engine/watchdog_internal.h"
 
 /* ---- the flight record ---- */
 
@@ -326,6 +326,66 @@ static void test_connect(void **state)
     assert_non_null(strstr(status_message(), "none but its loopback"));
 }
 
+/* Rank 0 waits for rank 2 on its machine; here nobody waits for rank 1. */
+static char hosts[3][WATCH_HOST_MAX] = {"a", "b", "a"};
+static int32_t leaders[3] = {0, 1, 0};
+static const uint8_t SECRET[2 * WATCH_SECRET] = "the child's part the parent's.";
+static int door;
+
+static void *accept_rank_2(void *w)
+{
+    static Status status;
+    status = watchdog_accept_children(w, door, SECRET);
+    return &status;
+}
+
+static int come(const WatchAddresses *at, uint32_t type, int rank, const char *secret)
+{
+    int next = 0, fd = -1;
+    WatchFrame frame = {.type = type, .rank = rank};
+    memcpy(frame.is.secret, secret, WATCH_SECRET);
+    assert_int_equal(watch_connect(at, true, 5, &next, &fd), STATUS_OK);
+    assert_int_equal(write(fd, &frame, offsetof(WatchFrame, is) + WATCH_SECRET),
+                     offsetof(WatchFrame, is) + WATCH_SECRET);
+    return fd;
+}
+
+static void test_strangers_at_the_door(void **state)
+{
+    (void)state;
+    WatchLink down = {.fd = -1, .rank = -1}, self;
+    Watchdog w = {.world = 3, .hosts = hosts, .leaders = leaders, .down = &down, .children = 1};
+    WatchAddresses at;
+    pthread_t thread;
+    void *status;
+    int silent[8], next = 0;
+    char byte;
+    assert_int_equal(watch_listen(false, &door, &at), STATUS_OK);
+    assert_int_equal(pthread_create(&thread, NULL, accept_rank_2, &w), 0);
+    for (int i = 0; i < 8; i++) assert_int_equal(watch_connect(&at, true, 5, &next, &silent[i]), STATUS_OK);
+    const int turned_away[] = {
+        come(&at, WATCH_FRAME_HELLO, 2, "the child's port"), come(&at, WATCH_FRAME_HELLO, 0, "the child's part"),
+        come(&at, WATCH_FRAME_BEAT, 2, "the child's part"), come(&at, 0x20544547, 2, "the child's part"),
+        come(&at, WATCH_FRAME_HELLO, -1, "the child's part")};
+    for (int i = 0; i < 5; i++) {
+        /* The third waits for the rest of its frame, as the silent ones do. */
+        if (i != 2) assert_true(read(turned_away[i], &byte, 1) <= 0);
+    }
+    watch_link_open(&self, come(&at, WATCH_FRAME_HELLO, 2, "the child's part"), 0);
+    pthread_join(thread, &status);
+    assert_int_equal(*(Status *)status, STATUS_OK);
+    assert_int_equal(down.rank, 2);
+    WatchFrame got;
+    assert_int_equal(watch_link_receive(&self, 3, &got), WATCH_FRAME);
+    assert_int_equal(got.type, WATCH_FRAME_WELCOME);
+    assert_memory_equal(got.is.secret, SECRET + WATCH_SECRET, WATCH_SECRET);
+    watch_link_close(&self);
+    watch_link_close(&down);
+    close(door);
+    for (int i = 0; i < 8; i++) close(silent[i]);
+    for (int i = 0; i < 5; i++) close(turned_away[i]);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -339,6 +399,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_frames_of_no_rank, open_pair, close_pair),
         cmocka_unit_test_setup_teardown(test_frames_unread, open_pair, close_pair),
         cmocka_unit_test(test_connect),
+        cmocka_unit_test(test_strangers_at_the_door),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

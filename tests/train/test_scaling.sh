@@ -1,0 +1,40 @@
+#!/bin/bash
+# Predictions: from the table of machines without any of them, and from measurements made here.
+# shellcheck source=tests/train/common.sh disable=SC2154
+source "$(dirname "$0")/common.sh"
+export OMP_NUM_THREADS=1
+
+"$vasily" plan tiny.yaml --cluster h200 --ranks 12 --per-rank 4 --json > cluster.json 2> plan.log || fail "plan --cluster"
+for ranks in 1 2 4 8 12; do contains cluster.json "{\"ranks\": $ranks, \"step_seconds\":"; done
+contains cluster.json '"communication_seconds": 0.0, "exposed_seconds": 0.0' # of one rank
+"$vasily" plan tiny.yaml --cluster h200 --ranks 10000 --per-rank 4 > cluster.txt 2> plan.log || fail "10000 ranks"
+contains cluster.txt "rank-hours"
+expect 2 wrong.log "$vasily" plan tiny.yaml --cluster h2000 --ranks 2
+contains wrong.log "a100, h100, h200"
+expect 2 wrong.log "$vasily" plan tiny.yaml --ranks 2 --network 10
+contains wrong.log "--cluster NAME"
+
+# A slower network is slower, and what is told wins over the table.
+seconds_on() { # seconds_on OPTION...: of the last row
+    "$vasily" plan tiny.yaml --cluster h100 --ranks 16 --per-rank 2 --json "$@" 2> plan.log |
+        sed 's/.*"ranks": 16, "step_seconds": *\([^,]*\).*/\1/'
+}
+[ "$(awk "BEGIN { print ($(seconds_on --network 0.01) > 2 * $(seconds_on)) }")" = 1 ] || fail "--network changes nothing"
+
+expect 2 wrong.log "$vasily" bench comm
+contains wrong.log "one rank communicates with nobody"
+expect 2 wrong.log "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 1Mi,x
+contains wrong.log "--sizes 1Mi,x"
+"$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 16Ki,256Ki --seconds 0.02 --alone --json > comm.json 2> bench.log ||
+    fail "bench comm"
+[ "$(grep -o '"bus_bytes_per_second"' comm.json | wc -l)" = 10 ] || fail "bench comm: 5 collectives of 2 sizes"
+"$vasily" bench step tiny.yaml train.global_batch=4 --frozen --steps 2 --warmup 1 --json > step.json 2> bench.log ||
+    fail "bench step"
+measured=(--ranks 2 --calibration step.json --calibration comm.json)
+"$vasily" plan tiny.yaml "${measured[@]}" > measured.txt 2> plan.log || fail "plan --calibration"
+contains measured.txt "predicted, as measured, 4 images a rank"
+expect 6 wrong.log "$vasily" plan tiny.yaml "${measured[@]}" train.global_batch=16
+contains wrong.log "the same train.micro_batch"
+expect 6 wrong.log "$vasily" plan tiny.yaml "${measured[@]}" model.res_blocks=2
+expect 2 wrong.log "$vasily" plan tiny.yaml --ranks 2 --calibration step.json
+contains wrong.log "how fast ranks communicate"
