@@ -1,7 +1,4 @@
 /* vasily train: opens a run and trains it to its end. */
-#include <limits.h>
-
-#include "base/file.h"
 #include "base/log.h"
 #include "engine/watchdog.h"
 #include "train/command.h"
@@ -13,24 +10,6 @@ typedef struct TrainArguments {
     const char *resume;
     int64_t stop_after;
 } TrainArguments;
-
-/* From here on no rank waits for another without end; opening a run is watched too. */
-static Status open_watchdog(const RunConfig *run, Comm *comm, Watchdog **out)
-{
-    Status status = STATUS_OK;
-    const ParallelConfig *parallel = &run->parallel;
-    char folder[PATH_MAX];
-    TRY(path_join(folder, sizeof folder, run->run.dir, "flight-record"));
-    comm_note_step(comm, -1, "opening");
-    TRY(watchdog_open(&(WatchdogOptions){.comm = comm,
-                                         .heartbeat_seconds = parallel->heartbeat_seconds,
-                                         .silent_seconds = parallel->silent_seconds,
-                                         .stall_seconds = parallel->stall_seconds,
-                                         .folder = folder},
-                      out));
-fail:
-    return status;
-}
 
 static Status run(CommandCall *call)
 {
@@ -46,9 +25,10 @@ static Status run(CommandCall *call)
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
     TRY(signals_install()); /* one that comes while the run is opened is heeded after the first step */
-    TRY(open_watchdog(&config, call->comm, &watchdog));
-    TRY(trainer_open(&config, file, call->comm,
-                     &(TrainerOptions){.resume = arguments->resume, .stop_after = arguments->stop_after}, &trainer));
+    TRY(trainer_open(
+        &config, file, call->comm,
+        &(TrainerOptions){.resume = arguments->resume, .stop_after = arguments->stop_after, .watchdog = &watchdog},
+        &trainer));
     TRY(trainer_run(trainer, &ended));
     if (ended == TRAINER_STOPPED) call->exit_code = 130;
     if (ended == TRAINER_REQUEUE) call->exit_code = status_exit_code(ERR_INTERRUPTED);
