@@ -70,9 +70,12 @@ typedef struct Recording Recording;
  * which the rank's own share, count / ranks of them, is read or written where it lies. */
 typedef struct DeviceComm DeviceComm;
 #define DEVICE_COMM_ID_BYTES 128
+#define DEVICE_IDENTITY_BYTES 64
 typedef enum DeviceNumber { DEVICE_F32, DEVICE_BF16, DEVICE_F64 } DeviceNumber;
 typedef struct DeviceCollectives {
     const char *(*version)(void); /* "NCCL 2.28.9" */
+    /* Text that no other device in the world has, zeros behind it. */
+    Status (*identity)(Backend *backend, char out[DEVICE_IDENTITY_BYTES]);
     /* One rank makes an id, all open with it. */
     Status (*make_id)(Backend *backend, uint8_t id[DEVICE_COMM_ID_BYTES]);
     Status (*open)(Backend *backend, const uint8_t id[DEVICE_COMM_ID_BYTES], int rank, int ranks, DeviceComm **out);
@@ -177,7 +180,7 @@ Status backend_open_cuda(const BackendOptions *options, Backend **out);
  * load. */
 bool backend_cuda_is_likely(void);
 /* What libvasily_cuda.so defines, as vasily_cuda_open; BACKEND_PLUGIN_VERSION must be its vasily_cuda_version. */
-#define BACKEND_PLUGIN_VERSION 1
+#define BACKEND_PLUGIN_VERSION 2
 typedef Status BackendOpen(const BackendOptions *options, Backend **out);
 /* "auto", "cpu", "ref" or "cuda"; logs one line that says what is used and why. */
 Status backend_open(const char *device, const BackendOptions *options, Backend **out);

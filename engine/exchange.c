@@ -243,6 +243,7 @@ Status exchange_refresh_weights(Exchange *x)
     if (!x->device || x->weights_old) TRY(exchange_gather_weights(x));
     x->weights_old = false;
     for (int32_t b = 0; b < x->options.plan->bucket_count; b++) TRY(exchange_weights_needed(x, b));
+    if (x->device) TRY(x->options.backend->device->finish(x->options.backend));
 fail:
     return status;
 }

@@ -32,6 +32,9 @@ typedef struct ExchangeOptions {
 Status exchange_create(const ExchangeOptions *options, Exchange **out);
 void exchange_free(Exchange *exchange); /* NULL is fine */
 
+/* Bytes that it takes of a device, where there are several ranks. */
+int64_t exchange_device_bytes(const Plan *plan, CommWire wire);
+
 /* What this rank updates: one span a bucket, or with a replicated optimizer one for all. */
 bool exchange_is_sharded(const Exchange *exchange);
 int32_t exchange_spans(const Exchange *exchange, const UpdateSpan **spans);

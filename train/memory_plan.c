@@ -5,6 +5,7 @@
 
 #include "data/loader.h"
 #include "engine/comm.h"
+#include "engine/exchange.h"
 #include "engine/memory.h"
 #include "optim/optimizer.h"
 #include "train/feed.h"
@@ -117,6 +118,8 @@ static void add_device(const MemoryPlanOptions *o, MemoryPlan *memory)
     memory->device[MEMORY_FROZEN] = frozen * (int64_t)sizeof(float);
     if (graph_compute(o->plan->graph) == DTYPE_BF16)
         memory->device[MEMORY_HALVES] = (elements + frozen) * (int64_t)sizeof(uint16_t);
+    if (o->ranks > 1 || o->run->parallel.exchange_alone)
+        memory->device[MEMORY_COMMUNICATION] = exchange_device_bytes(o->plan, (CommWire)o->run->parallel.wire);
     memory->device[MEMORY_INPUTS] = memory->bytes[MEMORY_INPUTS] = feed_bytes(o->plan->graph);
     memory->bytes[MEMORY_WEIGHTS] = elements * (int64_t)sizeof(float);
 }

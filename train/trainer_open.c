@@ -144,11 +144,6 @@ static Status open_network(Trainer *t, int64_t preferred_micro_batch)
     TRY(network_open_backend(t->run, t->comm, &backend));
     backend_describe(backend, t->backend_text, sizeof t->backend_text);
     TRY(run_agreement_check_device(backend, model_compute_dtype(&t->run->model, backend), t->comm));
-    if (backend->device && comm_world(t->comm) > 1)
-        FAIL(ERR_UNSUPPORTED,
-             "%d ranks on GPUs: gradients are summed over ranks on the host only so far; use one rank, "
-             "or device.name: cpu",
-             comm_world(t->comm));
     TRY(choose_micro_batch(t, backend, &around, preferred_micro_batch));
     t->micro_batches = t->run->train.global_batch / comm_world(t->comm) / t->run->train.micro_batch;
     TRY(network_plan(t->run, backend, NETWORK_PIXELS, &t->network));

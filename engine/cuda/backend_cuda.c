@@ -6,6 +6,8 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "engine/cuda/collectives.h"
+#include "engine/cuda/nccl.h"
 #include "engine/cuda/properties.h"
 #include "engine/cuda/queue.h"
 
@@ -49,10 +51,11 @@ static void describe(const Backend *backend, char *out, size_t capacity)
         snprintf(driver_text, sizeof driver_text, "driver for %d.%d", driver / 1000, driver % 1000 / 10);
     snprintf(out, capacity,
              "cuda: %s, %d multiprocessors, %.1f GB, compute capability %d.%d, CUDA %d.%d, %s, cuDNN %zu.%zu.%zu, "
-             "cuBLASLt %zu%s%s",
+             "cuBLASLt %zu, %s%s%s",
              self->properties.name, self->properties.processors, (double)self->properties.memory * 1e-9,
              self->properties.capability / 10, self->properties.capability % 10, runtime / 1000, runtime % 1000 / 10,
              driver_text, dnn / 10000, dnn / 100 % 100, dnn % 100, blas,
+             cuda_nccl_collectives() ? cuda_nccl_collectives()->version() : "no NCCL",
              self->cuda.deterministic ? ", deterministic" : "", self->cuda.plans_only ? ", planned only" : "");
 }
 
@@ -61,6 +64,8 @@ static void close_backend(Backend *backend)
     CudaBackend *self = (CudaBackend *)(void *)backend;
     dnn_close(self->cuda.dnn);
     blas_close(self->cuda.blas);
+    cuda_nccl_close(&self->cuda);
+    cuda_collectives_close(&self->cuda);
     cuda_queue_close(&self->cuda);
     free(self);
 }
@@ -117,6 +122,7 @@ Status vasily_cuda_open(const BackendOptions *options, Backend **out)
     } else {
         TRY(open_device(options->local_rank, &self->properties));
         TRY(cuda_queue_open(cuda));
+        self->device.collectives = cuda_nccl_collectives();
     }
     cuda->processors = self->properties.processors;
     self->device.matmul_nominal = self->properties.matmul_nominal;

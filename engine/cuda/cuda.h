@@ -23,8 +23,11 @@ typedef struct Cuda {
     cudaStream_t sender; /* copies from the host beside it */
     Blas *blas;
     Dnn *dnn;
-    int32_t processors;      /* streaming multiprocessors */
-    struct CudaQueue *queue; /* events and recordings: queue.c */
+    int32_t processors;                  /* streaming multiprocessors */
+    struct CudaQueue *queue;             /* events and recordings: queue.c */
+    struct CudaCollectives *collectives; /* their queue: collectives.c; NULL: no communicator was opened so far */
+    /* Whether the communicators are well; NULL: there are none. nccl.c */
+    Status (*check)(struct Cuda *cuda);
 } Cuda;
 
 static inline Cuda *cuda_of(const Backend *backend)

@@ -1,9 +1,12 @@
 #include "engine/cuda/queue.h"
 
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/arena.h"
+#include "engine/cuda/collectives.h"
 #include "engine/cuda/convert_kernels.h"
+#include "engine/cuda/hash_kernels.h"
 #include "engine/cuda/update_kernels.h"
 
 struct CudaQueue {
@@ -53,6 +56,30 @@ void cuda_queue_close(Cuda *cuda)
     cuda->queue = NULL;
 }
 
+/* Quick steps are waited for by asking; longer ones do not cost a core. */
+enum { EAGER_TURNS = 50, PAUSE_NANOSECONDS = 20000, LONG_PAUSE_NANOSECONDS = 200000, LONG_AFTER_TURNS = 1000 };
+
+Status cuda_wait(Cuda *cuda, cudaStream_t stream)
+{
+    Status status = STATUS_OK;
+    if (!cuda->check) {
+        TRY_CUDA(cudaStreamSynchronize(stream));
+        return STATUS_OK;
+    }
+    for (int64_t turn = 0;; turn++) {
+        const cudaError_t state = cudaStreamQuery(stream);
+        if (state != cudaErrorNotReady) TRY_CUDA(state);
+        (void)cudaGetLastError(); /* being busy is noted like an error */
+        TRY(cuda->check(cuda));   /* after that: what failed may seem to be done */
+        if (state == cudaSuccess) return STATUS_OK;
+        if (turn < EAGER_TURNS) continue;
+        nanosleep(&(struct timespec){.tv_nsec = turn < LONG_AFTER_TURNS ? PAUSE_NANOSECONDS : LONG_PAUSE_NANOSECONDS},
+                  NULL);
+    }
+fail:
+    return status;
+}
+
 /* ---- memory ---- */
 
 void *cuda_alloc(Backend *backend, size_t bytes)
@@ -83,7 +110,7 @@ Status cuda_upload(Backend *backend, void *to, const void *from, size_t bytes)
     Status status = STATUS_OK;
     Cuda *cuda = cuda_of(backend);
     TRY_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, cuda->stream));
-    TRY_CUDA(cudaStreamSynchronize(cuda->stream));
+    TRY(cuda_wait(cuda, cuda->stream));
 fail:
     return status;
 }
@@ -92,8 +119,10 @@ Status cuda_download(Backend *backend, void *to, const void *from, size_t bytes)
 {
     Status status = STATUS_OK;
     Cuda *cuda = cuda_of(backend);
+    /* Work of other ranks may be waited for first, and then this must not wait inside the driver. */
+    if (cuda->check) TRY(cuda_wait(cuda, cuda->stream));
     TRY_CUDA(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, cuda->stream));
-    TRY_CUDA(cudaStreamSynchronize(cuda->stream));
+    TRY(cuda_wait(cuda, cuda->stream));
 fail:
     return status;
 }
@@ -130,7 +159,9 @@ fail:
 static Status finish(Backend *backend)
 {
     Status status = STATUS_OK;
-    TRY_CUDA(cudaStreamSynchronize(cuda_of(backend)->stream));
+    Cuda *cuda = cuda_of(backend);
+    TRY(cuda_wait(cuda, cuda->stream));
+    if (cuda->collectives) TRY(cuda_wait(cuda, cuda->collectives->stream));
 fail:
     return status;
 }
@@ -194,7 +225,8 @@ fail:
 static Status sent_wait(Backend *backend)
 {
     Status status = STATUS_OK;
-    TRY_CUDA(cudaStreamSynchronize(cuda_of(backend)->sender));
+    Cuda *cuda = cuda_of(backend);
+    TRY(cuda_wait(cuda, cuda->sender));
 fail:
     return status;
 }
@@ -286,10 +318,26 @@ fail:
 
 /* ---- the update ---- */
 
-static Status update(Backend *backend, const DeviceUpdate *what)
+static Status update_norm(Backend *backend, const DeviceUpdate *what)
 {
     Status status = STATUS_OK;
-    TRY_CUDA(update_launch(what, cuda_of(backend)->stream));
+    TRY_CUDA(update_norm_launch(what, cuda_of(backend)->stream));
+fail:
+    return status;
+}
+
+static Status update_apply(Backend *backend, const DeviceUpdate *what)
+{
+    Status status = STATUS_OK;
+    TRY_CUDA(update_apply_launch(what, cuda_of(backend)->stream));
+fail:
+    return status;
+}
+
+static Status hash(Backend *backend, const void *words, int64_t count, uint64_t first, uint64_t *out)
+{
+    Status status = STATUS_OK;
+    TRY_CUDA(hash_launch(words, count, first, out, cuda_of(backend)->stream));
 fail:
     return status;
 }
@@ -316,7 +364,9 @@ const DeviceOps cuda_device_ops = {.finish = finish,
                                    .marks_reserve = marks_reserve,
                                    .mark = mark,
                                    .mark_seconds = mark_seconds,
-                                   .update = update,
+                                   .update_norm = update_norm,
+                                   .update_apply = update_apply,
+                                   .hash = hash,
                                    .memory = memory,
                                    .properties = properties,
                                    .copy_peak = cuda_copy_peak};

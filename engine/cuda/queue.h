@@ -8,6 +8,10 @@
 Status cuda_queue_open(Cuda *cuda);
 void cuda_queue_close(Cuda *cuda); /* NULL fields are fine */
 
+/* Waits until the stream has done what was queued. Where there are communicators it asks them all the while, so that a
+ * collective that will never end is an error. */
+Status cuda_wait(Cuda *cuda, cudaStream_t stream);
+
 /* Backend.alloc, free, upload, download. */
 void *cuda_alloc(Backend *backend, size_t bytes);
 void cuda_free(Backend *backend, void *memory);

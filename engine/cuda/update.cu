@@ -11,6 +11,41 @@
 
 static_assert(UPDATE_NORM_LANES == 8 && UPDATE_NORM_BLOCK % 64 == 0, "eight threads sum a block");
 
+/* ---- spans ----
+ *
+ * Spans lie one behind the other in the local buffers, so a launch goes over local norm blocks, and each block finds
+ * the span that it is in. The table is an argument of the launch, so a recording keeps it; more spans than fit are
+ * several launches. */
+
+#define SPANS_OF_A_LAUNCH 128 /* 3 KiB of the 4 KiB of arguments that every driver takes */
+
+struct SpanTable {
+    int64_t first, end; /* norm blocks of the local buffers */
+    int32_t count;
+    UpdateSpan span[SPANS_OF_A_LAUNCH];
+};
+
+struct NormBlock {
+    int64_t flat, local; /* of its first element */
+    int count;           /* elements */
+};
+
+/* Of the local norm block `index`, first <= index < end. */
+static __device__ __forceinline__ NormBlock find_block(const SpanTable &table, int64_t index)
+{
+    const int64_t local = index * UPDATE_NORM_BLOCK;
+    int low = 0, high = table.count; /* the last span that begins at or before `local` */
+    while (high - low > 1) {
+        const int middle = (low + high) / 2;
+        if (table.span[middle].local <= local)
+            low = middle;
+        else
+            high = middle;
+    }
+    const int64_t inside = local - table.span[low].local, left = table.span[low].count - inside;
+    return {table.span[low].flat + inside, local, left < UPDATE_NORM_BLOCK ? (int)left : UPDATE_NORM_BLOCK};
+}
+
 /* ---- norm: a thread for each running sum ---- */
 
 static __device__ __forceinline__ void add_square(double *sum, float g)
@@ -18,17 +53,19 @@ static __device__ __forceinline__ void add_square(double *sum, float g)
     *sum += (double)g * (double)g; /* the product is exact */
 }
 
-/* sums[b] = sum of the squares of block b. Eight neighbouring threads share a block, so that a warp reads whole sectors
- * of memory; the loads of several elements are on their way while they are added in order. */
-static __global__ void __launch_bounds__(THREADS) block_squares(const float *grads, int64_t count, double *sums)
+/* sums[b] = sum of the squares of block b of the flat buffer. Eight neighbouring threads share a block, so that a warp
+ * reads whole sectors of memory; the loads of several elements are on their way while they are added in order. */
+static __global__ void __launch_bounds__(THREADS)
+    block_squares(const __grid_constant__ SpanTable table, const float *grads, double *sums)
 {
     constexpr int in_flight = 8;
     const int lane = threadIdx.x % UPDATE_NORM_LANES;
-    const int64_t block = ((int64_t)blockIdx.x * THREADS + threadIdx.x) / UPDATE_NORM_LANES;
-    const int64_t start = block * UPDATE_NORM_BLOCK;
-    const float *g = grads + start + lane;
+    const int64_t index = table.first + ((int64_t)blockIdx.x * THREADS + threadIdx.x) / UPDATE_NORM_LANES;
+    NormBlock block = {0, 0, 0};
+    if (index < table.end) block = find_block(table, index);
+    const float *g = grads + block.flat + lane;
     double sum = 0;
-    if (start + UPDATE_NORM_BLOCK <= count) {
+    if (block.count == UPDATE_NORM_BLOCK) {
         for (int i = 0; i < UPDATE_NORM_BLOCK; i += UPDATE_NORM_LANES * in_flight) {
             float value[in_flight];
 #pragma unroll
@@ -37,13 +74,13 @@ static __global__ void __launch_bounds__(THREADS) block_squares(const float *gra
             for (int k = 0; k < in_flight; k++) add_square(&sum, value[k]);
         }
     } else {
-        for (int64_t i = start + lane; i < count; i += UPDATE_NORM_LANES) add_square(&sum, grads[i]);
+        for (int i = lane; i < block.count; i += UPDATE_NORM_LANES) add_square(&sum, grads[block.flat + i]);
     }
     /* ((0 + 4) + (2 + 6)) + ((1 + 5) + (3 + 7)); addition commutes to the bit, so every lane gets it. */
     sum += __shfl_xor_sync(0xffffffffu, sum, 4);
     sum += __shfl_xor_sync(0xffffffffu, sum, 2);
     sum += __shfl_xor_sync(0xffffffffu, sum, 1);
-    if (lane == 0 && start < count) sums[block] = sum;
+    if (lane == 0 && block.count > 0) sums[block.flat / UPDATE_NORM_BLOCK] = sum;
 }
 
 /* values[0] + values[1] + ... in this order, by thread 0 of the block; the others fetch. `shared`: UPDATE_NORM_GROUP.
@@ -135,36 +172,64 @@ static __device__ __forceinline__ void store_four(float *p, const Four &x)
     *reinterpret_cast<Four *>(p) = x;
 }
 
+/* Where the elements of a norm block are. */
+struct Place {
+    const float *grads;
+    float *weights, *m, *v, *ema;
+    Half *half;
+};
+
 template <bool EMA, bool HALF>
-static __device__ __forceinline__ void update_four(const DeviceUpdate &u, const Scalars &c, int64_t i)
+static __device__ __forceinline__ void update_four(const Place &at, const Scalars &c, int i)
 {
-    const Four g = load_four(u.grads + i);
-    Four weight = load_four(u.weights + i), m = load_four(u.m + i), v = load_four(u.v + i), ema;
-    if (EMA) ema = load_four(u.ema + i);
+    const Four g = load_four(at.grads + i);
+    Four weight = load_four(at.weights + i), m = load_four(at.m + i), v = load_four(at.v + i), ema;
+    if (EMA) ema = load_four(at.ema + i);
 #pragma unroll
     for (int k = 0; k < 4; k++) {
         adamw(c, g.v[k], &weight.v[k], &m.v[k], &v.v[k]);
         if (EMA) average(c, weight.v[k], &ema.v[k]);
     }
-    store_four(u.m + i, m);
-    store_four(u.v + i, v);
-    store_four(u.weights + i, weight);
-    if (EMA) store_four(u.ema + i, ema);
+    store_four(at.m + i, m);
+    store_four(at.v + i, v);
+    store_four(at.weights + i, weight);
+    if (EMA) store_four(at.ema + i, ema);
     if (HALF) {
         FourHalves half;
 #pragma unroll
         for (int k = 0; k < 4; k++) half.v[k] = from_float<Half>(weight.v[k]);
-        *reinterpret_cast<FourHalves *>(u.half + i) = half;
+        *reinterpret_cast<FourHalves *>(at.half + i) = half;
     }
 }
 
-/* Grid-stride over fours of elements; the last thread that has nothing whole left takes the odd ones. */
-template <bool EMA, bool HALF> static __global__ void __launch_bounds__(THREADS) update_weights(DeviceUpdate u)
+template <bool EMA, bool HALF>
+static __device__ __forceinline__ void update_block(const Place &at, const Scalars &c, int count)
 {
-    const UpdateResult *result = u.result;
-    if (result->skipped) return;
+    const int fours = count / 4;
+    if (count == UPDATE_NORM_BLOCK) {
+#pragma unroll
+        for (int k = 0; k < UPDATE_NORM_BLOCK / 4 / THREADS; k++)
+            update_four<EMA, HALF>(at, c, 4 * (k * THREADS + (int)threadIdx.x));
+        return;
+    }
+    for (int i = threadIdx.x; i < fours; i += THREADS) update_four<EMA, HALF>(at, c, 4 * i);
+    const int odd = 4 * fours + (int)threadIdx.x;
+    if (odd >= count) return;
+    adamw(c, at.grads[odd], &at.weights[odd], &at.m[odd], &at.v[odd]);
+    if (EMA) average(c, at.weights[odd], &at.ema[odd]);
+    if (HALF) at.half[odd] = from_float<Half>(at.weights[odd]);
+}
+
+static_assert(UPDATE_NORM_BLOCK % (4 * THREADS) == 0, "a block of threads takes whole fours of a norm block");
+
+/* A block of threads for each norm block, and again if they are too many. */
+template <bool EMA, bool HALF>
+static __global__ void __launch_bounds__(THREADS)
+    update_weights(const __grid_constant__ SpanTable table, const __grid_constant__ DeviceUpdate u)
+{
+    if (u.result->skipped) return;
     const UpdateValues *values = u.values;
-    const Scalars c = {(float)(values->grad_scale * result->clip),
+    const Scalars c = {(float)(values->grad_scale * u.result->clip),
                        values->keep,
                        values->one_minus_beta1,
                        values->beta2,
@@ -173,51 +238,91 @@ template <bool EMA, bool HALF> static __global__ void __launch_bounds__(THREADS)
                        values->eps,
                        values->step_size,
                        values->one_minus_ema};
-    const int64_t fours = u.count / 4, stride = (int64_t)gridDim.x * THREADS;
-    const int64_t thread = (int64_t)blockIdx.x * THREADS + threadIdx.x;
-    for (int64_t i = thread; i < fours; i += stride) update_four<EMA, HALF>(u, c, 4 * i);
-    const int64_t odd = 4 * fours + thread;
-    if (odd >= u.count) return;
-    adamw(c, u.grads[odd], &u.weights[odd], &u.m[odd], &u.v[odd]);
-    if (EMA) average(c, u.weights[odd], &u.ema[odd]);
-    if (HALF) reinterpret_cast<Half *>(u.half)[odd] = from_float<Half>(u.weights[odd]);
+    for (int64_t index = table.first + blockIdx.x; index < table.end; index += gridDim.x) {
+        const NormBlock block = find_block(table, index);
+        const Place at = {u.grads + block.flat,
+                          u.weights + block.flat,
+                          u.m + block.local,
+                          u.v + block.local,
+                          EMA ? u.ema + block.local : NULL,
+                          HALF ? reinterpret_cast<Half *>(u.half) + block.flat : NULL};
+        update_block<EMA, HALF>(at, c, block.count);
+    }
 }
 
-template <bool EMA> static void launch_weights(const DeviceUpdate &u, unsigned blocks, cudaStream_t stream)
+template <bool EMA>
+static void launch_weights(const SpanTable &table, const DeviceUpdate &u, unsigned blocks, cudaStream_t stream)
 {
     if (u.half)
-        LAUNCH((update_weights<EMA, true>), blocks, THREADS, 0, stream, u);
+        LAUNCH((update_weights<EMA, true>), blocks, THREADS, 0, stream, table, u);
     else
-        LAUNCH((update_weights<EMA, false>), blocks, THREADS, 0, stream, u);
+        LAUNCH((update_weights<EMA, false>), blocks, THREADS, 0, stream, table, u);
 }
 
-static bool aligned(const DeviceUpdate *u)
+/* ---- launches ---- */
+
+/* Aligned buffers, and spans as engine/update.h says. */
+static bool well_formed(const DeviceUpdate *u)
 {
     const uintptr_t fours =
         (uintptr_t)u->grads | (uintptr_t)u->weights | (uintptr_t)u->m | (uintptr_t)u->v | (uintptr_t)u->ema;
-    return fours % 16 == 0 && (uintptr_t)u->half % 8 == 0;
+    int64_t local = 0;
+    if (fours % 16 != 0 || (uintptr_t)u->half % 8 != 0 || u->span_count < 0) return false;
+    for (int32_t i = 0; i < u->span_count; i++) {
+        const UpdateSpan *span = &u->spans[i];
+        const bool last = i == u->span_count - 1;
+        if (span->local != local || span->flat < 0 || span->flat % UPDATE_NORM_BLOCK != 0) return false;
+        if (span->count < 0 || span->count > u->count - span->flat) return false;
+        if (!last && span->count % UPDATE_NORM_BLOCK != 0) return false;
+        local += span->count;
+    }
+    return true;
 }
 
-extern "C" cudaError_t update_launch(const DeviceUpdate *update, cudaStream_t stream)
+/* The next spans that one launch takes, from *next on; false: there are none. */
+static bool next_table(const DeviceUpdate *u, int32_t *next, SpanTable *table)
 {
-    const DeviceUpdate u = *update;
-    if (!aligned(update)) return cudaErrorInvalidValue;
-    const int64_t blocks = update_norm_block_count(u.count), groups = update_norm_group_count(u.count);
-    double *group = u.sums + blocks;
-    if (u.count > 0) {
-        const int64_t per_block = THREADS / UPDATE_NORM_LANES;
-        LAUNCH(block_squares, (unsigned)((blocks + per_block - 1) / per_block), THREADS, 0, stream, u.grads, u.count,
-               u.sums);
-        LAUNCH(group_sums, (unsigned)groups, THREADS, 0, stream, u.sums, blocks, group);
+    table->count = 0;
+    while (*next < u->span_count && table->count < SPANS_OF_A_LAUNCH) {
+        const UpdateSpan span = u->spans[(*next)++];
+        if (span.count > 0) table->span[table->count++] = span;
     }
-    LAUNCH(decide, 1, THREADS, 0, stream, group, groups, u.values, u.result);
-    if (u.count > 0) {
-        const int64_t wanted = (u.count / 4 + THREADS) / THREADS;
+    if (table->count == 0) return false;
+    const UpdateSpan last = table->span[table->count - 1];
+    table->first = table->span[0].local / UPDATE_NORM_BLOCK;
+    table->end = update_norm_block_count(last.local + last.count);
+    return true;
+}
+
+extern "C" cudaError_t update_norm_launch(const DeviceUpdate *u, cudaStream_t stream)
+{
+    SpanTable table = {};
+    int32_t next = 0;
+    if (!well_formed(u)) return cudaErrorInvalidValue;
+    while (next_table(u, &next, &table)) {
+        const int64_t per_block = THREADS / UPDATE_NORM_LANES, blocks = table.end - table.first;
+        LAUNCH(block_squares, (unsigned)((blocks + per_block - 1) / per_block), THREADS, 0, stream, table, u->grads,
+               u->sums);
+    }
+    return cudaPeekAtLastError();
+}
+
+extern "C" cudaError_t update_apply_launch(const DeviceUpdate *u, cudaStream_t stream)
+{
+    const int64_t blocks = update_norm_block_count(u->count), groups = update_norm_group_count(u->count);
+    double *group = u->sums + blocks;
+    SpanTable table = {};
+    int32_t next = 0;
+    if (!well_formed(u)) return cudaErrorInvalidValue;
+    if (groups > 0) LAUNCH(group_sums, (unsigned)groups, THREADS, 0, stream, u->sums, blocks, group);
+    LAUNCH(decide, 1, THREADS, 0, stream, group, groups, u->values, u->result);
+    while (next_table(u, &next, &table)) {
+        const int64_t wanted = table.end - table.first;
         const unsigned grid = (unsigned)(wanted < MOST_BLOCKS ? wanted : MOST_BLOCKS);
-        if (u.ema)
-            launch_weights<true>(u, grid, stream);
+        if (u->ema)
+            launch_weights<true>(table, *u, grid, stream);
         else
-            launch_weights<false>(u, grid, stream);
+            launch_weights<false>(table, *u, grid, stream);
     }
     return cudaPeekAtLastError();
 }

@@ -32,6 +32,7 @@
 #define __host__
 #define __constant__ static
 #define __launch_bounds__(...)
+#define __grid_constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
 #define __restrict __restrict__

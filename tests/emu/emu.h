@@ -1,12 +1,14 @@
-/* Inside the emulator: what its files offer each other, and the stand-ins for libraries (blas_emu.c, dnn_emu.c). C and
- * C++.
+/* Inside the emulator: what its files offer each other, and the stand-ins for libraries (blas_emu.c, dnn_emu.c,
+ * nccl_emu.c). C and C++.
  *
  * Settings, read from the environment at first use:
  *   VASILY_EMU_SCHEDULE   forward, reverse or random: which threads, warps and blocks run first
  *   VASILY_EMU_SEED       of random
  *   VASILY_EMU_LAZY       0: work runs when it is queued. 1: no sooner than something waits for it, so that a missing
- * wait shows. 2: like 1, but then the other streams go first, as far as their own waits let them VASILY_EMU_MEMORY
- * bytes that the device has (4 GiB) VASILY_EMU_HOST_POINTERS  1: kernels may be given any pointer */
+ *                         wait shows. 2: like 1, but then the other streams go first, as far as their own waits let
+ * them VASILY_EMU_MEMORY     bytes that the device has (4 GiB) VASILY_EMU_DEVICE     a number: which device this is;
+ * processes with the same one share it (default: none do) VASILY_EMU_HOST_POINTERS  1: kernels may be given any pointer
+ */
 #ifndef TESTS_EMU_EMU_H
 #define TESTS_EMU_EMU_H
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "runtime.h"
 
@@ -178,6 +179,9 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
     if (device != 0) return emu_note(cudaErrorInvalidDevice);
     *p = cudaDeviceProp{};
     snprintf(p->name, sizeof p->name, "emulated device");
+    /* Each process has a device of its own, unless told otherwise. */
+    const uint64_t identity = number("VASILY_EMU_DEVICE", (uint64_t)getpid());
+    memcpy(p->uuid.bytes, &identity, sizeof identity);
     p->totalGlobalMem = settings.memory;
     p->sharedMemPerBlock = shared_default;
     p->sharedMemPerBlockOptin = shared_most;

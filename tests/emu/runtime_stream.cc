@@ -274,14 +274,12 @@ cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t handle, uns
     if (stream->capture->invalid) return emu_note(cudaErrorStreamCaptureInvalidated);
     if (flags & cudaEventRecordExternal) {
         /* A node that records when it is replayed; the event must live as long as the recording, as on a device. */
-        const auto mark = std::make_shared<Mark>(Mark{stream, 0, false, false, 0});
-        event->mark = mark;
-        event->capture = nullptr;
-        return emu::enqueue_now(stream, {[mark] {
-                                             mark->seconds = emu::now();
-                                             mark->done = true;
-                                         },
-                                         nullptr});
+        return emu::enqueue_now(stream,
+                                {[event, stream] {
+                                     event->mark = std::make_shared<Mark>(Mark{stream, 0, true, false, emu::now()});
+                                     event->capture = nullptr;
+                                 },
+                                 nullptr});
     }
     event->mark = nullptr;
     event->capture = stream->capture;

@@ -16,6 +16,7 @@
 #include "engine/ops.h"
 #include "engine/param_image.h"
 #include "engine/recorder.h"
+#include "engine/weight_hash.h"
 
 static Backend *backend;
 
@@ -264,13 +265,45 @@ static void times_come_from_marks(void **state)
     doubling_close(&d);
 }
 
+/* Parts add up to the whole, and the sum is that of engine/weight_hash.h, written down once more. */
+static void hashes_are_sums_over_words(void **state)
+{
+    enum { COUNT = 300001, FIRST = 77 };
+    uint32_t *words = malloc(COUNT * sizeof *words);
+    uint64_t expected = 0, got[3] = {0}, changed = 0;
+    for (int64_t i = 0; i < COUNT; i++) {
+        words[i] = (uint32_t)(i * 2654435761u);
+        expected += weight_hash_mix((FIRST + (uint64_t)i) << 32 | words[i]);
+    }
+    uint32_t *there = backend->alloc(backend, COUNT * sizeof *there);
+    uint64_t *out = backend->alloc(backend, sizeof got);
+    ok(backend->upload(backend, there, words, COUNT * sizeof *words));
+    ok(backend->device->hash(backend, there, COUNT, FIRST, &out[0]));
+    ok(backend->device->hash(backend, there, 1000, FIRST, &out[1]));
+    ok(backend->device->hash(backend, there + 1000, COUNT - 1000, FIRST + 1000, &out[2]));
+    ok(backend->download(backend, got, out, sizeof got));
+    assert_true(got[0] == expected);
+    assert_true(got[1] + got[2] == expected);
+    words[COUNT / 2] ^= 1u << 20;
+    ok(backend->upload(backend, there, words, COUNT * sizeof *words));
+    ok(backend->device->hash(backend, there, COUNT, FIRST, out));
+    ok(backend->download(backend, &changed, out, sizeof changed));
+    assert_true(changed != expected);
+    ok(backend->device->hash(backend, there, 0, FIRST, out));
+    ok(backend->download(backend, &changed, out, sizeof changed));
+    assert_true(changed == 0);
+    backend->free(backend, there);
+    backend->free(backend, out);
+    free(words);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(image_holds_the_weights), cmocka_unit_test(host_backends_need_no_image),
         cmocka_unit_test(recordings_replay),       cmocka_unit_test(what_cannot_be_recorded_is_done),
         cmocka_unit_test(sends_are_ordered),       cmocka_unit_test(memory_is_counted),
-        cmocka_unit_test(times_come_from_marks)};
+        cmocka_unit_test(times_come_from_marks),   cmocka_unit_test(hashes_are_sums_over_words)};
     if (backend_open("cuda", &(BackendOptions){0}, &backend) != STATUS_OK) {
         fprintf(stderr, "%s\n", status_message());
         return 1;

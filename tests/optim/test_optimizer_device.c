@@ -188,6 +188,179 @@ static void test_the_norm_of_many_blocks(void **state)
     side_close(&device);
 }
 
+/* ---- spans: every other block, as one of two ranks updates it, more of them than one launch takes ---- */
+
+enum { SPAN_BLOCKS = 301, SPAN_ELEMENTS = SPAN_BLOCKS * UPDATE_NORM_BLOCK - 4099 + 6 };
+
+static UpdateValues span_values(void)
+{
+    return (UpdateValues){.grad_scale = 0.5,
+                          .clip_norm = 0.25,
+                          .keep = 0.999F,
+                          .one_minus_beta1 = 0.1F,
+                          .beta2 = 0.99F,
+                          .one_minus_beta2 = 0.01F,
+                          .inv_root_bc2 = 10,
+                          .eps = 1e-8F,
+                          .step_size = 1e-2F,
+                          .one_minus_ema = 0.125F};
+}
+
+/* Device buffers of one side. */
+typedef struct Buffers {
+    float *grads, *weights, *m, *v, *ema;
+    uint16_t *half;
+    double *sums;
+    UpdateValues *values;
+    UpdateResult *result;
+    int64_t local; /* elements of m, v and ema */
+} Buffers;
+
+static void *device_copy(const void *from, size_t bytes)
+{
+    void *to = backend->alloc(backend, bytes);
+    assert_non_null(to);
+    if (from) assert_int_equal(backend->upload(backend, to, from, bytes), STATUS_OK);
+    return to;
+}
+
+static Buffers buffers_open(int64_t local)
+{
+    const int64_t blocks = update_norm_block_count(SPAN_ELEMENTS), groups = update_norm_group_count(SPAN_ELEMENTS);
+    const UpdateValues values = span_values();
+    float *host = mem_alloc_aligned(SPAN_ELEMENTS * sizeof *host);
+    fill_grads(host, SPAN_ELEMENTS, 1);
+    Buffers b = {.local = local, .grads = device_copy(host, SPAN_ELEMENTS * sizeof *host)};
+    for (int64_t i = 0; i < SPAN_ELEMENTS; i++) host[i] = (float)cos((double)i);
+    b.weights = device_copy(host, SPAN_ELEMENTS * sizeof *host);
+    b.m = device_copy(NULL, (size_t)local * sizeof *b.m);
+    b.v = device_copy(NULL, (size_t)local * sizeof *b.v);
+    b.ema = device_copy(NULL, (size_t)local * sizeof *b.ema);
+    b.half = device_copy(NULL, SPAN_ELEMENTS * sizeof *b.half);
+    b.sums = device_copy(NULL, (size_t)(blocks + groups) * sizeof *b.sums);
+    b.values = device_copy(&values, sizeof values);
+    b.result = device_copy(NULL, sizeof *b.result);
+    mem_free_aligned(host);
+    return b;
+}
+
+static void buffers_close(Buffers *b)
+{
+    void *const all[] = {b->grads, b->weights, b->m, b->v, b->ema, b->half, b->sums, b->values, b->result};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) backend->free(backend, all[i]);
+}
+
+static DeviceUpdate update_of(const Buffers *b, const UpdateSpan *spans, int32_t span_count)
+{
+    return (DeviceUpdate){.count = SPAN_ELEMENTS,
+                          .spans = spans,
+                          .span_count = span_count,
+                          .grads = b->grads,
+                          .weights = b->weights,
+                          .m = b->m,
+                          .v = b->v,
+                          .ema = b->ema,
+                          .half = b->half,
+                          .sums = b->sums,
+                          .values = b->values,
+                          .result = b->result};
+}
+
+static void *fetched(const void *from, size_t bytes)
+{
+    void *to = mem_alloc_aligned(bytes);
+    assert_int_equal(backend->download(backend, to, from, bytes), STATUS_OK);
+    return to;
+}
+
+/* Flat elements of the span in one buffer are local ones in the other. */
+static void same_elements(const void *whole, const void *part, size_t size, int64_t first, int64_t local, int64_t count)
+{
+    assert_memory_equal((const char *)whole + (size_t)first * size, (const char *)part + (size_t)local * size,
+                        (size_t)count * size);
+}
+
+static void same_spans(const Buffers *whole, const Buffers *part, const UpdateSpan *spans, int32_t span_count)
+{
+    const size_t local_bytes = (size_t)part->local * sizeof(float), bytes = SPAN_ELEMENTS * sizeof(float);
+    const float *const wholes[] = {whole->m, whole->v, whole->ema}, *const parts[] = {part->m, part->v, part->ema};
+    float *weights = fetched(whole->weights, bytes), *ours = fetched(part->weights, bytes);
+    uint16_t *halves = fetched(whole->half, bytes / 2), *our_halves = fetched(part->half, bytes / 2);
+    for (int32_t i = 0; i < span_count; i++) {
+        same_elements(weights, ours, sizeof(float), spans[i].flat, spans[i].flat, spans[i].count);
+        same_elements(halves, our_halves, sizeof(uint16_t), spans[i].flat, spans[i].flat, spans[i].count);
+        /* The others' elements are untouched: even blocks belong to the first of two ranks. */
+        const int64_t other =
+            spans[0].flat == 0 ? spans[i].flat + UPDATE_NORM_BLOCK : spans[i].flat - UPDATE_NORM_BLOCK;
+        if (other < SPAN_ELEMENTS) assert_true(ours[other] == (float)cos((double)other));
+    }
+    for (int a = 0; a < 3; a++) {
+        float *all = fetched(wholes[a], bytes), *own = fetched(parts[a], local_bytes);
+        for (int32_t i = 0; i < span_count; i++)
+            same_elements(all, own, sizeof(float), spans[i].flat, spans[i].local, spans[i].count);
+        mem_free_aligned(all);
+        mem_free_aligned(own);
+    }
+    mem_free_aligned(weights);
+    mem_free_aligned(ours);
+    mem_free_aligned(halves);
+    mem_free_aligned(our_halves);
+}
+
+static void test_spans_are_parts_of_the_whole(void **state)
+{
+    const UpdateSpan all = {.count = SPAN_ELEMENTS};
+    UpdateSpan spans[2][SPAN_BLOCKS];
+    int32_t counts[2] = {0};
+    int64_t locals[2] = {0};
+    if (!backend) skip();
+    for (int64_t flat = 0; flat < SPAN_ELEMENTS; flat += UPDATE_NORM_BLOCK) {
+        const int k = (int)(flat / UPDATE_NORM_BLOCK % 2);
+        const int64_t left = SPAN_ELEMENTS - flat, count = left < UPDATE_NORM_BLOCK ? left : UPDATE_NORM_BLOCK;
+        spans[k][counts[k]++] = (UpdateSpan){.flat = flat, .local = locals[k], .count = count};
+        locals[k] += count;
+    }
+    Buffers whole = buffers_open(SPAN_ELEMENTS), part[2] = {buffers_open(locals[0]), buffers_open(locals[1])};
+    const DeviceUpdate update = update_of(&whole, &all, 1);
+    assert_int_equal(backend->device->update_norm(backend, &update), STATUS_OK);
+    assert_int_equal(backend->device->update_apply(backend, &update), STATUS_OK);
+    UpdateResult *theirs = fetched(whole.result, sizeof *theirs);
+    assert_true(theirs->clip < 1 && !theirs->skipped);
+    /* Two ranks share the place of the sums, as if they had been gathered. */
+    DeviceUpdate own[2];
+    for (int k = 0; k < 2; k++) {
+        own[k] = update_of(&part[k], spans[k], counts[k]);
+        own[k].sums = part[0].sums;
+        assert_int_equal(backend->device->update_norm(backend, &own[k]), STATUS_OK);
+    }
+    for (int k = 0; k < 2; k++) {
+        assert_int_equal(backend->device->update_apply(backend, &own[k]), STATUS_OK);
+        UpdateResult *ours = fetched(part[k].result, sizeof *ours);
+        assert_memory_equal(ours, theirs, sizeof *ours);
+        mem_free_aligned(ours);
+        same_spans(&whole, &part[k], spans[k], counts[k]);
+    }
+    mem_free_aligned(theirs);
+    buffers_close(&whole);
+    for (int k = 0; k < 2; k++) buffers_close(&part[k]);
+}
+
+static void test_spans_that_are_none_are_refused(void **state)
+{
+    const UpdateSpan bad[][2] = {{{0, 0, 4096}, {8192, 0, 4096}},    /* on top of each other */
+                                 {{0, 0, 4000}, {4096, 4000, 4096}}, /* a short one that is not the last */
+                                 {{0, 0, 4096}, {4100, 4096, 4096}}, /* not at a block */
+                                 {{0, 0, 4096}, {SPAN_ELEMENTS / UPDATE_NORM_BLOCK * UPDATE_NORM_BLOCK, 4096, 4096}}};
+    if (!backend) skip();
+    Buffers b = buffers_open(8192);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        const DeviceUpdate update = update_of(&b, bad[i], 2);
+        assert_int_equal(backend->device->update_norm(backend, &update), ERR_INTERNAL);
+        assert_int_equal(backend->device->update_apply(backend, &update), ERR_INTERNAL);
+    }
+    buffers_close(&b);
+}
+
 static void test_arrays_are_written_and_read(void **state)
 {
     OptimConfig config = article();
@@ -240,6 +413,8 @@ int main(void)
         cmocka_unit_test(test_the_bits_are_the_hosts),
         cmocka_unit_test(test_a_recorded_update_is_the_same),
         cmocka_unit_test(test_the_norm_of_many_blocks),
+        cmocka_unit_test(test_spans_are_parts_of_the_whole),
+        cmocka_unit_test(test_spans_that_are_none_are_refused),
         cmocka_unit_test(test_arrays_are_written_and_read),
         cmocka_unit_test(test_a_store_without_an_image_is_refused),
     };

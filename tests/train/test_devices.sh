@@ -54,9 +54,6 @@ if [ -n "$emulated" ]; then
     says "$emulated" 0 "info  device: cuda: emulated device" device.name=cpu --device cuda
     VASILY_CUDA_LIBRARY=$emulated "$vasily" device > devices.txt
     contains devices.txt "cuda: emulated device"
-    # More ranks than one on devices are refused, before anything is written.
-    VASILY_CUDA_LIBRARY=$emulated expect 2 ranks.log mpirun -n 2 "$vasily" train tiny.yaml --device cuda
-    contains ranks.log "use one rank, or device.name: cpu"
     # What does not fit the device is an error before training, with what would help.
     VASILY_CUDA_LIBRARY=$emulated VASILY_EMU_MEMORY=20000000 expect 4 memory.log "$vasily" train tiny.yaml \
         --device cuda train.steps=1
