@@ -11,6 +11,7 @@
 #include "base/arena.h"
 #include "base/bf16.h"
 #include "engine/comm_internal.h"
+#include "engine/flight_record.h"
 
 struct Comm {
     CommWorld at;
@@ -19,6 +20,7 @@ struct Comm {
     CommRequest *free_requests; /* guarded by lock, like the two below */
     double exposed_seconds;
     int group; /* ranks of one */
+    FlightRecord *flight;
 };
 
 static double now(void)
@@ -36,6 +38,7 @@ Status comm_open(Comm **out)
     if (!comm) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "no memory for the communicator");
     pthread_mutex_init(&comm->lock, NULL);
     comm->at = (CommWorld){.rank = 0, .world = 1, .local_rank = 0, .local_world = 1};
+    TRY(flight_record_create(&comm->flight));
     if (comm_mpi_is_launched()) TRY(comm_mpi_open(&comm->mpi, &comm->at));
     comm->group = comm->at.world;
     *out = comm;
@@ -48,7 +51,8 @@ fail:
 void comm_close(Comm *comm)
 {
     if (!comm) return;
-    comm_mpi_close(comm->mpi);
+    comm_mpi_close(comm->mpi, flight_record_begin(comm->flight, &(FlightWhat){.kind = "end", .ranks = comm->at.world}));
+    flight_record_free(comm->flight);
     while (comm->free_requests) {
         CommRequest *request = comm->free_requests;
         comm->free_requests = request->next;
@@ -78,6 +82,41 @@ int comm_local_world(const Comm *comm)
     return comm->at.local_world;
 }
 
+/* ---- the flight record ---- */
+
+FlightRecord *comm_flight_record(Comm *comm)
+{
+    return comm->flight;
+}
+
+void comm_note_step(Comm *comm, int64_t step, const char *activity)
+{
+    flight_record_note(comm->flight, step, activity);
+}
+
+static FlightWhat describe(const Comm *comm, const CommRequest *request)
+{
+    static const struct {
+        const char *kind, *unit;
+    } WORDS[] = {
+        [COMM_KIND_ALL_REDUCE] = {"sum", "floats"},
+        [COMM_KIND_ALL_REDUCE_F64] = {"reduction", "doubles"},
+        [COMM_KIND_BROADCAST] = {"broadcast", "bytes"},
+        [COMM_KIND_ALL_GATHER] = {"gathering", "bytes a rank"},
+        [COMM_KIND_REDUCE] = {"sum in shares", "floats"},
+        [COMM_KIND_GATHER] = {"gathering of shares", "floats"},
+        [COMM_KIND_SET_GROUP] = {"making groups", NULL},
+        [COMM_KIND_BARRIER] = {"barrier", NULL},
+        [COMM_KIND_CLOSE] = {"end", NULL},
+    };
+    return (FlightWhat){.kind = WORDS[request->kind].kind,
+                        .unit = WORDS[request->kind].unit,
+                        .count = request->count,
+                        .ranks = request->kind == COMM_KIND_GATHER ? comm->group : comm->at.world};
+}
+
+/* ---- requests ---- */
+
 /* Requests are kept and used again, so that a training loop allocates them in its first step only. */
 static CommRequest *request_get(Comm *comm)
 {
@@ -105,11 +144,15 @@ static Status begin(Comm *comm, CommRequest what, CommRequest **out)
         return ERR_MEMORY;
     }
     *request = what;
+    const FlightWhat flight = describe(comm, request);
+    request->flight = comm->flight;
+    request->number = flight_record_begin(comm->flight, &flight);
     if (comm->mpi) {
         comm_mpi_submit(comm->mpi, request);
     } else if (what.kind == COMM_KIND_ALL_GATHER && what.count > 0) {
         memmove(what.output, what.input, (size_t)what.count);
     }
+    if (!comm->mpi) flight_record_end(comm->flight, request->number, false);
     *out = request;
     return STATUS_OK;
 }

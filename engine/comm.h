@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "engine/flight_record.h"
 
 typedef struct Comm Comm;
 typedef struct CommRequest CommRequest;
@@ -61,6 +62,12 @@ Status comm_barrier(Comm *comm);
 void comm_stop(Comm *comm);
 /* Ends every rank of the job with `code`; does not return. */
 void comm_abort(Comm *comm, int code);
+/* Every collective is recorded here, in the order begun. A device's own, which the host does not see, are to be
+ * recorded by whoever queues them. Lives as long as `comm`. */
+FlightRecord *comm_flight_record(Comm *comm);
+/* What this rank is at: collectives from now on are for it, and the watchdog tells the others. `step` counts from 1; -1
+ * before the first. `activity` is a static text. */
+void comm_note_step(Comm *comm, int64_t step, const char *activity);
 /* Bytes of the buffers that collectives of `world` ranks pass their data through, on each rank. */
 int64_t comm_buffer_bytes(int world);
 /* The MPI library's version text, or "none". */

@@ -31,7 +31,9 @@ struct CommRequest {
     void *output;
     int64_t count;
     int64_t detail;
-    bool done, failed; /* guarded by the lock of CommMpi */
+    bool done, failed;    /* guarded by the lock of CommMpi */
+    FlightRecord *flight; /* NULL: not recorded */
+    int64_t number;       /* there */
     CommRequest *next;
 };
 
@@ -44,7 +46,7 @@ typedef struct CommMpi CommMpi;
 /* True when a launcher started this process as one of several ranks, or as one whose world only MPI can tell. */
 bool comm_mpi_is_launched(void);
 Status comm_mpi_open(CommMpi **out, CommWorld *world);
-void comm_mpi_close(CommMpi *mpi);
+void comm_mpi_close(CommMpi *mpi, int64_t number);        /* of the last collective, the end */
 void comm_mpi_submit(CommMpi *mpi, CommRequest *request); /* the request is the thread's until done */
 Status comm_mpi_wait(CommMpi *mpi, CommRequest *request);
 void comm_mpi_stop(CommMpi *mpi);

@@ -13,6 +13,7 @@
 #include "base/arena.h"
 #include "base/log.h"
 #include "engine/comm_internal.h"
+#include "engine/flight_record.h"
 
 /* With nobody waiting the thread looks this often, and leaves the cores to whoever computes. */
 #define REST_NANOSECONDS 50000
@@ -103,6 +104,7 @@ static bool hand_back(CommMpi *mpi, CommPipeline *pipeline)
     while ((request = comm_pipeline_pop(pipeline, &failed)) != NULL) {
         if (failed && mpi->failure.status == STATUS_OK) mpi->failure = *comm_pipeline_failure(pipeline);
         closed = closed || request->kind == COMM_KIND_CLOSE;
+        flight_record_end(request->flight, request->number, failed);
         request->failed = failed;
         request->done = true;
         any = true;
@@ -264,15 +266,15 @@ Status comm_mpi_open(CommMpi **out, CommWorld *world)
 fail:
     if (mpi->started) pthread_join(mpi->thread, NULL);
     mpi->started = false;
-    comm_mpi_close(mpi);
+    comm_mpi_close(mpi, 0);
     return status;
 }
 
-void comm_mpi_close(CommMpi *mpi)
+void comm_mpi_close(CommMpi *mpi, int64_t number)
 {
     if (!mpi) return;
     if (mpi->started) {
-        CommRequest last = {.kind = COMM_KIND_CLOSE};
+        CommRequest last = {.kind = COMM_KIND_CLOSE, .number = number};
         pthread_mutex_lock(&mpi->lock);
         bool known = mpi->failure.status != STATUS_OK;
         pthread_mutex_unlock(&mpi->lock);

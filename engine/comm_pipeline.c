@@ -34,7 +34,6 @@ struct CommPipeline {
     bool checking;
     MPI_Request check;
     Header header, *headers; /* headers: (ranks) */
-    int64_t number;          /* collectives checked so far */
     Piece pieces[PIECES];
     int64_t first, end;            /* ring: pieces [first, end) are under way */
     int64_t continued[PIECE_DONE]; /* per stage: the pieces before have begun it, or do without */
@@ -252,7 +251,7 @@ static Status compare_headers(const CommPipeline *pipeline)
     return status_fail(ERR_MISMATCH, __FILE__, __LINE__,
                        "ranks have lost step at collective %lld: %s; start every rank with the same program, config "
                        "and files",
-                       (long long)pipeline->number, text);
+                       (long long)pipeline->unchecked->number, text);
 }
 
 static Status step_check(CommPipeline *pipeline, bool *moved)
@@ -265,7 +264,6 @@ static Status step_check(CommPipeline *pipeline, bool *moved)
         pipeline->checking = false;
         *moved = true;
         TRY(compare_headers(pipeline));
-        pipeline->number++;
         pipeline->unchecked = pipeline->unchecked->next;
     }
     if (pipeline->unchecked) {

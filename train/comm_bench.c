@@ -222,19 +222,19 @@ Status comm_bench_hiding(CommBench *b, int64_t bytes, CommHiding *out)
     const CommCase of = {SCALING_ALL_REDUCE, COMM_WIRE_F32};
     const int64_t unit = 16 * (int64_t)comm_world(b->comm);
     const int64_t count = bytes / (int64_t)sizeof(float) / unit * unit;
-    double rate = 0, multiplied = 0, one = 0, alone = INFINITY;
+    double rate = 0, multiplied = 0, one = 0, alone = INFINITY, unused;
     double beside_rate[ROUNDS], beside[ROUNDS], both[ROUNDS];
     *out = (CommHiding){0};
     if (!b->backend->matmul_peak || count < unit) return STATUS_OK;
     TRY(comm_barrier(b->comm));
     TRY(multiply(b, &rate, &multiplied));
-    TRY(fly(b, of, count, 4, false, NULL, NULL, &one));
+    TRY(fly(b, of, count, 4, false, &unused, &unused, &one));
     double most[2] = {multiplied, one / 4};
     TRY(comm_all_reduce_f64(b->comm, most, 2, COMM_MAX));
     const int64_t flights = (int64_t)fmin(ceil(OUTLASTS * most[0] / most[1]) + 1, FLIGHT_MOST);
     for (int round = 0; round < ROUNDS; round++) {
         double seconds, again;
-        TRY(fly(b, of, count, flights, false, NULL, NULL, &seconds));
+        TRY(fly(b, of, count, flights, false, &unused, &unused, &seconds));
         TRY(fly(b, of, count, flights, true, &beside_rate[round], &beside[round], &both[round]));
         TRY(multiply(b, &again, &multiplied));
         alone = fmin(alone, seconds);

@@ -1,5 +1,6 @@
 /* vasily train: opens a run and trains it to its end. */
 #include "base/log.h"
+#include "engine/watchdog.h"
 #include "train/command.h"
 #include "train/run_config.h"
 #include "train/signals.h"
@@ -19,12 +20,15 @@ static Status run(CommandCall *call)
     RunConfig config;
     Config *file = NULL;
     Trainer *trainer = NULL;
+    Watchdog *watchdog = NULL;
     TrainerEnd ended;
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
     TRY(signals_install()); /* one that comes while the run is opened is heeded after the first step */
-    TRY(trainer_open(&config, file, call->comm,
-                     &(TrainerOptions){.resume = arguments->resume, .stop_after = arguments->stop_after}, &trainer));
+    TRY(trainer_open(
+        &config, file, call->comm,
+        &(TrainerOptions){.resume = arguments->resume, .stop_after = arguments->stop_after, .watchdog = &watchdog},
+        &trainer));
     TRY(trainer_run(trainer, &ended));
     if (ended == TRAINER_STOPPED) call->exit_code = 130;
     if (ended == TRAINER_REQUEUE) call->exit_code = status_exit_code(ERR_INTERRUPTED);
@@ -32,7 +36,10 @@ static Status run(CommandCall *call)
         log_info("done: %s; `vasily sample %s --prompt TEXT` draws from it", config.run.dir, config.run.dir);
     else
         log_info("stopped by a signal, saved; go on with --resume auto");
+    status = watchdog_close(watchdog);
+    watchdog = NULL;
 fail:
+    watchdog_fail(watchdog, status);
     trainer_free(trainer);
     config_free(file);
     return status;
@@ -57,7 +64,8 @@ const Command command_train = {
         "Signals: INT saves and stops (a second one stops at once); TERM and USR1 save and exit with 75, which asks a\n"
         "scheduler to queue the job again; USR2 saves and goes on.\n"
         "Exit codes: 0 done, 2 usage or config, 3 files, 4 memory, 5 numbers, 6 communication, or files of\n"
-        "another config or run, 70 a bug, 75 queue again, 130 interrupted. `vasily config` lists the keys.\n",
+        "another config or run, 70 a bug, 75 queue again, 76 another rank has died, stopped or fallen behind (the log\n"
+        "names it; resume), 130 interrupted. `vasily config` lists the keys.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(TrainArguments),
     .parallel = true,

@@ -159,7 +159,9 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     StepTold step = {.data = -loader_seconds_waited(t->loader)};
     OptimizerReport report;
 
+    comm_note_step(t->comm, t->step + 1, "waiting for data");
     TRY(next_batch(t));
+    comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
@@ -173,6 +175,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     TRY(exchange_exposed_seconds(t->exchange, &step.comm));
     sum_losses(t, step.losses);
     signals_take(step.wishes);
+    comm_note_step(t->comm, t->step + 1, "updating");
     TRY(agree(t, &step));
 
     if (!feed_runs_ahead(t->feed)) {
@@ -251,6 +254,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
     }
     progress_end(&t->progress);
+    comm_note_step(t->comm, t->step, "ending");
     if (t->saved_step != t->step) TRY(trainer_save(t));
     TRY(exchange_refresh_weights(t->exchange)); /* nothing is left on its way */
     log_comparisons(t);

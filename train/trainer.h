@@ -2,7 +2,7 @@
 #ifndef TRAIN_TRAINER_H
 #define TRAIN_TRAINER_H
 
-#include "engine/comm.h"
+#include "engine/watchdog.h"
 #include "train/run_config.h"
 
 typedef struct Trainer Trainer;
@@ -10,6 +10,9 @@ typedef struct Trainer Trainer;
 typedef struct TrainerOptions {
     const char *resume; /* NULL: a new run; "auto": the newest good checkpoint of run.dir, or a new run; else a path */
     int64_t stop_after; /* stop when so many steps are done in all; 0: train.steps */
+    /* Opened as soon as the ranks are known to be of one run, also where the trainer then fails to open; the caller
+     * closes it, or fails with it. NULL: none. */
+    Watchdog **watchdog;
 } TrainerOptions;
 
 typedef enum TrainerEnd {

@@ -28,6 +28,24 @@ fail:
     return status;
 }
 
+/* From here on no rank waits for another without end; opening a run is watched too. */
+static Status open_watchdog(const Trainer *t, Watchdog **out)
+{
+    Status status = STATUS_OK;
+    const ParallelConfig *parallel = &t->run->parallel;
+    char folder[PATH_MAX];
+    TRY(path_join(folder, sizeof folder, t->run->run.dir, "flight-record"));
+    comm_note_step(t->comm, -1, "opening");
+    TRY(watchdog_open(&(WatchdogOptions){.comm = t->comm,
+                                         .heartbeat_seconds = parallel->heartbeat_seconds,
+                                         .silent_seconds = parallel->silent_seconds,
+                                         .stall_seconds = parallel->stall_seconds,
+                                         .folder = folder},
+                      out));
+fail:
+    return status;
+}
+
 /* ---- which checkpoint to go on from ---- */
 
 /* Rank 0 finds and checks it; every rank gets the text of its state.json. */
@@ -323,6 +341,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->saved_step = -1;
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
+    if (options->watchdog) TRY(open_watchdog(t, options->watchdog));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));

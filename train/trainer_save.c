@@ -72,6 +72,7 @@ Status trainer_save(Trainer *t)
 {
     Status status = STATUS_OK;
     double start = clock_seconds();
+    comm_note_step(t->comm, t->step, "saving a checkpoint");
     TRY(trainer_compare(t)); /* what is saved is what all ranks have */
     TRY(exchange_refresh_weights(t->exchange));
     TRY(log_passed_over(t));
@@ -127,6 +128,7 @@ Status trainer_preview(Trainer *t)
     Status status = STATUS_OK;
     const float *weights = optimizer_ema(t->optimizer);
     if (!t->draws) return STATUS_OK;
+    comm_note_step(t->comm, t->step, "drawing previews");
     TRY(exchange_refresh_weights(t->exchange));
     if (weights && optimizer_is_divided(t->optimizer)) TRY(gather_average(t, &weights));
     if (t->root) TRY(preview_draw(t->preview, t->step, weights));

@@ -18,3 +18,17 @@ foreach(case count kind root early)
 endforeach()
 vasily_mpi_test(test_comm_failure_count_3 TARGET test_comm_failure RANKS 3 ARGS count LABELS slow TIMEOUT 60)
 vasily_mpi_test(test_comm_failure_abort TARGET test_comm_failure RANKS 2 ARGS abort EXIT 77 TIMEOUT 60)
+
+# What is recorded of them, and the watchdog.
+vasily_test(test_watch SOURCES test_watch.c ROOMS engine base LABELS tsan)
+add_executable(watchdog_ranks watchdog_ranks.c)
+target_link_libraries(watchdog_ranks PRIVATE vasily_engine vasily_base vasily_flags)
+add_dependencies(tsan_tests watchdog_ranks)
+foreach(choice short rest)
+  add_test(NAME test_watchdog_${choice} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_watchdog.sh
+    $<TARGET_FILE:watchdog_ranks> ${choice})
+  set_tests_properties(test_watchdog_${choice} PROPERTIES TIMEOUT 900 PROCESSORS 2
+    ENVIRONMENT "${VASILY_MPI_TEST_ENVIRONMENT}")
+endforeach()
+set_tests_properties(test_watchdog_short PROPERTIES LABELS "tsan;mpi")
+set_tests_properties(test_watchdog_rest PROPERTIES LABELS "slow;mpi")

@@ -1,9 +1,10 @@
 #!/bin/bash
 # One flipped bit in the memory of one rank is noticed when the ranks compare, which names rank, step and parameter and
-# ends the job with 6; what is saved was compared. $3 is test_consistency.
+# ends the job with 6; what is saved was compared. $3 is test_consistency; $4 the emulated device, where there is one.
 # shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 flip=$3
+emulated=${4:-}
 run=0
 
 flipped() { # flipped CODE RANKS WHERE RANK [OVERRIDE...]: trains 5 steps, flips, trains on; comparing every 4
@@ -49,3 +50,9 @@ contains flip.log ", first in $name"
 # Divided among all ranks nobody else holds a moment; and where nothing is wrong, nothing is said.
 flipped 0 3 m 2 parallel.shard=all
 contains flip.log "the weights of 3 ranks were compared 5 times"
+
+# The device's own hash, and what lies in its memory alone.
+[ -n "$emulated" ] || { echo "SKIPPED the comparison on a device: none is emulated" && exit 0; }
+export VASILY_EMU_OPEN=1 VASILY_CUDA_LIBRARY=$emulated
+flipped 6 2 ema 0 device.name=cuda train.global_batch=2 parallel.compare_every=1
+contains flip.log "after step 6 rank 0 on $host and rank 1 on $host do not have the same moving average, first in $name"
