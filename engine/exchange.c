@@ -274,11 +274,27 @@ Status exchange_agree(Exchange *x, const double *values, int32_t count, double *
     return comm_all_gather(x->options.comm, values, (size_t)count * sizeof *values, out);
 }
 
+void exchange_step_begins(Exchange *x)
+{
+    if (!x->device) return;
+    const int64_t buckets = x->options.plan->bucket_count;
+    const FlightWhat what = {.kind =
+                                 x->options.sharded ? "device's gathering of weights, sums and norm" : "device's sums",
+                             .unit = "floats",
+                             .count = param_table_trainable_elements(x->options.store->table),
+                             .ranks = comm_world(x->options.comm),
+                             .stands_for = (x->options.sharded ? 3 : 2) * buckets};
+    x->flight = flight_record_begin(comm_flight_record(x->options.comm), &what);
+}
+
 Status exchange_exposed_seconds(Exchange *x, double *seconds)
 {
     *seconds = 0;
     if (x->idle) return STATUS_OK;
-    if (x->device) return exchange_device_exposed_seconds(x, seconds);
+    if (x->device) {
+        flight_record_end(comm_flight_record(x->options.comm), x->flight, false);
+        return exchange_device_exposed_seconds(x, seconds);
+    }
     const double now = comm_exposed_seconds(x->options.comm);
     *seconds = now - x->exposed_before;
     x->exposed_before = now;

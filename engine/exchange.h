@@ -66,6 +66,9 @@ Status exchange_collect(Exchange *exchange, int32_t bucket, float *data);
 /* `count` doubles of every rank, in rank order, into out (ranks, count): what the ranks decide a step by. */
 Status exchange_agree(Exchange *exchange, const double *values, int32_t count, double *out);
 
+/* Before a step's work is queued. A device's collectives, which the host does not see one by one, are one entry of the
+ * flight record (engine/flight_record.h) from here to exchange_exposed_seconds. */
+void exchange_step_begins(Exchange *exchange);
 /* Seconds since the last call that computing stood still for gradients and weights, on this rank; once finished. */
 Status exchange_exposed_seconds(Exchange *exchange, double *seconds);
 

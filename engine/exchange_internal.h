@@ -28,6 +28,7 @@ struct Exchange {
     double exposed_before;         /* comm_exposed_seconds at the last look */
 
     ExchangeDevice *device; /* NULL on the host */
+    int64_t flight;         /* the device's entry in the flight record */
 };
 
 /* Elements of bucket `b` that share `k` owns begin at this place of the flat buffers. */

@@ -112,7 +112,7 @@ fail:
 Status watch_listen(bool far, int *fd, WatchAddresses *out)
 {
     Status status = STATUS_OK;
-    struct sockaddr_storage name;
+    struct sockaddr_storage name = {0};
     socklen_t size = sizeof name;
     const WatchAddress any6 = {.family = 6}, any4 = {.family = 4};
     memset(out, 0, sizeof *out);

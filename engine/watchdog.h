@@ -34,8 +34,8 @@ typedef struct WatchdogOptions {
     const char *machine;      /* for tests: ranks with the same text are on one machine; NULL: the truth */
 } WatchdogOptions;
 
-/* Collective; the same times on every rank. *out is NULL in a world of one, where nobody waits for anybody. ERR_COMM
- * where a rank cannot be connected, on every rank. */
+/* Collective; the same times on every rank. *out is NULL in a world of one, where nobody waits for anybody, and with
+ * both bounds 0. ERR_COMM where a rank cannot be connected, on every rank. */
 Status watchdog_open(const WatchdogOptions *options, Watchdog **out);
 /* In order: waits until all ranks are here. Collective. NULL is fine. Frees it, also when it fails. */
 Status watchdog_close(Watchdog *watchdog);

@@ -33,7 +33,7 @@ struct Watchdog {
 
     /* The thread's alone: */
     double looked, clock; /* the system's clock when it last looked; its own, which stands while it is stopped */
-    double next_beat;
+    double next_beat, next_judgement;
     WatchPosition own;
     WatchPosition *positions;    /* (ranks), on rank 0, as the next */
     double *heard;               /* when each rank's position came */

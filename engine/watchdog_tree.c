@@ -160,8 +160,8 @@ static Status connect_up(Watchdog *w, const WatchAddresses *to, bool same_place,
         if (to->port <= 0 || clock_seconds() >= end) break;
         usleep(100000);
     }
-    status_prefix("rank %d on %s does not reach rank %d on %s for the watchdog (a firewall between them? without "
-                  "parallel.silent_seconds and parallel.stall_seconds, both 0, there is none): ",
+    status_prefix("rank %d on %s does not reach rank %d on %s for the watchdog (a firewall between them? With both "
+                  "parallel.silent_seconds and parallel.stall_seconds 0 there is no watchdog): ",
                   w->rank, w->hosts[w->rank], parent, w->hosts[parent]);
     return status_trace(status, __FILE__, __LINE__);
 }
@@ -171,13 +171,13 @@ static void admit(Watchdog *w, WatchLink *stranger, const WatchFrame *frame, con
 {
     const bool known = frame->type == WATCH_FRAME_HELLO && memcmp(frame->is.secret, secret, WATCH_SECRET) == 0 &&
                        watchdog_parent(w, frame->rank) == w->rank;
-    if (!known) {
+    WatchLink *to = NULL;
+    for (int i = 0; known && i < w->children && !to; i++)
+        if (w->down[i].rank < 0 || w->down[i].rank == frame->rank) to = &w->down[i];
+    if (!to) {
         watch_link_close(stranger);
         return;
     }
-    WatchLink *to = NULL;
-    for (int i = 0; i < w->children && !to; i++)
-        if (w->down[i].rank < 0 || w->down[i].rank == frame->rank) to = &w->down[i];
     /* Places are taken in order, so the child's own comes before the first free one. */
     if (to->rank < 0) (*missing)--;
     watch_link_close(to);

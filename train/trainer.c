@@ -164,6 +164,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
+    exchange_step_begins(t->exchange);
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
     TRY(give_batch_back(t));
     TRY(look_ahead(t));
