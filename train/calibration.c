@@ -251,23 +251,38 @@ fail:
 
 /* ---- communicating ---- */
 
+/* Of the files that measured the same links. */
+static size_t alike(const Calibration *calibration, bool local)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < calibration->comm_count; i++) count += (calibration->comms[i].local_ranks > 1) == local;
+    return count;
+}
+
 Status calibration_network(const Calibration *calibration, bool bf16_wire, ScalingNetwork *network)
 {
     Status status = STATUS_OK;
+    size_t seen[2] = {0, 0}; /* files of the remote links, of the local ones */
+    if (calibration->comm_count > 0) network->slowdown = 0;
     for (size_t i = 0; i < calibration->comm_count; i++) {
         const CalibrationComm *comm = &calibration->comms[i];
         const bool local = comm->local_ranks > 1;
-        const double hops = ceil(log2((double)comm->ranks) - 1e-9);
+        const double hops = ceil(log2((double)comm->ranks) - 1e-9), weight = 1.0 / (double)alike(calibration, local);
+        ScalingRate *rates = (local ? &network->local : &network->remote)->rate;
+        const bool first = seen[local]++ == 0;
         for (int what = 0; what < SCALING_COLLECTIVES; what++) {
             const int wire = bf16_wire && what != SCALING_GATHER; /* weights travel as they are */
             if (!comm->fit[what][wire].there)
                 FAIL(ERR_FORMAT, "%s: no fit of \"%s\" with %s on the wire", comm->path, SCALING_COLLECTIVE_WORDS[what],
                      WIRES[wire]);
             const double times = what == SCALING_ALL_REDUCE ? 2 : 1;
-            (local ? &network->local : &network->remote)->rate[what] =
-                (ScalingRate){comm->fit[what][wire].latency / (times * hops), comm->fit[what][wire].bytes_per_second};
+            /* Times are averaged, so of bandwidths it is the harmonic mean. */
+            const double latency = first ? 0 : rates[what].latency;
+            const double byte_seconds = first ? 0 : 1 / rates[what].bytes_per_second;
+            rates[what] = (ScalingRate){latency + weight * comm->fit[what][wire].latency / (times * hops),
+                                        1 / (byte_seconds + weight / comm->fit[what][wire].bytes_per_second)};
         }
-        network->slowdown = comm->slowdown;
+        network->slowdown += comm->slowdown / (double)calibration->comm_count;
     }
 fail:
     return status;

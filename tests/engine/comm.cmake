@@ -27,7 +27,8 @@ add_dependencies(tsan_tests watchdog_ranks)
 foreach(choice short rest)
   add_test(NAME test_watchdog_${choice} COMMAND ${CMAKE_CURRENT_SOURCE_DIR}/test_watchdog.sh
     $<TARGET_FILE:watchdog_ranks> ${choice})
-  set_tests_properties(test_watchdog_${choice} PROPERTIES TIMEOUT 900 PROCESSORS 2
+  # They wait most of the time, so others may run beside.
+  set_tests_properties(test_watchdog_${choice} PROPERTIES TIMEOUT 900 PROCESSORS 1
     ENVIRONMENT "${VASILY_MPI_TEST_ENVIRONMENT}")
 endforeach()
 set_tests_properties(test_watchdog_short PROPERTIES LABELS "tsan;mpi")

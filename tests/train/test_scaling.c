@@ -318,6 +318,29 @@ static Status read_text(const char *text, Arena *arena, Calibration *out)
     "}, {\"collective\": \"gather\", \"wire\": \"f32\", \"latency_seconds\": 0.001, \"bytes_per_second\": 2e6}," \
     "{\"collective\": \"all_reduce\", \"wire\": \"f32\", \"latency_seconds\": 0.008, \"bytes_per_second\": 3e6}]}"
 
+/* Times are averaged: latencies and seconds a byte, of each kind of link by itself. */
+static void several_measurements_count_by_their_mean(void **state)
+{
+    (void)state;
+    CalibrationComm comms[3] = {{.ranks = 2, .local_ranks = 1, .slowdown = 0.1},
+                                {.ranks = 2, .local_ranks = 2, .slowdown = 0.2},
+                                {.ranks = 2, .local_ranks = 1, .slowdown = 0.6}};
+    const double latency[3] = {1e-3, 5e-3, 3e-3}, rate[3] = {1e6, 7e6, 4e6};
+    ScalingNetwork n = {.slowdown = 9};
+    for (int i = 0; i < 3; i++)
+        for (int what = 0; what < SCALING_COLLECTIVES; what++) {
+            comms[i].fit[what][0].there = true;
+            comms[i].fit[what][0].latency = latency[i];
+            comms[i].fit[what][0].bytes_per_second = rate[i];
+        }
+    assert_int_equal(calibration_network(&(Calibration){.comms = comms, .comm_count = 3}, false, &n), STATUS_OK);
+    assert_true(fabs(n.remote.rate[SCALING_GATHER].latency - 2e-3) < 1e-12);
+    assert_true(fabs(n.remote.rate[SCALING_GATHER].bytes_per_second - 1.6e6) < 1e-3);
+    assert_true(fabs(n.local.rate[SCALING_GATHER].latency - 5e-3) < 1e-12);
+    assert_true(fabs(n.local.rate[SCALING_GATHER].bytes_per_second - 7e6) < 1e-3);
+    assert_true(fabs(n.slowdown - 0.3) < 1e-12);
+}
+
 static void measurements_are_read(void **state)
 {
     (void)state;
@@ -404,6 +427,7 @@ int main(void)
         cmocka_unit_test(bound_by_computing_or_by_the_link),
         cmocka_unit_test(fit_finds_latency_and_rate),
         cmocka_unit_test(rows_of_a_case_are_fitted_alone),
+        cmocka_unit_test(several_measurements_count_by_their_mean),
         cmocka_unit_test(measurements_are_read),
         cmocka_unit_test(broken_measurements_are_named),
         cmocka_unit_test(machines_are_read_strictly),
