@@ -69,7 +69,7 @@ FlightRecord *comm_flight_record(Comm *comm);
  * before the first. `activity` is a static text. */
 void comm_note_step(Comm *comm, int64_t step, const char *activity);
 /* Bytes of the buffers that collectives of `world` ranks pass their data through, on each rank. */
-int64_t comm_buffer_bytes(int world);
+int64_t comm_buffer_bytes(int world, CommWire wire);
 /* The MPI library's version text, or "none". */
 const char *comm_library_version(void);
 

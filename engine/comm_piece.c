@@ -29,16 +29,16 @@ Status piece_create(Piece *piece, int ranks, int64_t slice)
     piece->pending = MPI_REQUEST_NULL;
     piece->received = mem_alloc_aligned(n * floats * sizeof(float));
     piece->summed = mem_alloc_aligned(floats * sizeof(float));
-    piece->narrow = mem_alloc_aligned(n * floats * sizeof(uint16_t));
-    piece->starts = mem_alloc_array(5 * n, sizeof(int));
-    if (!piece->received || !piece->summed || !piece->narrow || !piece->starts)
+    piece->starts = mem_alloc_array(6 * n, sizeof(int));
+    if (!piece->received || !piece->summed || !piece->starts)
         return status_fail(ERR_MEMORY, __FILE__, __LINE__,
                            "no memory for the buffers of the collectives: %.1f MB a piece",
-                           1e-6 * (double)piece_bytes(ranks, slice));
+                           1e-6 * (double)piece_bytes(ranks, slice, false));
     piece->sizes = piece->starts + n;
     piece->send_sizes = piece->sizes + n;
     piece->receive_sizes = piece->send_sizes + n;
     piece->receive_starts = piece->receive_sizes + n;
+    piece->part_starts = piece->receive_starts + n;
     return STATUS_OK;
 }
 
@@ -50,9 +50,22 @@ void piece_destroy(Piece *piece)
     free(piece->starts);
 }
 
-int64_t piece_bytes(int ranks, int64_t slice)
+int64_t piece_bytes(int ranks, int64_t slice, bool bf16)
 {
-    return slice * ((ranks + 1) * (int64_t)sizeof(float) + ranks * (int64_t)sizeof(uint16_t));
+    return slice * ((ranks + 1) * (int64_t)sizeof(float) + (bf16 ? ranks * (int64_t)sizeof(uint16_t) : 0));
+}
+
+static Status allocate_narrow(const PieceWorld *world, Piece *piece)
+{
+    Status status = STATUS_OK;
+    const size_t count = (size_t)world->all.count * (size_t)world->slice;
+    if (piece->narrow) return STATUS_OK;
+    piece->narrow = mem_alloc_aligned(count * sizeof *piece->narrow);
+    if (!piece->narrow)
+        FAIL(ERR_MEMORY, "no memory for gradients as bf16: %.1f MB a piece; parallel.wire: f32 needs none",
+             1e-6 * (double)(count * sizeof *piece->narrow));
+fail:
+    return status;
 }
 
 /* ---- how a request is divided ---- */
@@ -139,6 +152,7 @@ bool piece_needs(const PieceWorld *world, const Piece *piece, PieceStage stage)
     case PIECE_EXCHANGE:
         return request->kind != COMM_KIND_GATHER && !(is_sum(request->kind) && alone);
     case PIECE_OUTER:
+    case PIECE_SPREAD:
         return request->kind == COMM_KIND_REDUCE && world->outer.count > 1;
     case PIECE_GATHER:
         if (request->kind == COMM_KIND_REDUCE) return (request->detail & COMM_REDUCE_GATHER) && !alone;
@@ -216,13 +230,42 @@ static void sum_shares(const PieceWorld *world, Piece *piece)
     if (is_bf16) round_sum(piece, count);
 }
 
-/* The groups' sums. */
-static void sum_groups(const PieceWorld *world, Piece *piece)
+/* ---- the owners of a share among themselves ---- */
+
+/* Their parts of it. What comes lies in piece->received, and behind it this rank's sum of its part. */
+static void divide_share(const PieceWorld *world, Piece *piece)
 {
     const int64_t count = piece->sizes[world->group.rank];
+    const int64_t part = (count + world->outer.count - 1) / world->outer.count;
+    piece->part = (part + SHARE_ALIGN - 1) / SHARE_ALIGN * SHARE_ALIGN;
+    for (int g = 0; g < world->outer.count; g++) piece->part_starts[g] = (int)min64(g * piece->part, count);
+}
+
+static int part_size(const PieceWorld *world, const Piece *piece, int g)
+{
+    const int64_t end = min64(piece->part_starts[g] + piece->part, piece->sizes[world->group.rank]);
+    return (int)(end - piece->part_starts[g]);
+}
+
+static float *part_sum(const PieceWorld *world, const Piece *piece)
+{
+    return piece->received + world->outer.count * piece->part;
+}
+
+static Bf16 *part_narrow(const PieceWorld *world, const Piece *piece)
+{
+    return (Bf16 *)(void *)(part_sum(world, piece) + piece->part);
+}
+
+/* The groups' sums of this rank's part. */
+static void sum_groups(const PieceWorld *world, Piece *piece)
+{
+    const int group = world->outer.rank, count = part_size(world, piece, group);
     const bool is_bf16 = is_narrow(piece->request);
-    sum_in_order(piece->summed, piece->received, is_bf16, world->outer.count, count, NULL, 0, count);
-    if (is_bf16) round_sum(piece, count);
+    const void *own = is_bf16 ? (const void *)(piece->narrow + piece->part_starts[group])
+                              : (const void *)(piece->summed + piece->part_starts[group]);
+    sum_in_order(part_sum(world, piece), piece->received, is_bf16, world->outer.count, piece->part, own, group, count);
+    if (is_bf16) narrow(part_narrow(world, piece), part_sum(world, piece), count);
 }
 
 static void reduce_doubles(const PieceWorld *world, const Piece *piece)
@@ -293,11 +336,31 @@ fail:
 static Status begin_outer(const PieceWorld *world, Piece *piece)
 {
     Status status = STATUS_OK;
-    const int count = piece->sizes[world->group.rank];
     const bool is_bf16 = is_narrow(piece->request);
-    TRY_MPI(MPI_Iallgather(is_bf16 ? (const void *)piece->narrow : (const void *)piece->summed, count,
-                           is_bf16 ? MPI_UINT16_T : MPI_FLOAT, piece->received, count,
-                           is_bf16 ? MPI_UINT16_T : MPI_FLOAT, world->outer.exchange, &piece->pending));
+    const MPI_Datatype type = is_bf16 ? MPI_UINT16_T : MPI_FLOAT;
+    const void *data = is_bf16 ? (const void *)piece->narrow : (const void *)piece->summed;
+    divide_share(world, piece);
+    for (int g = 0; g < world->outer.count; g++) {
+        piece->send_sizes[g] = g == world->outer.rank ? 0 : part_size(world, piece, g);
+        piece->receive_sizes[g] = g == world->outer.rank ? 0 : part_size(world, piece, world->outer.rank);
+        piece->receive_starts[g] = (int)(g * piece->part);
+    }
+    TRY_MPI(MPI_Ialltoallv(data, piece->send_sizes, piece->part_starts, type, piece->received, piece->receive_sizes,
+                           piece->receive_starts, type, world->outer.exchange, &piece->pending));
+fail:
+    return status;
+}
+
+static Status begin_spread(const PieceWorld *world, Piece *piece)
+{
+    Status status = STATUS_OK;
+    const bool is_bf16 = is_narrow(piece->request);
+    const MPI_Datatype type = is_bf16 ? MPI_UINT16_T : MPI_FLOAT;
+    const void *sum = is_bf16 ? (const void *)part_narrow(world, piece) : (const void *)part_sum(world, piece);
+    for (int g = 0; g < world->outer.count; g++) piece->send_sizes[g] = part_size(world, piece, g);
+    TRY_MPI(MPI_Iallgatherv(sum, piece->send_sizes[world->outer.rank], type,
+                            is_bf16 ? (void *)piece->narrow : (void *)piece->summed, piece->send_sizes,
+                            piece->part_starts, type, world->outer.gather, &piece->pending));
 fail:
     return status;
 }
@@ -359,6 +422,8 @@ static void finish_stage(const PieceWorld *world, Piece *piece)
     const PieceStage ended = piece->stage;
     if (ended == PIECE_EXCHANGE) finish_exchange(world, piece);
     if (ended == PIECE_OUTER) sum_groups(world, piece);
+    if (ended == PIECE_SPREAD && is_narrow(piece->request))
+        widen(piece->summed, piece->narrow, piece->sizes[world->group.rank]);
     if (ended == PIECE_GATHER && is_narrow(piece->request)) spread_narrow(world, piece);
     piece->under_way = false;
     do {
@@ -376,6 +441,7 @@ Status piece_begin(const PieceWorld *world, Piece *piece)
     piece->stage = PIECE_DONE;
     if (piece->count == 0) return STATUS_OK;
     if (has_shares(piece->request->kind)) divide(world, piece);
+    if (is_narrow(piece->request)) TRY(allocate_narrow(world, piece));
     piece->stage = PIECE_EXCHANGE;
     if (piece_needs(world, piece, PIECE_EXCHANGE)) {
         TRY(begin_exchange(world, piece));
@@ -407,6 +473,8 @@ Status piece_continue(const PieceWorld *world, Piece *piece)
     Status status = STATUS_OK;
     if (piece->stage == PIECE_OUTER)
         TRY(begin_outer(world, piece));
+    else if (piece->stage == PIECE_SPREAD)
+        TRY(begin_spread(world, piece));
     else
         TRY(begin_gather(world, piece));
     piece->under_way = true;

@@ -5,7 +5,9 @@
  *
  *   EXCHANGE   sums: rank r of the group receives every rank's part of the r-th share, and adds them in rank order;
  *              other collectives: all they have to do
- *   OUTER      sums with several groups: the owners of a share gather their sums, and add them in the groups' order
+ *   OUTER      sums with several groups: the owners of a share divide it among themselves once more, and each adds the
+ *              groups' sums of its part in the groups' order
+ *   SPREAD     and they gather the parts
  *   GATHER     every rank of the group receives all shares
  *
  * Each element is added by a fixed rule in a fixed order, so all ranks get the same bits, whatever the sizes, the piece
@@ -17,7 +19,7 @@
 
 #include "engine/comm_internal.h"
 
-typedef enum PieceStage { PIECE_EXCHANGE, PIECE_OUTER, PIECE_GATHER, PIECE_DONE } PieceStage;
+typedef enum PieceStage { PIECE_EXCHANGE, PIECE_OUTER, PIECE_SPREAD, PIECE_GATHER, PIECE_DONE } PieceStage;
 
 /* Ranks among which pieces travel. Nonblocking collectives match by the order of calls on a communicator, so exchanges
  * and gathers have one each. */
@@ -39,16 +41,18 @@ typedef struct Piece {
     PieceStage stage;
     bool under_way; /* `pending` is that stage's */
     MPI_Request pending;
-    float *received;                                                   /* (ranks, slice) fp32 */
-    float *summed;                                                     /* (slice) fp32 */
-    uint16_t *narrow;                                                  /* (ranks, slice) bf16, what is sent */
-    int *starts, *sizes, *send_sizes, *receive_sizes, *receive_starts; /* (ranks) each; MPI reads them till the end */
+    float *received;  /* (ranks, slice) fp32 */
+    float *summed;    /* (slice) fp32 */
+    uint16_t *narrow; /* (ranks, slice) bf16, what is sent; NULL before the first that travels so */
+    /* (ranks) each; MPI reads them till the end */
+    int *starts, *sizes, *send_sizes, *receive_sizes, *receive_starts, *part_starts;
+    int64_t part; /* floats of the largest part of an OUTER stage */
 } Piece;
 
-/* Buffers for `ranks` ranks; ERR_MEMORY. */
+/* Buffers for `ranks` ranks, but those for bf16, which the first piece of such a sum makes; ERR_MEMORY. */
 Status piece_create(Piece *piece, int ranks, int64_t slice);
 void piece_destroy(Piece *piece);
-int64_t piece_bytes(int ranks, int64_t slice);
+int64_t piece_bytes(int ranks, int64_t slice, bool bf16);
 
 /* The most elements of a request that one piece takes, and how many the request has in that sense. */
 int64_t piece_capacity(const PieceWorld *world, const CommRequest *request);
@@ -59,7 +63,7 @@ Status piece_begin(const PieceWorld *world, Piece *piece);
 /* Looks whether the stage under way has ended, and does what follows, up to the next stage, which then waits for
  * piece_continue. */
 Status piece_test(const PieceWorld *world, Piece *piece, bool *moved);
-/* Begins the stage that the piece waits for, OUTER or GATHER. On each communicator pieces must come in order. */
+/* Begins the stage that the piece waits for, one after EXCHANGE. On each communicator pieces must come in order. */
 Status piece_continue(const PieceWorld *world, Piece *piece);
 /* Whether the piece goes through `stage` at all. */
 bool piece_needs(const PieceWorld *world, const Piece *piece, PieceStage stage);

@@ -17,7 +17,9 @@
 
 #define PIECES 8
 #define PIECE_ELEMENTS (128 * 1024) /* floats of a piece, over all ranks */
-#define SLICE_MIN (16 * 1024)       /* floats of one rank's slice; smaller messages waste time on many ranks */
+#define SLICE_GOOD (16 * 1024)
+#define PIECE_MOST (4 * 1024 * 1024) /* floats of a piece on hundreds of ranks */
+#define SLICE_MIN (2 * 1024)
 #define SLICE_ALIGN 16
 
 typedef struct Header {
@@ -51,17 +53,19 @@ static Piece *piece_at(CommPipeline *pipeline, int64_t position)
     return &pipeline->pieces[position % PIECES];
 }
 
-/* Floats of the largest slice of one rank. */
+/* Floats of the largest slice of one rank: smaller messages waste time, but thousands of ranks want a buffer for each.
+ */
 static int64_t slice_of(int world)
 {
-    const int64_t slice = (PIECE_ELEMENTS / world + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN;
+    int64_t slice = (PIECE_ELEMENTS / world + SLICE_ALIGN - 1) / SLICE_ALIGN * SLICE_ALIGN;
+    if (slice < SLICE_GOOD) slice = min64(PIECE_MOST / world / SLICE_ALIGN * SLICE_ALIGN, SLICE_GOOD);
     return slice > SLICE_MIN ? slice : SLICE_MIN;
 }
 
-int64_t comm_buffer_bytes(int world)
+int64_t comm_buffer_bytes(int world, CommWire wire)
 {
     if (world < 2) return 0; /* no MPI, no pipeline */
-    return PIECES * piece_bytes(world, slice_of(world));
+    return PIECES * piece_bytes(world, slice_of(world), wire == COMM_WIRE_BF16);
 }
 
 static Status open_ranks(MPI_Comm from, PieceRanks *ranks)
@@ -105,7 +109,7 @@ static Status split_groups(PieceWorld *world, int size)
     MPI_Comm group = MPI_COMM_NULL, outer = MPI_COMM_NULL;
     join_groups(world);
     if (size == world->all.count) return STATUS_OK;
-    world->group = (PieceRanks){.exchange = MPI_COMM_NULL, .gather = MPI_COMM_NULL};
+    world->group = world->outer = (PieceRanks){.exchange = MPI_COMM_NULL, .gather = MPI_COMM_NULL};
     TRY_MPI(MPI_Comm_split(world->all.exchange, world->all.rank / size, world->all.rank, &group));
     TRY_MPI(MPI_Comm_split(world->all.exchange, world->all.rank % size, world->all.rank, &outer));
     TRY(open_ranks(group, &world->group));
@@ -125,7 +129,8 @@ Status comm_pipeline_create(CommWorld *world, CommPipeline **out)
     if (!pipeline) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "no memory for the collectives");
     PieceWorld *w = &pipeline->world;
     pipeline->check_comm = MPI_COMM_NULL;
-    w->all.exchange = w->all.gather = w->group.exchange = w->outer.exchange = w->outer.gather = MPI_COMM_NULL;
+    w->all.exchange = w->all.gather = w->group.exchange = w->group.gather = MPI_COMM_NULL;
+    w->outer.exchange = w->outer.gather = MPI_COMM_NULL;
     pipeline->newest = &pipeline->oldest;
     TRY_MPI(MPI_Comm_rank(MPI_COMM_WORLD, &world->rank));
     TRY_MPI(MPI_Comm_size(MPI_COMM_WORLD, &world->world));
@@ -341,6 +346,7 @@ static Status step_pieces(CommPipeline *pipeline, bool *moved)
     for (int64_t at = pipeline->first; at < pipeline->end; at++)
         TRY(piece_test(&pipeline->world, piece_at(pipeline, at), moved));
     TRY(step_stage(pipeline, PIECE_OUTER, moved));
+    TRY(step_stage(pipeline, PIECE_SPREAD, moved));
     TRY(step_stage(pipeline, PIECE_GATHER, moved));
 fail:
     return status;

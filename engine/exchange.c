@@ -80,7 +80,11 @@ Status exchange_create(const ExchangeOptions *options, Exchange **out)
     x->idle = comm_world(options->comm) == 1 && !options->alone_too;
     x->shares = comm_group(options->comm);
     x->share = comm_share(options->comm);
-    x->exposed_before = comm_exposed_seconds(options->comm);
+    for (int32_t b = 0; b < options->plan->bucket_count; b++)
+        if (options->plan->buckets[b].count > INT32_MAX)
+            FAIL(ERR_CONFIG,
+                 "train.bucket_bytes: a bucket of %lld gradients is more than MPI sends at once; at most 4Gi",
+                 (long long)options->plan->buckets[b].count);
     TRY(make_spans(x));
     TRY(order_gathers(x));
     if (!options->backend || !options->backend->device)
@@ -134,6 +138,15 @@ int64_t exchange_local_elements(const Exchange *x)
 
 /* ---- gradients ---- */
 
+/* For what a step waits for, as against what is saved or drawn between steps. */
+static Status wait_in_step(Exchange *x, CommRequest *request)
+{
+    const double before = comm_exposed_seconds(x->options.comm);
+    const Status status = comm_wait(x->options.comm, request);
+    x->exposed += comm_exposed_seconds(x->options.comm) - before;
+    return status;
+}
+
 Status exchange_bucket_ready(void *exchange, int32_t index)
 {
     Status status = STATUS_OK;
@@ -154,7 +167,7 @@ Status exchange_wait_gradients(Exchange *x)
     Status status = STATUS_OK;
     if (x->idle) return STATUS_OK;
     if (x->device) return exchange_device_wait_gradients(x);
-    for (int32_t i = 0; i < x->gradients_begun; i++) TRY(comm_wait(x->options.comm, x->gradient_requests[i]));
+    for (int32_t i = 0; i < x->gradients_begun; i++) TRY(wait_in_step(x, x->gradient_requests[i]));
     /* Weights that no op reads were waited for by none. */
     for (int32_t b = 0; b < x->options.plan->bucket_count; b++) TRY(exchange_weights_needed(x, b));
 fail:
@@ -191,7 +204,7 @@ Status exchange_gather_blocks(Exchange *x, double *sums)
         own += count;
     }
     TRY(comm_gather_begin(x->options.comm, (float *)(void *)x->blocks, 2 * x->share_blocks * x->shares, &request));
-    TRY(comm_wait(x->options.comm, request));
+    TRY(wait_in_step(x, request));
     place_blocks(x, sums);
 fail:
     return status;
@@ -230,7 +243,7 @@ Status exchange_weights_needed(void *exchange, int32_t bucket)
     if (x->device) return exchange_device_weights_needed(x, bucket);
     CommRequest *request = x->weight_requests[bucket];
     x->weight_requests[bucket] = NULL;
-    if (request) TRY(comm_wait(x->options.comm, request));
+    if (request) TRY(wait_in_step(x, request));
 fail:
     return status;
 }
@@ -238,6 +251,7 @@ fail:
 Status exchange_refresh_weights(Exchange *x)
 {
     Status status = STATUS_OK;
+    const double exposed = x->exposed; /* this is no part of a step */
     if (x->idle || !x->options.sharded) return STATUS_OK;
     /* On a device a step's recording gathers at its beginning, so the weights are old whenever a step has ended. */
     if (!x->device || x->weights_old) TRY(exchange_gather_weights(x));
@@ -245,6 +259,7 @@ Status exchange_refresh_weights(Exchange *x)
     for (int32_t b = 0; b < x->options.plan->bucket_count; b++) TRY(exchange_weights_needed(x, b));
     if (x->device) TRY(x->options.backend->device->finish(x->options.backend));
 fail:
+    x->exposed = exposed;
     return status;
 }
 
@@ -295,8 +310,7 @@ Status exchange_exposed_seconds(Exchange *x, double *seconds)
         flight_record_end(comm_flight_record(x->options.comm), x->flight, false);
         return exchange_device_exposed_seconds(x, seconds);
     }
-    const double now = comm_exposed_seconds(x->options.comm);
-    *seconds = now - x->exposed_before;
-    x->exposed_before = now;
+    *seconds = x->exposed;
+    x->exposed = 0;
     return STATUS_OK;
 }

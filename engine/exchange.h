@@ -32,8 +32,9 @@ typedef struct ExchangeOptions {
 Status exchange_create(const ExchangeOptions *options, Exchange **out);
 void exchange_free(Exchange *exchange); /* NULL is fine */
 
-/* Bytes that it takes of a device, where there are several ranks. */
-int64_t exchange_device_bytes(const Plan *plan, CommWire wire);
+/* Bytes that it takes of a device, with groups of `group` of the `ranks`: what travels as bf16, and what the
+ * communicators take for themselves. */
+int64_t exchange_device_bytes(const Plan *plan, CommWire wire, int64_t ranks, int64_t group);
 
 /* What this rank updates: one span a bucket, or with a replicated optimizer one for all. */
 bool exchange_is_sharded(const Exchange *exchange);

@@ -77,8 +77,8 @@ static Status open_communicators(Exchange *x)
     Card *cards = mem_alloc_array((size_t)world, sizeof *cards);
     if (!cards) FAIL(ERR_MEMORY, "no memory for %d ranks", world);
     TRY(d->ops->identity(backend, own.device));
-    if (x->share == 0) TRY(d->ops->make_id(backend, own.inner));
-    if (group == 0) TRY(d->ops->make_id(backend, own.outer));
+    if (x->share == 0 && (x->shares > 1 || world == 1)) TRY(d->ops->make_id(backend, own.inner));
+    if (group == 0 && groups > 1) TRY(d->ops->make_id(backend, own.outer));
     TRY(comm_all_gather(comm, &own, sizeof own, cards));
     memcpy(inner, cards[group * x->shares].inner, sizeof inner);
     memcpy(outer, cards[x->share].outer, sizeof outer);
@@ -98,9 +98,18 @@ static int64_t largest_bucket(const Plan *plan)
     return most;
 }
 
-int64_t exchange_device_bytes(const Plan *plan, CommWire wire)
+/* What a communicator takes for its channels' buffers; a guess on the safe side, until it is measured on a GPU. */
+#define COMMUNICATOR_BYTES ((int64_t)512 << 20)
+
+static int64_t wire_bytes_of(const Plan *plan, CommWire wire)
 {
     return wire == COMM_WIRE_BF16 ? largest_bucket(plan) * (int64_t)sizeof(uint16_t) : 0;
+}
+
+int64_t exchange_device_bytes(const Plan *plan, CommWire wire, int64_t ranks, int64_t group)
+{
+    const int64_t communicators = (group > 1 || ranks == 1) + (ranks > group);
+    return wire_bytes_of(plan, wire) + communicators * COMMUNICATOR_BYTES;
 }
 
 Status exchange_device_open(Exchange *x)
@@ -108,7 +117,7 @@ Status exchange_device_open(Exchange *x)
     Status status = STATUS_OK;
     Backend *backend = x->options.backend;
     const Plan *plan = x->options.plan;
-    const int64_t wire_bytes = exchange_device_bytes(plan, x->options.wire);
+    const int64_t wire_bytes = wire_bytes_of(plan, x->options.wire);
     if (!backend->device->collectives)
         FAIL(ERR_UNSUPPORTED,
              "%d ranks on GPUs, and this libvasily_cuda.so was built without NCCL: build it where nccl.h and libnccl "

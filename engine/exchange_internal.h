@@ -25,7 +25,7 @@ struct Exchange {
     CommRequest **weight_requests; /* (buckets) by bucket; NULL: not under way */
     double *blocks;                /* (shares, share_blocks) fp64, sharded only */
     int64_t share_blocks;          /* norm blocks of one share, and what makes it a multiple of 8 */
-    double exposed_before;         /* comm_exposed_seconds at the last look */
+    double exposed;                /* seconds that a step waited, since the last look */
 
     ExchangeDevice *device; /* NULL on the host */
     int64_t flight;         /* the device's entry in the flight record */

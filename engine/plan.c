@@ -100,6 +100,21 @@ bool plan_reads_halves(const Plan *plan)
     return false;
 }
 
+bool plan_writes_gradient(const Plan *plan, int32_t param)
+{
+    const Graph *graph = plan->graph;
+    for (int32_t i = 0; i < graph_op_count(graph); i++) {
+        const Op *op = graph_op(graph, i);
+        for (int32_t k = 0; k < op->out_count; k++) {
+            const TensorId id = graph_root(graph, op->out[k]);
+            if (id == TENSOR_NONE) continue;
+            const Tensor *tensor = graph_tensor(graph, id);
+            if (tensor->kind == TENSOR_PARAM_GRAD && tensor->param == param) return true;
+        }
+    }
+    return false;
+}
+
 size_t plan_packed_bytes(const Plan *plan, int32_t index)
 {
     if (plan->pack == PLAN_PACK_IMAGE && plan->prepared[index].packs_halves) return 0;

@@ -74,6 +74,8 @@ size_t plan_bytes(const Plan *plan);
 size_t plan_packed_bytes(const Plan *plan, int32_t index);
 /* Whether any op reads bf16 copies of parameters, so that PLAN_PACK_IMAGE needs an image with halves. */
 bool plan_reads_halves(const Plan *plan);
+/* Whether any op writes the gradient of parameter `param`; if none does, it stays what it was. */
+bool plan_writes_gradient(const Plan *plan, int32_t param);
 /* Op `index` is a recomputed copy that reads the packed weights of the forward op, where they are kept. */
 bool plan_shares_packed(const Plan *plan, int32_t index);
 

@@ -47,8 +47,8 @@ Status calibration_read(const char *const *paths, size_t count, Arena *arena, Ca
 Status calibration_ops(const Calibration *calibration, const Graph *graph, int64_t micro_batch, double *op_seconds,
                        double *update_seconds, double *fixed_seconds);
 
-/* Replaces what was measured: ranks of one machine give the local link, single ranks of several the remote one; the mean
- * of several files counts. */
+/* Replaces what was measured: ranks of one machine give the local link, single ranks of several the remote one; the
+ * mean of several files counts. */
 Status calibration_network(const Calibration *calibration, bool bf16_wire, ScalingNetwork *network);
 
 #endif

@@ -6,7 +6,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 
-enum { REPETITIONS_MOST = 1000, AGREEMENT_REPETITIONS = 200, AGREEMENT_BYTES = 64, FLIGHT_MOST = 4096 };
+enum { REPETITIONS_MOST = 1000, AGREEMENT_REPETITIONS = 200, AGREEMENT_BYTES = 56, FLIGHT_MOST = 4096 };
 /* Communication beside computing must outlast it. */
 #define OUTLASTS 1.5
 

@@ -119,7 +119,8 @@ static void add_device(const MemoryPlanOptions *o, MemoryPlan *memory)
     if (graph_compute(o->plan->graph) == DTYPE_BF16)
         memory->device[MEMORY_HALVES] = (elements + frozen) * (int64_t)sizeof(uint16_t);
     if (o->ranks > 1 || o->run->parallel.exchange_alone)
-        memory->device[MEMORY_COMMUNICATION] = exchange_device_bytes(o->plan, (CommWire)o->run->parallel.wire);
+        memory->device[MEMORY_COMMUNICATION] =
+            exchange_device_bytes(o->plan, (CommWire)o->run->parallel.wire, o->ranks, o->run->parallel.group);
     memory->device[MEMORY_INPUTS] = memory->bytes[MEMORY_INPUTS] = feed_bytes(o->plan->graph);
     memory->bytes[MEMORY_WEIGHTS] = elements * (int64_t)sizeof(float);
 }
@@ -135,7 +136,7 @@ void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
     add_frozen(o, memory);
     if (o->training) {
         bytes[MEMORY_BATCHES] = batch_bytes(o);
-        bytes[MEMORY_COMMUNICATION] = comm_buffer_bytes((int)o->ranks);
+        bytes[MEMORY_COMMUNICATION] = comm_buffer_bytes((int)o->ranks, (CommWire)o->run->parallel.wire);
         bytes[MEMORY_CHECKPOINT] = 2 * largest_parameter(o->params) + largest_bucket(o->plan);
     }
     bytes[MEMORY_PROCESS] = memory_resident() + (o->training ? TRAINER_BYTES : 0);

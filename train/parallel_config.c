@@ -34,7 +34,7 @@ Status parallel_config_group(const ParallelConfig *parallel, const Config *confi
 {
     Status status = STATUS_OK;
     *group = world;
-    if (parallel->shard != PARALLEL_SHARD_NODE) return STATUS_OK;
+    if (parallel->shard != PARALLEL_SHARD_NODE || world == 1) return STATUS_OK;
     *group = parallel->group > 0 ? (int)parallel->group : local_world;
     if (*group > world || world % *group)
         FAIL_WITH(config_error(config, "parallel.group", "%d does not divide the %d ranks into equal groups; %s",

@@ -28,7 +28,7 @@ typedef struct ParallelConfig {
 extern const ConfigSchema PARALLEL_CONFIG_SCHEMA;
 
 /* Ranks that share a bucket (engine/comm.h), of `world` ranks, `local_world` of them on this machine. ERR_CONFIG where
- * parallel.group does not divide them. */
+ * parallel.group does not divide them; one rank is a group by itself, whatever the config says. */
 Status parallel_config_group(const ParallelConfig *parallel, const Config *config, int world, int local_world,
                              int *group);
 

@@ -37,7 +37,7 @@ static const ConfigField TRAIN_FIELDS[] = {
      "compute activations again in backward instead of keeping them: less memory, about a third more work"},
     {"plan_reuse", CONFIG_BOOL, AT(TrainConfig, plan_reuse), "true", 0, 0, NULL, NULL,
      "let tensors share memory over time; off gives the same bits with more memory"},
-    {"bucket_bytes", CONFIG_INT, AT(TrainConfig, bucket_bytes), "0", 0, (double)(1ll << 33), NULL, NULL,
+    {"bucket_bytes", CONFIG_INT, AT(TrainConfig, bucket_bytes), "0", 0, (double)(1ll << 32), NULL, NULL,
      "gradients that are summed over the ranks at once, bytes; 0: 8 Mi on processors, on GPUs up to 128 Mi"},
     {"log_every", CONFIG_INT, AT(TrainConfig, log_every), "50", 1, 1e9, NULL, NULL,
      "steps between lines in a log file (and at least every 10 s)"},

@@ -179,6 +179,24 @@ fail:
     return status;
 }
 
+/* Groups that are those of a machine are equally large. Collective. */
+static Status check_machines(Trainer *t)
+{
+    Status status = STATUS_OK;
+    double least = comm_local_world(t->comm), most = least;
+    if (t->run->parallel.shard != PARALLEL_SHARD_NODE || t->run->parallel.group > 0) return STATUS_OK;
+    TRY(comm_all_reduce_f64(t->comm, &least, 1, COMM_MIN));
+    TRY(comm_all_reduce_f64(t->comm, &most, 1, COMM_MAX));
+    if (least != most)
+        FAIL_WITH(
+            config_error(t->config, "parallel.group",
+                         "0 stands for the ranks of one machine, and machines have %.0f to %.0f of them; start as "
+                         "many on each, or choose a number that divides the %d ranks",
+                         least, most, comm_world(t->comm)));
+fail:
+    return status;
+}
+
 static Status open_exchange(Trainer *t)
 {
     Status status = STATUS_OK;
@@ -344,6 +362,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     if (options->watchdog) TRY(open_watchdog(t, options->watchdog));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
+    TRY(check_machines(t));
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
     TRY(run_config_check_data(run, config));
 

@@ -123,6 +123,25 @@ fail:
     return status;
 }
 
+/* Gradients that no op writes are zero, and are summed over the ranks as they are. */
+static Status clear_unwritten_gradients(Trainer *t, float *grads)
+{
+    Status status = STATUS_OK;
+    Backend *backend = t->network.backend;
+    const ParamTable *params = t->network.params;
+    for (int32_t i = 0; i < param_table_size(params); i++) {
+        const Param *param = param_table_get(params, i);
+        if (!param->trainable || plan_writes_gradient(t->network.plan, i)) continue;
+        float *zeros = mem_alloc_array((size_t)param->count, sizeof *zeros);
+        if (!zeros) FAIL(ERR_MEMORY, "no memory for the gradients of %s", param->name);
+        status = backend->upload(backend, grads + param->offset, zeros, (size_t)param->count * sizeof *zeros);
+        free(zeros);
+        TRY(status);
+    }
+fail:
+    return status;
+}
+
 Status trainer_preview(Trainer *t)
 {
     Status status = STATUS_OK;
@@ -130,8 +149,10 @@ Status trainer_preview(Trainer *t)
     if (!t->draws) return STATUS_OK;
     comm_note_step(t->comm, t->step, "drawing previews");
     TRY(exchange_refresh_weights(t->exchange));
-    if (weights && optimizer_is_divided(t->optimizer)) TRY(gather_average(t, &weights));
+    const bool gathered = weights && optimizer_is_divided(t->optimizer);
+    if (gathered) TRY(gather_average(t, &weights));
     if (t->root) TRY(preview_draw(t->preview, t->step, weights));
+    if (t->root && gathered) TRY(clear_unwritten_gradients(t, (float *)weights));
 fail:
     return status;
 }
