@@ -14,4 +14,5 @@ foreach(isa sse2:SSE41 avx2:AVX2 avx512:AVX512_CORE)
   set_tests_properties(test_ops_backends_${ours} test_cpu_winograd_${ours} test_packing_${ours} PROPERTIES
     ENVIRONMENT "OMP_WAIT_POLICY=passive;VASILY_ISA=${ours};DNNL_MAX_CPU_ISA=${onednn};ONEDNN_MAX_CPU_ISA=${onednn}")
 endforeach()
-set_tests_properties(test_ops_backends_avx512 PROPERTIES LABELS slow) # what most machines run anyway
+# With the sanitizers: what this machine runs anyway is tried by test_ops_backends_cpu_2, and SSE2 takes minutes.
+set_tests_properties(test_ops_backends_sse2 test_ops_backends_avx512 PROPERTIES LABELS slow)
