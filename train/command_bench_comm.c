@@ -36,10 +36,19 @@ typedef struct Bench {
     CommHiding hiding;
 } Bench;
 
+/* Bytes of the most floats in whole shares that one collective takes: MPI counts in int. */
+static int64_t size_limit(int ranks)
+{
+    const int64_t unit = 16 * (int64_t)ranks;
+    return INT32_MAX / unit * unit * (int64_t)sizeof(float);
+}
+
 /* "64Ki,1Mi,16Mi" */
-static Status parse_sizes(const char *text, Bench *bench)
+static Status parse_sizes(const char *text, int ranks, Bench *bench)
 {
     Status status = STATUS_OK;
+    const int64_t limit = size_limit(ranks);
+    bool differ = false;
     for (const char *at = text; *at;) {
         char *end = NULL;
         const long long number = strtoll(at, &end, 10);
@@ -48,13 +57,17 @@ static Status parse_sizes(const char *text, Bench *bench)
             shift = end[0] == 'K' ? 10 : end[0] == 'M' ? 20 : end[0] == 'G' ? 30 : -1;
             end += 2;
         }
-        if (end == at || number < 1 || shift < 0 || (*end && *end != ',') || number > ((int64_t)1 << 40) >> shift)
+        if (end == at || number < 1 || shift < 0 || (*end && *end != ','))
             FAIL(ERR_USAGE, "--sizes %s: sizes in bytes with commas between, such as 64Ki,1Mi,16Mi", text);
+        if (number > limit >> shift)
+            FAIL(ERR_USAGE, "--sizes %s: %.*s is more than MPI sends at once; at most %lldMi", text, (int)(end - at),
+                 at, (long long)limit >> 20);
         if (bench->size_count == SIZES_MOST) FAIL(ERR_USAGE, "--sizes %s: more than %d sizes", text, SIZES_MOST);
         bench->sizes[bench->size_count++] = number << shift;
+        differ = differ || number << shift != bench->sizes[0];
         at = *end ? end + 1 : end;
     }
-    if (bench->size_count < 2) FAIL(ERR_USAGE, "--sizes %s: latency and bandwidth take at least two sizes", text);
+    if (!differ) FAIL(ERR_USAGE, "--sizes %s: latency and bandwidth take at least two different sizes", text);
 fail:
     return status;
 }
@@ -171,7 +184,7 @@ static void print_table(const Bench *bench)
                NAMES[COMM_BENCH_CASES[k].what], COMM_WIRE_WORDS[COMM_BENCH_CASES[k].wire], 1e6 * fit.latency,
                1e-9 * fit.rate, 100 * fit.worst);
     }
-    printf("\nthe ranks agree in %.1f us (64 bytes of each, on the host)\n", 1e6 * bench->agreement);
+    printf("\nthe ranks agree in %.1f us (56 bytes of each, on the host)\n", 1e6 * bench->agreement);
     if (bench->hiding.compute_rate > 0)
         printf(
             "beside each other computing goes at %.1f%% of its speed alone, communicating at %.1f%%: %.1f%% hidden\n",
@@ -186,7 +199,7 @@ static Status run(CommandCall *call)
     if (!bench) return ERR_MEMORY;
     bench->comm = call->comm;
     if (call->positional.count) FAIL(ERR_USAGE, "vasily bench comm takes no arguments but options");
-    TRY(parse_sizes(arguments->sizes, bench));
+    TRY(parse_sizes(arguments->sizes, comm_world(call->comm), bench));
     if (comm_world(call->comm) < 2)
         FAIL(ERR_USAGE, "one rank communicates with nobody; start it by launch/mpirun 2 vasily bench comm, or mpirun");
     TRY(measure(bench, arguments));

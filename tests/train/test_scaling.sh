@@ -38,3 +38,7 @@ contains wrong.log "the same train.micro_batch"
 expect 6 wrong.log "$vasily" plan tiny.yaml "${measured[@]}" model.res_blocks=2
 expect 2 wrong.log "$vasily" plan tiny.yaml --ranks 2 --calibration step.json
 contains wrong.log "how fast ranks communicate"
+expect 2 wrong.log "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 1Ki,8Gi
+contains wrong.log "8Gi is more than MPI sends at once; at most 8191Mi"
+expect 2 wrong.log "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 1Mi,1024Ki
+contains wrong.log "two different sizes"
