@@ -259,6 +259,14 @@ static size_t alike(const Calibration *calibration, bool local)
     return count;
 }
 
+int64_t calibration_per_node(const Calibration *calibration)
+{
+    int64_t most = 0;
+    for (size_t i = 0; i < calibration->comm_count; i++)
+        if (calibration->comms[i].local_ranks > most) most = calibration->comms[i].local_ranks;
+    return most;
+}
+
 Status calibration_network(const Calibration *calibration, bool bf16_wire, ScalingNetwork *network)
 {
     Status status = STATUS_OK;
