@@ -140,7 +140,7 @@ static Status read_one(const char *path, Arena *arena, Calibration *out)
     TRY(file_read(path, FILE_LIMIT, &text, &size));
     status = json_parse(text, size, FILE_LIMIT, &doc);
     if (status != STATUS_OK) {
-        status_prefix("%s: ", path);
+        status_prefix("%s is not what `vasily bench step --json` or `vasily bench comm --json` wrote: ", path);
         goto fail;
     }
     if (json_has_duplicate_keys(doc)) FAIL(ERR_FORMAT, "%s: a key is there twice", path);

@@ -36,18 +36,11 @@ typedef struct Bench {
     CommHiding hiding;
 } Bench;
 
-/* Bytes of the most floats in whole shares that one collective takes: MPI counts in int. */
-static int64_t size_limit(int ranks)
-{
-    const int64_t unit = 16 * (int64_t)ranks;
-    return INT32_MAX / unit * unit * (int64_t)sizeof(float);
-}
-
-/* "64Ki,1Mi,16Mi" */
+/* "64Ki,1Mi,16Mi". Rows are rounded up to whole shares, and MPI counts floats in int. */
 static Status parse_sizes(const char *text, int ranks, Bench *bench)
 {
     Status status = STATUS_OK;
-    const int64_t limit = size_limit(ranks);
+    const int64_t unit = 16 * (int64_t)sizeof(float) * ranks, limit = (int64_t)INT32_MAX * 4 / unit * unit;
     bool differ = false;
     for (const char *at = text; *at;) {
         char *end = NULL;
@@ -58,16 +51,18 @@ static Status parse_sizes(const char *text, int ranks, Bench *bench)
             end += 2;
         }
         if (end == at || number < 1 || shift < 0 || (*end && *end != ','))
-            FAIL(ERR_USAGE, "--sizes %s: sizes in bytes with commas between, such as 64Ki,1Mi,16Mi", text);
+            FAIL(ERR_USAGE, "--sizes %s: sizes in bytes, or in Ki, Mi or Gi, with commas between: 64Ki,1Mi,16Mi", text);
         if (number > limit >> shift)
             FAIL(ERR_USAGE, "--sizes %s: %.*s is more than MPI sends at once; at most %lldMi", text, (int)(end - at),
                  at, (long long)limit >> 20);
         if (bench->size_count == SIZES_MOST) FAIL(ERR_USAGE, "--sizes %s: more than %d sizes", text, SIZES_MOST);
         bench->sizes[bench->size_count++] = number << shift;
-        differ = differ || number << shift != bench->sizes[0];
+        differ = differ || ((number << shift) - 1) / unit != (bench->sizes[0] - 1) / unit;
         at = *end ? end + 1 : end;
     }
-    if (!differ) FAIL(ERR_USAGE, "--sizes %s: latency and bandwidth take at least two different sizes", text);
+    if (!differ)
+        FAIL(ERR_USAGE, "--sizes %s: latency and bandwidth take at least two different sizes, in steps of %lld bytes",
+             text, (long long)unit);
 fail:
     return status;
 }
@@ -218,15 +213,16 @@ fail:
 
 static const ArgSpec options[] = {
     {"sizes", ARG_TEXT, offsetof(BenchArguments, sizes), "LIST",
-     "bytes of fp32 data, with commas between (default 64Ki,1Mi,8Mi,64Mi)", 0, 0, NULL},
+     "at least two sizes of fp32 data in bytes, Ki, Mi or Gi, with commas between (default 64Ki,1Mi,8Mi,64Mi)", 0, 0,
+     NULL},
     {"seconds", ARG_FLOAT, offsetof(BenchArguments, seconds), "S", "for each size of each collective (default 0.5)", 0,
      1e4, NULL},
     {"threads", ARG_INT, offsetof(BenchArguments, threads), "N",
      "that compute beside (default: this rank's share of the processors)", 0, 4096, NULL},
     {"device", ARG_WORD, offsetof(BenchArguments, device), "cpu|cuda",
      "whose collectives: the host's, through MPI (default), or the GPUs'", 0, 0, DEVICES},
-    {"alone", ARG_FLAG, offsetof(BenchArguments, alone), NULL, "without what runs beside computing, which takes long",
-     0, 0, NULL},
+    {"alone", ARG_FLAG, offsetof(BenchArguments, alone), NULL,
+     "without what runs beside computing, which takes long; predictions from it slow nothing down", 0, 0, NULL},
     {"json", ARG_FLAG, offsetof(BenchArguments, json), NULL, "one JSON object instead of the table", 0, 0, NULL},
 };
 static const BenchArguments defaults = {.sizes = "64Ki,1Mi,8Mi,64Mi", .seconds = 0.5, .device = ON_CPU};

@@ -172,9 +172,11 @@ static Status choose_machine(PlanRun *p, const PlanArguments *a)
     p->predicts = name || a->calibration.count > 0;
     p->predicted_only = a->cluster && !a->gpu;
     p->request = request_of(a, name ? p->machine : NULL);
-    if (!p->predicts && (a->per_rank || a->per_node || a->nvlink > 0 || a->network > 0 || a->compute_share > 0))
-        FAIL(ERR_USAGE, "--per-rank, --per-node, --nvlink, --network and --compute-share are for predictions; give "
-                        "--cluster NAME or --calibration FILE, too");
+    if (!name && (a->machines || a->compute_share > 0))
+        FAIL(ERR_USAGE, "--machines and --compute-share are for a machine of a table; give --cluster NAME, too");
+    if (!p->predicts && (a->per_rank || a->per_node || a->nvlink > 0 || a->network > 0))
+        FAIL(ERR_USAGE, "--per-rank, --per-node, --nvlink and --network are for predictions; give --cluster NAME or "
+                        "--calibration FILE, too");
 fail:
     return status;
 }
@@ -185,6 +187,12 @@ static Status check_ranks(PlanRun *p, const PlanArguments *a, Arena *arena)
     Status status = STATUS_OK;
     int64_t per_node = RANKS_PER_MACHINE;
     if (p->predicts) TRY(scaling_report_per_node(&p->request, arena, &per_node));
+    if (p->predicts && a->per_rank == 0 && p->config.train.global_batch % a->ranks)
+        FAIL(
+            ERR_CONFIG,
+            "train.global_batch: %lld is not divisible by the %lld ranks; --per-rank N predicts with N images on each, "
+            "whatever the config says",
+            (long long)p->config.train.global_batch, (long long)a->ranks);
     if (a->per_rank > 0) {
         p->config.train.global_batch = a->per_rank * a->ranks;
         p->config.data.lanes = a->ranks;

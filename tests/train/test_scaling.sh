@@ -13,6 +13,14 @@ expect 2 wrong.log "$vasily" plan tiny.yaml --cluster h2000 --ranks 2
 contains wrong.log "a100, h100, h200"
 expect 2 wrong.log "$vasily" plan tiny.yaml --ranks 2 --network 10
 contains wrong.log "--cluster NAME"
+expect 2 wrong.log "$vasily" plan tiny.yaml --ranks 2 --machines table.yaml
+contains wrong.log "--cluster NAME"
+expect 2 wrong.log "$vasily" plan tiny.yaml --ranks 2 --calibration step.json --compute-share 0.5
+contains wrong.log "--cluster NAME"
+expect 2 wrong.log "$vasily" plan tiny.yaml --ranks 7 --cluster h200
+contains wrong.log "--per-rank"
+expect 3 wrong.log "$vasily" plan tiny.yaml --calibration tiny.yaml
+contains wrong.log "bench comm --json"
 
 # A slower network is slower, and what is told wins over the table.
 seconds_on() { # seconds_on OPTION...: of the last row
@@ -41,7 +49,7 @@ expect 2 wrong.log "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 1M
 contains wrong.log "--sizes 1Mi,x"
 expect 2 wrong.log "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 1Ki,8Gi
 contains wrong.log "8Gi is more than MPI sends at once; at most 8191Mi"
-expect 2 wrong.log "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 1Mi,1024Ki
+expect 2 wrong.log "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 1,64
 contains wrong.log "two different sizes"
 "$here/../../launch/mpirun" 2 "$vasily" bench comm --sizes 16Ki,256Ki --seconds 0.02 --alone --json > comm.json 2> bench.log ||
     fail "bench comm"
