@@ -140,7 +140,7 @@ static Status read_one(const char *path, Arena *arena, Calibration *out)
     TRY(file_read(path, FILE_LIMIT, &text, &size));
     status = json_parse(text, size, FILE_LIMIT, &doc);
     if (status != STATUS_OK) {
-        status_prefix("%s: ", path);
+        status_prefix("%s is not what `vasily bench step --json` or `vasily bench comm --json` wrote: ", path);
         goto fail;
     }
     if (json_has_duplicate_keys(doc)) FAIL(ERR_FORMAT, "%s: a key is there twice", path);
@@ -257,6 +257,14 @@ static size_t alike(const Calibration *calibration, bool local)
     size_t count = 0;
     for (size_t i = 0; i < calibration->comm_count; i++) count += (calibration->comms[i].local_ranks > 1) == local;
     return count;
+}
+
+int64_t calibration_per_node(const Calibration *calibration)
+{
+    int64_t most = 0;
+    for (size_t i = 0; i < calibration->comm_count; i++)
+        if (calibration->comms[i].local_ranks > most) most = calibration->comms[i].local_ranks;
+    return most;
 }
 
 Status calibration_network(const Calibration *calibration, bool bf16_wire, ScalingNetwork *network)

@@ -50,5 +50,8 @@ Status calibration_ops(const Calibration *calibration, const Graph *graph, int64
 /* Replaces what was measured: ranks of one machine give the local link, single ranks of several the remote one; the
  * mean of several files counts. */
 Status calibration_network(const Calibration *calibration, bool bf16_wire, ScalingNetwork *network);
+/* Ranks of a machine: those of the largest that was measured by itself; 1 where only single ranks of several were;
+ * 0: nothing says so. */
+int64_t calibration_per_node(const Calibration *calibration);
 
 #endif

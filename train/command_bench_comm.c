@@ -36,10 +36,12 @@ typedef struct Bench {
     CommHiding hiding;
 } Bench;
 
-/* "64Ki,1Mi,16Mi" */
-static Status parse_sizes(const char *text, Bench *bench)
+/* "64Ki,1Mi,16Mi". Rows are rounded up to whole shares, and MPI counts floats in int. */
+static Status parse_sizes(const char *text, int ranks, Bench *bench)
 {
     Status status = STATUS_OK;
+    const int64_t unit = 16 * (int64_t)sizeof(float) * ranks, limit = (int64_t)INT32_MAX * 4 / unit * unit;
+    bool differ = false;
     for (const char *at = text; *at;) {
         char *end = NULL;
         const long long number = strtoll(at, &end, 10);
@@ -48,13 +50,19 @@ static Status parse_sizes(const char *text, Bench *bench)
             shift = end[0] == 'K' ? 10 : end[0] == 'M' ? 20 : end[0] == 'G' ? 30 : -1;
             end += 2;
         }
-        if (end == at || number < 1 || shift < 0 || (*end && *end != ',') || number > ((int64_t)1 << 40) >> shift)
-            FAIL(ERR_USAGE, "--sizes %s: sizes in bytes with commas between, such as 64Ki,1Mi,16Mi", text);
+        if (end == at || number < 1 || shift < 0 || (*end && *end != ','))
+            FAIL(ERR_USAGE, "--sizes %s: sizes in bytes, or in Ki, Mi or Gi, with commas between: 64Ki,1Mi,16Mi", text);
+        if (number > limit >> shift)
+            FAIL(ERR_USAGE, "--sizes %s: %.*s is more than MPI sends at once; at most %lldMi", text, (int)(end - at),
+                 at, (long long)limit >> 20);
         if (bench->size_count == SIZES_MOST) FAIL(ERR_USAGE, "--sizes %s: more than %d sizes", text, SIZES_MOST);
         bench->sizes[bench->size_count++] = number << shift;
+        differ = differ || ((number << shift) - 1) / unit != (bench->sizes[0] - 1) / unit;
         at = *end ? end + 1 : end;
     }
-    if (bench->size_count < 2) FAIL(ERR_USAGE, "--sizes %s: latency and bandwidth take at least two sizes", text);
+    if (!differ)
+        FAIL(ERR_USAGE, "--sizes %s: latency and bandwidth take at least two different sizes, in steps of %lld bytes",
+             text, (long long)unit);
 fail:
     return status;
 }
@@ -171,7 +179,7 @@ static void print_table(const Bench *bench)
                NAMES[COMM_BENCH_CASES[k].what], COMM_WIRE_WORDS[COMM_BENCH_CASES[k].wire], 1e6 * fit.latency,
                1e-9 * fit.rate, 100 * fit.worst);
     }
-    printf("\nthe ranks agree in %.1f us (64 bytes of each, on the host)\n", 1e6 * bench->agreement);
+    printf("\nthe ranks agree in %.1f us (56 bytes of each, on the host)\n", 1e6 * bench->agreement);
     if (bench->hiding.compute_rate > 0)
         printf(
             "beside each other computing goes at %.1f%% of its speed alone, communicating at %.1f%%: %.1f%% hidden\n",
@@ -186,7 +194,7 @@ static Status run(CommandCall *call)
     if (!bench) return ERR_MEMORY;
     bench->comm = call->comm;
     if (call->positional.count) FAIL(ERR_USAGE, "vasily bench comm takes no arguments but options");
-    TRY(parse_sizes(arguments->sizes, bench));
+    TRY(parse_sizes(arguments->sizes, comm_world(call->comm), bench));
     if (comm_world(call->comm) < 2)
         FAIL(ERR_USAGE, "one rank communicates with nobody; start it by launch/mpirun 2 vasily bench comm, or mpirun");
     TRY(measure(bench, arguments));
@@ -205,15 +213,16 @@ fail:
 
 static const ArgSpec options[] = {
     {"sizes", ARG_TEXT, offsetof(BenchArguments, sizes), "LIST",
-     "bytes of fp32 data, with commas between (default 64Ki,1Mi,8Mi,64Mi)", 0, 0, NULL},
+     "at least two sizes of fp32 data in bytes, Ki, Mi or Gi, with commas between (default 64Ki,1Mi,8Mi,64Mi)", 0, 0,
+     NULL},
     {"seconds", ARG_FLOAT, offsetof(BenchArguments, seconds), "S", "for each size of each collective (default 0.5)", 0,
      1e4, NULL},
     {"threads", ARG_INT, offsetof(BenchArguments, threads), "N",
      "that compute beside (default: this rank's share of the processors)", 0, 4096, NULL},
     {"device", ARG_WORD, offsetof(BenchArguments, device), "cpu|cuda",
      "whose collectives: the host's, through MPI (default), or the GPUs'", 0, 0, DEVICES},
-    {"alone", ARG_FLAG, offsetof(BenchArguments, alone), NULL, "without what runs beside computing, which takes long",
-     0, 0, NULL},
+    {"alone", ARG_FLAG, offsetof(BenchArguments, alone), NULL,
+     "without what runs beside computing, which takes long; predictions from it slow nothing down", 0, 0, NULL},
     {"json", ARG_FLAG, offsetof(BenchArguments, json), NULL, "one JSON object instead of the table", 0, 0, NULL},
 };
 static const BenchArguments defaults = {.sizes = "64Ki,1Mi,8Mi,64Mi", .seconds = 0.5, .device = ON_CPU};

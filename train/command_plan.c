@@ -8,7 +8,7 @@
 #include "train/preview.h"
 #include "train/scaling_report.h"
 
-enum { RANKS_PER_MACHINE = 8 };
+enum { RANKS_PER_MACHINE = 8 }; /* where nothing says how many */
 
 typedef struct PlanArguments {
     int64_t ranks;
@@ -30,20 +30,12 @@ typedef struct PlanFigures {
     int32_t buckets;
 } PlanFigures;
 
-/* An all-reduce among n moves 2 (n - 1) / n of the gradients; divided, reduce-scatter and all-gather in the group move
- * (n - 1) / n of gradients and weights, and an all-reduce of one share between groups joins them. */
-static int64_t communication_of(const ParallelConfig *parallel, int64_t elements, int64_t ranks)
-{
-    const int64_t wire = parallel->wire == COMM_WIRE_BF16 ? 2 : 4, group = parallel->group, groups = ranks / group;
-    if (parallel->shard == PARALLEL_SHARD_NONE) return 2 * (ranks - 1) * (elements * wire / ranks);
-    return (group - 1) * (elements * (wire + 4) / group) + 2 * (groups - 1) * (elements / group * wire / groups);
-}
-
 static PlanFigures figures_of(const RunConfig *run, const Network *network, int64_t ranks)
 {
     const Plan *plan = network->plan;
     const ParamTable *params = network->params;
-    int64_t elements = param_table_trainable_elements(params), local = run->train.global_batch / ranks;
+    const int64_t elements = param_table_trainable_elements(params), local = run->train.global_batch / ranks;
+    const ScalingMode mode = scaling_mode_of(&run->parallel, ranks, run->parallel.group);
     PlanFigures f = {
         .parameters = param_table_trainable_parameters(params),
         .ranks = ranks,
@@ -52,7 +44,7 @@ static PlanFigures figures_of(const RunConfig *run, const Network *network, int6
         .micro_batches = local / network->micro_batch,
         .forward_flops_per_image = plan->forward_flops / (double)network->micro_batch,
         .flops_per_image = (plan->forward_flops + plan->backward_flops) / (double)network->micro_batch,
-        .communication = communication_of(&run->parallel, elements, ranks),
+        .communication = (int64_t)scaling_traffic(&mode, (double)elements),
         .peak_live = (int64_t)plan->peak_live_bytes,
         .buckets = plan->bucket_count,
     };
@@ -140,7 +132,7 @@ static void print_table(const PlanFigures *f, const Network *network)
         printf("\nbytes on its GPU\n");
         print_uses(network->memory.device, network->memory.device_total);
     }
-    printf("\nactivations cannot be placed in less than %lld bytes; a rank sends %.1f MB of gradients a step\n",
+    printf("\nactivations cannot be placed in less than %lld bytes; a rank sends %.1f MB a step\n",
            (long long)f->peak_live, (double)f->communication / 1e6);
 }
 
@@ -180,22 +172,34 @@ static Status choose_machine(PlanRun *p, const PlanArguments *a)
     p->predicts = name || a->calibration.count > 0;
     p->predicted_only = a->cluster && !a->gpu;
     p->request = request_of(a, name ? p->machine : NULL);
-    if (!p->predicts && (a->per_rank || a->per_node || a->nvlink > 0 || a->network > 0 || a->compute_share > 0))
-        FAIL(ERR_USAGE, "--per-rank, --per-node, --nvlink, --network and --compute-share are for predictions; give "
-                        "--cluster NAME or --calibration FILE, too");
+    if (!name && (a->machines || a->compute_share > 0))
+        FAIL(ERR_USAGE, "--machines and --compute-share are for a machine of a table; give --cluster NAME, too");
+    if (!p->predicts && (a->per_rank || a->per_node || a->nvlink > 0 || a->network > 0))
+        FAIL(ERR_USAGE, "--per-rank, --per-node, --nvlink and --network are for predictions; give --cluster NAME or "
+                        "--calibration FILE, too");
 fail:
     return status;
 }
 
 /* With --per-rank batch and lanes are made to fit the ranks: any number of them can be asked for. */
-static Status check_ranks(PlanRun *p, const PlanArguments *a)
+static Status check_ranks(PlanRun *p, const PlanArguments *a, Arena *arena)
 {
-    const int64_t per_node = a->per_node > 0 ? a->per_node : RANKS_PER_MACHINE;
+    Status status = STATUS_OK;
+    int64_t per_node = RANKS_PER_MACHINE;
+    if (p->predicts) TRY(scaling_report_per_node(&p->request, arena, &per_node));
+    if (p->predicts && a->per_rank == 0 && p->config.train.global_batch % a->ranks)
+        FAIL(
+            ERR_CONFIG,
+            "train.global_batch: %lld is not divisible by the %lld ranks; --per-rank N predicts with N images on each, "
+            "whatever the config says",
+            (long long)p->config.train.global_batch, (long long)a->ranks);
     if (a->per_rank > 0) {
         p->config.train.global_batch = a->per_rank * a->ranks;
         p->config.data.lanes = a->ranks;
     }
-    return run_config_check_ranks(&p->config, p->file, (int)a->ranks, (int)(a->ranks < per_node ? a->ranks : per_node));
+    TRY(run_config_check_ranks(&p->config, p->file, (int)a->ranks, (int)(a->ranks < per_node ? a->ranks : per_node)));
+fail:
+    return status;
 }
 
 static Status open_backend(PlanRun *p, const PlanArguments *a)
@@ -248,7 +252,7 @@ static Status run(CommandCall *call)
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(choose_machine(p, arguments));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &p->config, &p->file));
-    TRY(check_ranks(p, arguments));
+    TRY(check_ranks(p, arguments, call->arena));
     TRY(open_backend(p, arguments));
     TRY(make_plan(p, arguments, call->arena));
     const PlanFigures figures = figures_of(&p->config, &p->network, arguments->ranks);
@@ -281,8 +285,8 @@ static const ArgSpec options[] = {
      "predict from measurements: of bench step --json, of bench comm --json; may be repeated", 0, 0, NULL},
     {"per-rank", ARG_INT, offsetof(PlanArguments, per_rank), "N",
      "images a rank and step (default: train.global_batch / ranks)", 1, 1e6, NULL},
-    {"per-node", ARG_INT, offsetof(PlanArguments, per_node), "N", "ranks of a machine (default: its GPUs)", 1, 65536,
-     NULL},
+    {"per-node", ARG_INT, offsetof(PlanArguments, per_node), "N",
+     "ranks of a machine (default: the table's GPUs of it, or as many as bench comm measured on one)", 1, 65536, NULL},
     {"nvlink", ARG_FLOAT, offsetof(PlanArguments, nvlink), "GB/s", "that collectives reach inside a machine", 1e-6, 1e6,
      NULL},
     {"network", ARG_FLOAT, offsetof(PlanArguments, network), "GB/s", "that a rank's collectives reach between machines",

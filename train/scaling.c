@@ -68,6 +68,16 @@ double scaling_gather_seconds(const ScalingNetwork *network, const ScalingMode *
     return scaling_collective_seconds(network, SCALING_GATHER, group.local, group.nodes, bytes);
 }
 
+/* A reduce-scatter or all-gather among n ranks sends (n - 1) / n of the data, an all-reduce twice that; groups exchange
+ * one share. Weights travel as they are. */
+double scaling_traffic(const ScalingMode *mode, double elements)
+{
+    const double group = (double)mode->group, groups = (double)mode->ranks / group;
+    const double gathered = mode->sharded ? sizeof(float) : mode->wire_bytes;
+    return elements * (mode->wire_bytes + gathered) * (group - 1) / group +
+           2 * elements * mode->wire_bytes / group * (groups - 1) / groups;
+}
+
 static double agreement_seconds(const ScalingNetwork *network, const ScalingMode *mode, int64_t elements)
 {
     const Places all = places_of(network, mode->ranks, 1);

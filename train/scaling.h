@@ -81,6 +81,9 @@ double scaling_collective_seconds(const ScalingNetwork *network, ScalingCollecti
 double scaling_reduce_seconds(const ScalingNetwork *network, const ScalingMode *mode, double bytes);
 double scaling_gather_seconds(const ScalingNetwork *network, const ScalingMode *mode, double bytes);
 
+/* Bytes that a rank sends in a step for `elements` gradients and, sharded, their weights. */
+double scaling_traffic(const ScalingMode *mode, double elements);
+
 /* ERR_MEMORY only. */
 Status scaling_step(const ScalingWork *work, const ScalingNetwork *network, const ScalingMode *mode, ScalingStep *out);
 

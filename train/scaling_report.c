@@ -56,20 +56,38 @@ static void set_rate(ScalingLink *link, double bytes_per_second)
     for (int what = 0; what < SCALING_COLLECTIVES; what++) link->rate[what].bytes_per_second = bytes_per_second;
 }
 
+/* The command line, the machine, measurements, or the only link that there is. */
+static Status find_per_node(const Sources *s, int64_t *out)
+{
+    Status status = STATUS_OK;
+    const ScalingRequest *request = s->request;
+    const int64_t measured = calibration_per_node(&s->calibration);
+    const bool remote = measured == 1 || request->network > 0;
+    *out = request->per_node;
+    if (*out == 0 && s->has_machine) *out = s->machine.per_node;
+    if (*out == 0 && measured > 1) *out = measured;
+    if (*out > 0) return STATUS_OK;
+    if (remote && request->link > 0)
+        FAIL(ERR_USAGE,
+             "there is --nvlink and a network, and nothing says how many ranks a machine has; give --per-node, or what "
+             "`vasily bench comm --json` wrote on all ranks of one (--calibration FILE)");
+    *out = remote ? 1 : request->ranks;
+fail:
+    return status;
+}
+
 /* Machine, then measurements, then the command line. */
 static Status make_network(const Sources *s, ScalingNetwork *out)
 {
     Status status = STATUS_OK;
     const ScalingRequest *request = s->request;
     const Calibration *c = &s->calibration;
-    *out = (ScalingNetwork){.per_node = request->ranks};
+    *out = (ScalingNetwork){0};
     if (s->has_machine) scaling_machine_network(&s->machine, out);
-    for (size_t i = 0; i < c->comm_count && !s->has_machine; i++)
-        if (c->comms[i].local_ranks == 1) out->per_node = 1;
+    TRY(find_per_node(s, &out->per_node));
     TRY(calibration_network(c, s->run->parallel.wire == COMM_WIRE_BF16, out));
     if (request->link > 0) set_rate(&out->local, 1e9 * request->link);
     if (request->network > 0) set_rate(&out->remote, 1e9 * request->network);
-    if (request->per_node > 0) out->per_node = request->per_node;
     const bool uses_local = request->ranks > 1 && out->per_node > 1, uses_remote = request->ranks > out->per_node;
     if (uses_local && !(out->local.rate[0].bytes_per_second > 0))
         FAIL(ERR_USAGE,
@@ -79,8 +97,19 @@ static Status make_network(const Sources *s, ScalingNetwork *out)
     if (uses_remote && !(out->remote.rate[0].bytes_per_second > 0))
         FAIL(ERR_USAGE,
              "%lld ranks on machines of %lld, and nothing says how fast these communicate; measure it (`vasily "
-             "bench comm --json`, one rank on each) or give --network",
+             "bench comm --json`, one rank on each) or give --network; or --per-node, where a machine has more ranks",
              (long long)request->ranks, (long long)out->per_node);
+fail:
+    return status;
+}
+
+Status scaling_report_per_node(const ScalingRequest *request, Arena *arena, int64_t *out)
+{
+    Status status = STATUS_OK;
+    Sources s = {.request = request};
+    TRY(find_machine(&s, request));
+    TRY(calibration_read(request->calibration.items, request->calibration.count, arena, &s.calibration));
+    TRY(find_per_node(&s, out));
 fail:
     return status;
 }
@@ -135,6 +164,15 @@ fail:
 
 /* ---- rows ---- */
 
+ScalingMode scaling_mode_of(const ParallelConfig *parallel, int64_t ranks, int64_t group)
+{
+    return (ScalingMode){.ranks = ranks,
+                         .group = group,
+                         .sharded = parallel->shard != PARALLEL_SHARD_NONE,
+                         .overlap = parallel->overlap,
+                         .wire_bytes = parallel->wire == COMM_WIRE_BF16 ? 2 : 4};
+}
+
 static double useful_flops(const Graph *graph)
 {
     double flops = 0;
@@ -146,10 +184,10 @@ static double useful_flops(const Graph *graph)
 }
 
 /* The group of `ranks` ranks. A row's number need not be divisible by parallel.group; then all of them are one. */
-static int64_t group_of(const Sources *s, const ScalingNetwork *network, int64_t ranks)
+static int64_t group_of(const Sources *s, int64_t ranks)
 {
+    const int64_t wanted = s->run->parallel.group;
     if (s->run->parallel.shard != PARALLEL_SHARD_NODE) return ranks;
-    const int64_t wanted = s->request->ranks > s->run->parallel.group ? s->run->parallel.group : network->per_node;
     return wanted > 0 && wanted < ranks && ranks % wanted == 0 ? wanted : ranks;
 }
 
@@ -185,11 +223,7 @@ static Status make_row(const Sources *s, int64_t ranks, ScalingReport *out)
     ScalingWork work;
     double *op_seconds = NULL;
     ScalingRow *row = &out->rows[out->row_count++];
-    const ScalingMode mode = {.ranks = ranks,
-                              .group = group_of(s, &out->network, ranks),
-                              .sharded = run.parallel.shard != PARALLEL_SHARD_NONE,
-                              .overlap = run.parallel.overlap,
-                              .wire_bytes = run.parallel.wire == COMM_WIRE_BF16 ? 2 : 4};
+    const ScalingMode mode = scaling_mode_of(&run.parallel, ranks, group_of(s, ranks));
     run.parallel.group = mode.group;
     TRY(network_estimate(&run, s->backend, NETWORK_PIXELS, &network));
     op_seconds = mem_alloc_array((size_t)graph_op_count(network.plan->graph) + 1, sizeof *op_seconds);

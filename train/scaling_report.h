@@ -35,6 +35,11 @@ typedef struct ScalingReport {
     int64_t steps;               /* of the run */
 } ScalingReport;
 
+/* How ranks exchange by `parallel`, in groups of `group`. */
+ScalingMode scaling_mode_of(const ParallelConfig *parallel, int64_t ranks, int64_t group);
+/* Ranks of a machine: request->per_node, the table's, or as was measured; ERR_USAGE where nothing says so. */
+Status scaling_report_per_node(const ScalingRequest *request, Arena *arena, int64_t *out);
+
 /* For a machine that nothing is planned for (`backend` is the host's): buckets of the size that a GPU's have, and where
  * run->train.micro_batch is MICRO_BATCH_AUTO the largest divisor of `images` with which what a step keeps fits the
  * machine's memory, by plans without kernels. */

@@ -97,6 +97,37 @@ static void groups_by_hand(void **state)
     assert_near(scaling_reduce_seconds(&n, &pairs, 400), 400 * 0.5 / 100 + 2 * (200 * 0.5 / 100 + 100 * 0.5 / 10));
 }
 
+/* What a rank sends, in closed form; and at a byte a second inside machines and between, the collectives' seconds. */
+static void traffic_by_hand(void **state)
+{
+    (void)state;
+    const struct {
+        int64_t ranks, group;
+        bool sharded;
+        double wire, bytes; /* for 96 gradients */
+    } CASES[] = {
+        {8, 8, false, 4, 2 * 7.0 / 8 * 96 * 4},                              /* none: an all-reduce, f32 */
+        {8, 8, false, 2, 2 * 7.0 / 8 * 96 * 2},                              /* and bf16 */
+        {8, 8, true, 4, 7.0 / 8 * 96 * (4 + 4)},                             /* all: gradients and weights, f32 */
+        {8, 8, true, 2, 7.0 / 8 * 96 * (2 + 4)},                             /* weights travel as f32 */
+        {8, 4, true, 4, 3.0 / 4 * 96 * (4 + 4) + 2 * 1.0 / 2 * 96 / 4 * 4},  /* node: 2 groups of 4 */
+        {8, 4, true, 2, 3.0 / 4 * 96 * (2 + 4) + 2 * 1.0 / 2 * 96 / 4 * 2},  /* and bf16 */
+        {12, 4, true, 4, 3.0 / 4 * 96 * (4 + 4) + 2 * 2.0 / 3 * 96 / 4 * 4}, /* node: 3 groups of 4 */
+        {8, 1, true, 4, 2 * 7.0 / 8 * 96 * 4},                               /* node, one rank a machine */
+        {1, 1, true, 4, 0},
+    };
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        ScalingNetwork n = network_of(0, 1);
+        const ScalingMode mode = {
+            .ranks = CASES[i].ranks, .group = CASES[i].group, .sharded = CASES[i].sharded, .wire_bytes = CASES[i].wire};
+        n.per_node = 4;
+        assert_near(scaling_traffic(&mode, 96), CASES[i].bytes);
+        const double seconds = scaling_reduce_seconds(&n, &mode, 96 * CASES[i].wire) +
+                               (CASES[i].sharded ? scaling_gather_seconds(&n, &mode, 96 * 4) : 0);
+        assert_near(seconds, CASES[i].bytes);
+    }
+}
+
 /* ---- the time line ---- */
 
 static void one_rank_does_not_communicate(void **state)
@@ -341,6 +372,19 @@ static void several_measurements_count_by_their_mean(void **state)
     assert_true(fabs(n.slowdown - 0.3) < 1e-12);
 }
 
+static void ranks_of_a_machine_are_those_measured_on_one(void **state)
+{
+    (void)state;
+    CalibrationComm comms[] = {{.ranks = 4, .local_ranks = 1},
+                               {.ranks = 8, .local_ranks = 8},
+                               {.ranks = 2, .local_ranks = 2},
+                               {.ranks = 16, .local_ranks = 1}};
+    assert_int_equal(calibration_per_node(&(Calibration){.comms = comms, .comm_count = 4}), 8);
+    assert_int_equal(calibration_per_node(&(Calibration){.comms = comms + 1, .comm_count = 1}), 8);
+    assert_int_equal(calibration_per_node(&(Calibration){.comms = comms, .comm_count = 1}), 1);
+    assert_int_equal(calibration_per_node(&(Calibration){0}), 0);
+}
+
 static void measurements_are_read(void **state)
 {
     (void)state;
@@ -418,6 +462,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(collectives_by_hand),
         cmocka_unit_test(groups_by_hand),
+        cmocka_unit_test(traffic_by_hand),
         cmocka_unit_test(one_rank_does_not_communicate),
         cmocka_unit_test(one_bucket_and_no_computing),
         cmocka_unit_test(hidden_and_exposed_by_hand),
@@ -428,6 +473,7 @@ int main(void)
         cmocka_unit_test(fit_finds_latency_and_rate),
         cmocka_unit_test(rows_of_a_case_are_fitted_alone),
         cmocka_unit_test(several_measurements_count_by_their_mean),
+        cmocka_unit_test(ranks_of_a_machine_are_those_measured_on_one),
         cmocka_unit_test(measurements_are_read),
         cmocka_unit_test(broken_measurements_are_named),
         cmocka_unit_test(machines_are_read_strictly),
