@@ -29,7 +29,7 @@ static void *hash_part(void *argument)
 
 uint64_t weight_hash(const uint32_t *words, int64_t count, uint64_t first, int threads)
 {
-    Part parts[THREADS_MAX];
+    Part parts[THREADS_MAX] = {{0}};
     pthread_t ids[THREADS_MAX];
     int started = 0;
     if (threads > count / WORDS_A_THREAD) threads = (int)(count / WORDS_A_THREAD);
