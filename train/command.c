@@ -25,6 +25,7 @@ Status command_describe_options(const Command *command, StrBuf *out)
     const ArgSpec device = device_option(0);
     TRY(args_describe(command->table, out));
     if (command->computes) TRY(args_describe((ArgTable){&device, 1}, out));
+    TRY(strbuf_printf(out, "  %-24s %s\n", "--help", "this text"));
 fail:
     return status;
 }
