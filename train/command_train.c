@@ -39,8 +39,8 @@ static Status run(CommandCall *call)
     TRY(watchdog_close(watchdog));
     watchdog = NULL;
 fail:
-    command_report(call,
-                   status); /* before the others end, and with them the job; and before freeing, which may take long */
+    /* Before the others end, and with them the job; and before freeing, which may take long. */
+    command_report(call, status);
     watchdog_fail(watchdog, status);
     trainer_free(trainer);
     config_free(file);
