@@ -15,7 +15,9 @@ typedef struct FlightEntry {
     FlightWhat what;
     int64_t step;
     const char *activity;
-    double begun, ended; /* seconds of the system's clock since 1970, comparable between machines as far as it is */
+    double begun; /* seconds of the system's clock since 1970, comparable between machines as far as it is */
+    double since; /* the same instant on the clock that nobody sets */
+    double seconds;
     FlightState state;
 } FlightEntry;
 
@@ -73,11 +75,11 @@ static void advance_oldest(FlightRecord *record)
 int64_t flight_record_begin(FlightRecord *record, const FlightWhat *what)
 {
     if (!record) return 0;
-    const double time = wall_clock();
+    const double time = wall_clock(), since = clock_seconds();
     pthread_mutex_lock(&record->lock);
     const int64_t number = record->begun++;
     *entry_at(record, number) =
-        (FlightEntry){.what = *what, .step = record->step, .activity = record->activity, .begun = time};
+        (FlightEntry){.what = *what, .step = record->step, .activity = record->activity, .begun = time, .since = since};
     advance_oldest(record);
     pthread_mutex_unlock(&record->lock);
     return number;
@@ -86,11 +88,11 @@ int64_t flight_record_begin(FlightRecord *record, const FlightWhat *what)
 void flight_record_end(FlightRecord *record, int64_t number, bool failed)
 {
     if (!record) return;
-    const double time = wall_clock();
+    const double time = clock_seconds();
     pthread_mutex_lock(&record->lock);
     if (number >= first_kept(record) && number < record->begun) {
         FlightEntry *entry = entry_at(record, number);
-        entry->ended = time;
+        entry->seconds = time - entry->since;
         entry->state = failed ? FLIGHT_FAILED : FLIGHT_DONE;
         advance_oldest(record);
     }
@@ -148,8 +150,8 @@ static void write_entry(JsonWriter *w, int64_t number, const FlightEntry *entry)
     json_string(w, "state", STATES[entry->state]);
     json_float(w, "begun", entry->begun);
     if (entry->state != FLIGHT_BEGUN) {
-        json_float(w, "ended", entry->ended);
-        json_float(w, "seconds", entry->ended - entry->begun);
+        json_float(w, "ended", entry->begun + entry->seconds);
+        json_float(w, "seconds", entry->seconds);
     }
     json_end_object(w);
 }

@@ -44,9 +44,9 @@ bool watch_verdict_check(WatchVerdict *v, int world)
     check_text(v->host, sizeof v->host);
     check_text(v->awaited, sizeof v->awaited);
     check_text(v->message, sizeof v->message);
-    return v->reason >= 0 && v->reason < WATCH_REASONS && v->rank >= 0 && v->rank < world && v->code > 0 &&
-           v->code < 256 && v->collective >= -1 && isfinite(v->seconds) && v->seconds >= 0 &&
-           watch_position_check(&v->position);
+    return v->status >= 0 && v->status < STATUS_COUNT && v->reason >= 0 && v->reason < WATCH_REASONS && v->rank >= 0 &&
+           v->rank < world && v->code > 0 && v->code < 256 && v->collective >= -1 && isfinite(v->seconds) &&
+           v->seconds >= 0 && watch_position_check(&v->position);
 }
 
 /* ---- deciding ---- */
@@ -107,6 +107,14 @@ static void describe(const WatchPosition *p, char *out, size_t capacity)
     snprintf(out, capacity, "%s, %s", where, done);
 }
 
+/* What is wrong in the command, the config or between the ranks is said by the message; where the rank was is no clue,
+ * and it is one of many that could have been named. */
+static bool says_all(const WatchVerdict *v)
+{
+    return v->reason == WATCH_FAILED &&
+           (v->status == ERR_USAGE || v->status == ERR_CONFIG || v->status == ERR_MISMATCH);
+}
+
 void watch_verdict_text(const WatchVerdict *v, const WatchPosition *own, char out[WATCH_TEXT_MAX])
 {
     char theirs[256], ours[256], why[1400];
@@ -139,5 +147,9 @@ void watch_verdict_text(const WatchVerdict *v, const WatchPosition *own, char ou
         snprintf(why, sizeof why, "has failed: %s", v->message);
         break;
     }
-    snprintf(out, WATCH_TEXT_MAX, "rank %d on %s %s; it was %s; this rank is %s", v->rank, v->host, why, theirs, ours);
+    if (says_all(v))
+        snprintf(out, WATCH_TEXT_MAX, "rank %d on %s %s", v->rank, v->host, why);
+    else
+        snprintf(out, WATCH_TEXT_MAX, "rank %d on %s %s; it was %s; this rank is %s", v->rank, v->host, why, theirs,
+                 ours);
 }

@@ -38,9 +38,9 @@ typedef enum WatchReason {
 typedef struct WatchVerdict {
     int32_t reason, rank; /* WatchReason; of the rank that is named */
     int32_t code;         /* the job's exit code */
-    int32_t unused;
-    double seconds;     /* it was not heard of, or waited for */
-    int64_t collective; /* BEHIND and HANGS: the one that is waited for */
+    int32_t status;       /* FAILED: the rank's Status */
+    double seconds;       /* it was not heard of, or waited for */
+    int64_t collective;   /* BEHIND and HANGS: the one that is waited for */
     char host[WATCH_HOST_MAX];
     char awaited[72];       /* that one, as in WatchPosition */
     WatchPosition position; /* of the named rank */

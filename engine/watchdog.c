@@ -92,11 +92,11 @@ static void write_flight_record(Watchdog *w, const char *reason)
         log_warn("no flight record: %s", status_message());
 }
 
-/* A full disk or a wrong config has nothing to do with collectives. */
+/* A full disk or a wrong config has nothing to do with collectives, nor have ranks that differ before they train. */
 static bool concerns_collectives(const WatchVerdict *verdict)
 {
-    return verdict->reason != WATCH_FAILED || verdict->code == status_exit_code(ERR_COMM) ||
-           verdict->code == status_exit_code(ERR_INTERNAL);
+    return verdict->reason != WATCH_FAILED || verdict->status == ERR_COMM || verdict->status == ERR_INTERNAL ||
+           (verdict->status == ERR_MISMATCH && verdict->position.step >= 0);
 }
 
 static void log_verdict(const Watchdog *w, const WatchVerdict *verdict, const char *text)
@@ -107,6 +107,16 @@ static void log_verdict(const Watchdog *w, const WatchVerdict *verdict, const ch
                   (int)verdict->code, w->folder, w->rank);
     else
         log_error("%s; the job ends with code %d", text, (int)verdict->code);
+}
+
+/* This rank has said itself why it fails; another that fails alike is not to blame. With ERR_COMM it may be. */
+static bool fails_alike(Watchdog *w, const WatchVerdict *verdict)
+{
+    pthread_mutex_lock(&w->lock);
+    const bool alike = w->failing && w->fail_status != ERR_COMM && verdict->reason == WATCH_FAILED &&
+                       verdict->status == (int32_t)w->fail_status;
+    pthread_mutex_unlock(&w->lock);
+    return alike;
 }
 
 /* `from` has told us; NULL: decided here. */
@@ -124,7 +134,7 @@ static void end_with(Watchdog *w, const WatchVerdict *verdict, const WatchLink *
     send_down(w, &frame, from);
     read_position(w);
     watch_verdict_text(verdict, &w->own, text);
-    if (!own_failure) log_verdict(w, verdict, text);
+    if (!own_failure && !fails_alike(w, verdict)) log_verdict(w, verdict, text);
     if (concerns_collectives(verdict)) write_flight_record(w, text);
 }
 
@@ -281,7 +291,8 @@ static void take_failure(Watchdog *w)
     WatchVerdict verdict = {.reason = WATCH_FAILED, .rank = w->rank, .collective = -1};
     pthread_mutex_lock(&w->lock);
     const bool failing = w->failing;
-    verdict.code = w->fail_code;
+    verdict.status = (int32_t)w->fail_status;
+    verdict.code = status_exit_code(w->fail_status);
     const double patience = w->fail_patience;
     memcpy(verdict.message, w->fail_message, sizeof verdict.message);
     pthread_mutex_unlock(&w->lock);
@@ -449,9 +460,7 @@ Status watchdog_close(Watchdog *w)
     pthread_mutex_unlock(&w->lock);
     wake(w);
     watchdog_free(w);
-    return STATUS_OK;
 fail:
-    watchdog_fail(w, status);
     return status;
 }
 
@@ -460,7 +469,7 @@ void watchdog_fail(Watchdog *w, Status status)
     if (!w) return;
     pthread_mutex_lock(&w->lock);
     w->failing = true;
-    w->fail_code = status_exit_code(status);
+    w->fail_status = status;
     w->fail_patience = status == ERR_COMM ? 1 : 0;
     snprintf(w->fail_message, sizeof w->fail_message, "%s", status_message());
     pthread_mutex_unlock(&w->lock);

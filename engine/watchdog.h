@@ -37,9 +37,11 @@ typedef struct WatchdogOptions {
 /* Collective; the same times on every rank. *out is NULL in a world of one, where nobody waits for anybody, and with
  * both bounds 0. ERR_COMM where a rank cannot be connected, on every rank. */
 Status watchdog_open(const WatchdogOptions *options, Watchdog **out);
-/* In order: waits until all ranks are here. Collective. NULL is fine. Frees it, also when it fails. */
+/* In order: waits until all ranks are here, and frees it. Where that fails, watchdog_fail is due. Collective. NULL is
+ * fine. */
 Status watchdog_close(Watchdog *watchdog);
-/* This rank fails with `status` and status_message(): the others end with status_exit_code(status) and say why. Returns
+/* This rank fails with `status` and status_message(), which the caller has logged: others may fail with messages of
+ * their own, and the first that is heard of ends all. The others end with status_exit_code(status) and say why. Returns
  * when they are ready to, after a few seconds at most; then comm_abort is due. With ERR_COMM another rank's death may
  * be the reason; that is waited for a second, and then this does not return. Frees it. NULL is fine. */
 void watchdog_fail(Watchdog *watchdog, Status status);

@@ -27,7 +27,7 @@ struct Watchdog {
     int epoll, wake;
     pthread_mutex_t lock; /* orders for the thread: */
     bool closing, failing;
-    int fail_code;
+    Status fail_status;
     double fail_patience;
     char fail_message[1024];
 

@@ -202,7 +202,6 @@ Status args_describe(ArgTable table, StrBuf *out)
                  spec->value_name ? spec->value_name : "");
         TRY(strbuf_printf(out, "  %-24s %s\n", left, spec->help));
     }
-    TRY(strbuf_printf(out, "  %-24s %s\n", "--help", "this text"));
 fail:
     return status;
 }

@@ -46,7 +46,7 @@ typedef struct ArgTable {
 Status args_parse(const char *command, ArgTable table, int argc, char **argv, Arena *arena, void *out,
                   ArgTexts *positional);
 
-/* The options as lines of help. */
+/* The options as lines of help; --help, which every command has, is not among them. */
 Status args_describe(ArgTable table, StrBuf *out);
 
 /* The candidate nearest to `word` by edit distance, or NULL when none is near. */

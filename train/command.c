@@ -1,6 +1,9 @@
 #include "train/command.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+#include "base/log.h"
 
 static const char *const DEVICES[] = {"auto", "cpu", "cuda", "ref", NULL};
 
@@ -25,6 +28,7 @@ Status command_describe_options(const Command *command, StrBuf *out)
     const ArgSpec device = device_option(0);
     TRY(args_describe(command->table, out));
     if (command->computes) TRY(args_describe((ArgTable){&device, 1}, out));
+    TRY(strbuf_printf(out, "  %-24s %s\n", "--help", "this text"));
 fail:
     return status;
 }
@@ -81,4 +85,13 @@ Status command_arguments(const CommandCall *call, size_t fixed, const char *cons
     *override_count = call->positional.count - fixed;
 fail:
     return status;
+}
+
+void command_report(CommandCall *call, Status status)
+{
+    if (!status || call->reported) return;
+    call->reported = true;
+    log_live_line(NULL);
+    log_error("%s", status_message());
+    if (status == ERR_INTERNAL || getenv("VASILY_TRACE")) log_error("at\n%s", status_trail());
 }

@@ -17,6 +17,7 @@ typedef struct CommandCall {
     void *options; /* the command's own struct, filled */
     ArgTexts positional;
     int exit_code; /* set by a command that ends well but not with 0 */
+    bool reported; /* by command_report */
 } CommandCall;
 
 typedef struct Command {
@@ -58,6 +59,9 @@ Status command_arguments(const CommandCall *call, size_t fixed, const char *cons
 /* Parses the options, --device among them, into call->options and call->positional; call->command and call->arena are
  * set. */
 Status command_parse(CommandCall *call, int argc, char **argv);
+/* Logs why the command fails: the message, and of a bug the trail. Main does it for every command; one that cleans up
+ * at length, or lets other ranks end, does it before, and it is done once. Nothing with STATUS_OK. */
+void command_report(CommandCall *call, Status status);
 /* The options as lines of help. */
 Status command_describe_options(const Command *command, StrBuf *out);
 

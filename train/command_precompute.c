@@ -14,10 +14,14 @@ typedef struct PrecomputeArguments {
 
 static Status check_one_run(const RunConfig *config, const PrecomputeArguments *arguments, Comm *comm)
 {
+    Status status = STATUS_OK;
     char command[96];
     snprintf(command, sizeof command, "precompute --pictures %lld --captions %lld", (long long)arguments->pictures,
              (long long)arguments->captions);
-    return run_agreement_check(config, command, true, comm);
+    TRY(run_agreement_check(config, command, comm));
+    TRY(run_agreement_check_files(config, true, comm));
+fail:
+    return status;
 }
 
 static Status run(CommandCall *call)

@@ -36,9 +36,11 @@ static Status run(CommandCall *call)
         log_info("done: %s; `vasily sample %s --prompt TEXT` draws from it", config.run.dir, config.run.dir);
     else
         log_info("stopped by a signal, saved; go on with --resume auto");
-    status = watchdog_close(watchdog);
+    TRY(watchdog_close(watchdog));
     watchdog = NULL;
 fail:
+    /* Before the others end, and with them the job; and before freeing, which may take long. */
+    command_report(call, status);
     watchdog_fail(watchdog, status);
     trainer_free(trainer);
     config_free(file);
@@ -63,6 +65,7 @@ const Command command_train = {
         "\n"
         "Signals: INT saves and stops (a second one stops at once); TERM and USR1 save and exit with 75, which asks a\n"
         "scheduler to queue the job again; USR2 saves and goes on.\n"
+        "Under mpirun send USR1 to mpirun: INT and TERM it does not forward, and kills the ranks after a second.\n"
         "Exit codes: 0 done, 2 usage or config, 3 files, 4 memory, 5 numbers, 6 communication, or files of\n"
         "another config or run, 70 a bug, 75 queue again, 76 another rank has died, stopped or fallen behind (the log\n"
         "names it; resume), 130 interrupted. `vasily config` lists the keys.\n",

@@ -129,9 +129,7 @@ static int end(Status status, CommandCall *call)
 {
     int code = status ? status_exit_code(status) : call->exit_code;
     if (status) {
-        log_live_line(NULL);
-        log_error("%s", status_message());
-        if (status == ERR_INTERNAL || getenv("VASILY_TRACE")) log_error("at\n%s", status_trail());
+        command_report(call, status);
         fflush(NULL);
         if (call->comm && comm_world(call->comm) > 1) comm_abort(call->comm, code);
     }

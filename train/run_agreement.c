@@ -278,10 +278,27 @@ fail:
 
 /* ---- all together ---- */
 
+static const char PROBLEM[] = "the ranks are not of one run, so none was begun";
 static const char REMEDY[] = "Start every rank with the same program, config, arguments and files; where machines keep "
                              "copies of their own, copy them anew.";
 
-Status run_agreement_check(const RunConfig *run, const char *command, bool precomputing, Comm *comm)
+Status run_agreement_check(const RunConfig *run, const char *command, Comm *comm)
+{
+    Status status = STATUS_OK;
+    Agreement facts = {0};
+    if (comm_world(comm) == 1) return STATUS_OK;
+    TRY(add_file_hash(&facts, "program", "/proc/self/exe"));
+    TRY(add_libraries(&facts));
+    TRY(agreement_add(&facts, "command", "%s", command));
+    TRY(add_environment(&facts));
+    TRY(add_config(&facts, run));
+    TRY(agreement_compare(&facts, comm, PROBLEM, REMEDY));
+fail:
+    agreement_free(&facts);
+    return status;
+}
+
+Status run_agreement_check_files(const RunConfig *run, bool precomputing, Comm *comm)
 {
     Status status = STATUS_OK;
     Agreement facts = {0};
@@ -290,15 +307,10 @@ Status run_agreement_check(const RunConfig *run, const char *command, bool preco
     if (comm_world(comm) == 1) return STATUS_OK;
     frozen_spec_sizes(run, &spec);
     if (precomputing) memset(spec.wanted, 0, sizeof spec.wanted); /* files to be made are not read */
-    TRY(add_file_hash(&facts, "program", "/proc/self/exe"));
-    TRY(add_libraries(&facts));
-    TRY(agreement_add(&facts, "command", "%s", command));
-    TRY(add_environment(&facts));
-    TRY(add_config(&facts, run));
     for (size_t s = 0; s < run->data.sources.count; s++)
         TRY(add_source(&facts, data_config_source(&run->data, s), &spec));
     TRY(add_frozen_files(&facts, run, precomputing));
-    TRY(agreement_compare(&facts, comm, "the ranks are not of one run, so none was begun", REMEDY));
+    TRY(agreement_compare(&facts, comm, PROBLEM, REMEDY));
     log_debug("%d ranks agree on what they train (%.2f s)", comm_world(comm), clock_seconds() - start);
 fail:
     agreement_free(&facts);

@@ -24,6 +24,7 @@ Status run_dir_name(const char *path, RunDir *out)
     TRY(path_join(out->metrics, sizeof out->metrics, out->path, "metrics.jsonl"));
     TRY(path_join(out->checkpoints, sizeof out->checkpoints, out->path, "checkpoints"));
     TRY(path_join(out->previews, sizeof out->previews, out->path, "previews"));
+    TRY(path_join(out->flight_record, sizeof out->flight_record, out->path, "flight-record"));
 fail:
     return status;
 }
@@ -68,6 +69,19 @@ fail:
     return status;
 }
 
+/* So that what lies there is of one incident. */
+static Status set_flight_record_aside(const RunDir *dir)
+{
+    Status status = STATUS_OK;
+    char aside[PATH_MAX];
+    if (!file_is_dir(dir->flight_record)) return STATUS_OK;
+    TRY(path_join(aside, sizeof aside, dir->path, "flight-record.set-aside"));
+    TRY(file_remove_tree(aside));
+    TRY(file_rename(dir->flight_record, aside));
+fail:
+    return status;
+}
+
 Status run_dir_open(RunDir *dir, bool resume)
 {
     Status status = STATUS_OK;
@@ -77,6 +91,7 @@ Status run_dir_open(RunDir *dir, bool resume)
     TRY(holds_a_run(dir, &used));
     if (used && !resume)
         FAIL(ERR_USAGE, "%s already holds a run; continue it with --resume auto, or choose another run.dir", dir->path);
+    TRY(set_flight_record_aside(dir));
     TRY(file_make_dirs(dir->checkpoints));
     TRY(file_make_dirs(dir->previews));
     return STATUS_OK;

@@ -6,6 +6,8 @@
  *   RUN/previews/          step-NNNNNNN.png
  *   RUN/tokenizer1.model   the tokenizers, copied, so that the folder can be moved and sampled from anywhere
  *   RUN/tokenizer2.model
+ *   RUN/flight-record/     rank-N.jsonl, where a job of several ranks has ended badly (engine/watchdog.h)
+ *   RUN/flight-record.set-aside/  that of the start before
  *   RUN/lock               held by the one trainer that writes here */
 #ifndef TRAIN_RUN_DIR_H
 #define TRAIN_RUN_DIR_H
@@ -24,13 +26,14 @@ typedef struct RunDir {
     char metrics[PATH_MAX];
     char checkpoints[PATH_MAX];
     char previews[PATH_MAX];
+    char flight_record[PATH_MAX];
     int lock; /* file descriptor; -1 where not held */
 } RunDir;
 
 /* The names only; touches nothing. */
 Status run_dir_name(const char *path, RunDir *out);
-/* Makes the folders and takes the lock. `resume` false: refuses a folder that already holds a run. One process (rank 0)
- * does this. */
+/* Makes the folders, takes the lock, and sets an earlier flight record aside. `resume` false: refuses a folder that
+ * already holds a run. One process (rank 0) does this. */
 Status run_dir_open(RunDir *dir, bool resume);
 Status run_dir_write_config(const RunDir *dir, const char *yaml, size_t size);
 void run_dir_close(RunDir *dir);

@@ -10,7 +10,7 @@ typedef struct Trainer Trainer;
 typedef struct TrainerOptions {
     const char *resume; /* NULL: a new run; "auto": the newest good checkpoint of run.dir, or a new run; else a path */
     int64_t stop_after; /* stop when so many steps are done in all; 0: train.steps */
-    /* Opened as soon as the ranks are known to be of one run, also where the trainer then fails to open; the caller
+    /* Opened as soon as the ranks are known to have one config, also where the trainer then fails to open; the caller
      * closes it, or fails with it. NULL: none. */
     Watchdog **watchdog;
 } TrainerOptions;
@@ -22,7 +22,8 @@ typedef enum TrainerEnd {
 } TrainerEnd;
 
 /* Opens everything: run folder, device, plan, data, and the checkpoint to go on from. `run` (whose micro_batch and
- * total_steps are resolved here) and `config` must outlive the trainer. Collective. */
+ * total_steps are resolved here) and `config` must outlive the trainer. Where it fails, *out is what there is so far,
+ * for trainer_free alone: freeing may take long, and the other ranks are to be told before. Collective. */
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out);
 /* Trains to the end, or until a signal asks to stop; saves before it returns. Collective. */
 Status trainer_run(Trainer *trainer, TrainerEnd *end);

@@ -22,25 +22,24 @@ static Status check_one_run(const Trainer *t, const TrainerOptions *options)
     TRY(strbuf_printf(&command, "train"));
     if (options->resume) TRY(strbuf_printf(&command, " --resume %s", options->resume));
     if (options->stop_after) TRY(strbuf_printf(&command, " --stop-after %lld", (long long)options->stop_after));
-    TRY(run_agreement_check(t->run, command.data, false, t->comm));
+    TRY(run_agreement_check(t->run, command.data, t->comm));
 fail:
     strbuf_free(&command);
     return status;
 }
 
-/* From here on no rank waits for another without end; opening a run is watched too. */
+/* From here on no rank waits for another without end; opening a run is watched too, the first look at its files
+ * included. */
 static Status open_watchdog(const Trainer *t, Watchdog **out)
 {
     Status status = STATUS_OK;
     const ParallelConfig *parallel = &t->run->parallel;
-    char folder[PATH_MAX];
-    TRY(path_join(folder, sizeof folder, t->run->run.dir, "flight-record"));
     comm_note_step(t->comm, -1, "opening");
     TRY(watchdog_open(&(WatchdogOptions){.comm = t->comm,
                                          .heartbeat_seconds = parallel->heartbeat_seconds,
                                          .silent_seconds = parallel->silent_seconds,
                                          .stall_seconds = parallel->stall_seconds,
-                                         .folder = folder},
+                                         .folder = t->dir.flight_record},
                       out));
 fail:
     return status;
@@ -351,6 +350,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     char from[PATH_MAX] = "";
     bool resumed = false;
     Trainer *t = mem_alloc_array(1, sizeof *t);
+    *out = t;
     if (!t) FAIL(ERR_MEMORY, "out of memory");
     t->run = run;
     t->config = config;
@@ -359,14 +359,15 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->saved_step = -1;
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
+    TRY(run_dir_name(run->run.dir, &t->dir));
     if (options->watchdog) TRY(open_watchdog(t, options->watchdog));
+    TRY(run_agreement_check_files(run, false, comm));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
     TRY(check_machines(t));
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
     TRY(run_config_check_data(run, config));
 
-    TRY(run_dir_name(run->run.dir, &t->dir));
     if (t->root) TRY(run_dir_open(&t->dir, options->resume != NULL));
     if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
     if (resumed) {
@@ -404,12 +405,8 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     if (t->root) TRY(open_outputs(t));
     t->draws = t->preview != NULL;
     TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
-    *out = t;
-    checkpoint_state_free(&state);
-    return STATUS_OK;
 fail:
     checkpoint_state_free(&state);
-    trainer_free(t);
     return status;
 }
 

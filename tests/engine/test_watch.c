@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -97,6 +99,47 @@ static void test_record_file(void **state)
     free(text);
     unlink(path);
     assert_int_equal(flight_record_write(record, &header, "/no/such/folder/x"), ERR_IO);
+    flight_record_free(record);
+}
+
+static time_t clock_was_set; /* by so many seconds */
+
+int clock_gettime(clockid_t clock, struct timespec *out)
+{
+    const int result = (int)syscall(SYS_clock_gettime, clock, out);
+    if (result == 0 && clock == CLOCK_REALTIME) out->tv_sec += clock_was_set;
+    return result;
+}
+
+/* The machine's clock is set back by an hour while a collective runs: it has still taken no less than no time. */
+static void test_record_clock(void **state)
+{
+    (void)state;
+    char path[] = "/tmp/vasily-flight-XXXXXX", *text;
+    size_t size;
+    double seconds = -1, begun = -1, ended = -1;
+    FlightRecord *record;
+    JsonDoc *doc;
+    const int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    close(fd);
+    assert_int_equal(flight_record_create(&record), STATUS_OK);
+    const int64_t number = flight_record_begin(record, &SUM);
+    clock_was_set = -3600;
+    flight_record_end(record, number, false);
+    assert_int_equal(flight_record_write(record, &(FlightHeader){.host = "here", .reason = "none"}, path), STATUS_OK);
+    clock_was_set = 0;
+    assert_int_equal(file_read(path, 1 << 20, &text, &size), STATUS_OK);
+    const char *line = strchr(text, '\n') + 1;
+    assert_int_equal(json_parse(line, strlen(line), 4096, &doc), STATUS_OK);
+    assert_true(json_number(json_get(json_root(doc), "seconds"), &seconds));
+    assert_true(json_number(json_get(json_root(doc), "begun"), &begun));
+    assert_true(json_number(json_get(json_root(doc), "ended"), &ended));
+    assert_true(seconds >= 0 && seconds < 60);
+    assert_true(ended >= begun && ended < begun + 60);
+    json_free(doc);
+    free(text);
+    unlink(path);
     flight_record_free(record);
 }
 
@@ -391,6 +434,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_record_position),
         cmocka_unit_test(test_record_file),
+        cmocka_unit_test(test_record_clock),
         cmocka_unit_test(test_record_threads),
         cmocka_unit_test(test_judge),
         cmocka_unit_test(test_checks),

@@ -99,13 +99,11 @@ int main(int argc, char **argv)
     if (!status) status = train(argv[1], atoi(argv[2]), comm);
     if (!status) {
         status = watchdog_close(watchdog);
-        watchdog = NULL;
+        if (!status) watchdog = NULL;
     }
     if (status) {
-        char message[STATUS_MESSAGE_MAX];
-        snprintf(message, sizeof message, "%s", status_message());
+        log_error("%s", status_message());
         watchdog_fail(watchdog, status);
-        log_error("%s", message);
         comm_abort(comm, status_exit_code(status));
     }
     comm_close(comm);

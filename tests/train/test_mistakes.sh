@@ -49,6 +49,7 @@ contains shards.log "gone.tar"
 for command in train precompute sample plan "bench step" "probe unet" "data order" export config; do
     expect 0 help.log "$vasily" $command --help
     contains help.log "usage: vasily $command"
+    [ "$(grep -c "^  --help " help.log)" = 1 ] || fail "$command: --help is not listed once"
 done
 expect 0 help.log "$vasily" help
 expect 0 help.log "$vasily" --help

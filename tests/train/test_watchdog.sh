@@ -56,13 +56,16 @@ for rank in 0 2; do
     told killed $rank "rank 1 on $host has died: its connection closed" "it was at step " "collective " \
         "the job ends with code 76" "killed/flight-record/rank-$rank.jsonl"
 done
-# What it was in: steps are counted, and a sum or a gathering has a size.
-grep -qE "it was at step [0-9]+ \([a-z ]+\), (in|after) collective [0-9]+, [a-z ]+ of [0-9]+ (floats|doubles|bytes)" killed.log ||
+# What it was in: steps are counted, and a sum or a gathering has a size; a barrier has none.
+grep -qE "it was at step [0-9]+ \([a-z ]+\), (in|after) collective [0-9]+, ([a-z ]+ of [0-9]+ (floats|doubles|bytes)|barrier)" killed.log ||
     fail "step and collective are not named"
 # shellcheck disable=SC2012
 steps=$(ls killed/checkpoints | sed -n 's/step-0*//p' | sort -n | tail -1)
 expect 0 resumed.log mpirun -n 3 "$vasily" train tiny.yaml run.dir=killed train.global_batch=12 data.lanes=6 \
     train.steps=$((steps + 2)) --resume auto
+# What is in flight-record/ is of the last start.
+[ ! -e killed/flight-record ] || fail "an earlier start's flight record is where this one's would be"
+[ -f killed/flight-record.set-aside/rank-0.jsonl ] || fail "the flight record was not set aside"
 
 start stopped train.steps=100000
 reach stopped 3
@@ -84,6 +87,41 @@ wait $job || fail "a run with a pause ended with $?"
 [ -n "$(hashes calm/checkpoints/step-0000020)" ] || fail "no checkpoint"
 cmp <(hashes calm/checkpoints/step-0000020) <(hashes paused/checkpoints/step-0000020) || fail "a pause changed the weights"
 
-# A rank that fails says why, and the others say it too.
-expect 3 failed.log mpirun -n 3 "$vasily" train tiny.yaml run.dir=tiny.yaml/x train.global_batch=12 data.lanes=6
+# A rank that fails says why, once and before the others say it too and end.
+# All write to one file, which keeps their order.
+# shellcheck disable=SC2016
+expect 3 mpirun.log mpirun -n 3 sh -c 'exec "$@" 2>> failed.log' sh "$vasily" train tiny.yaml run.dir=tiny.yaml/x \
+    train.global_batch=12 data.lanes=6
 contains failed.log "rank 0 on $host has failed: "
+[ "$(grep -cF "error [0]" failed.log)" = 1 ] || fail "rank 0 does not say once why it fails"
+grep -F "error [" failed.log | head -1 | grep -qF "error [0]" || fail "rank 0 says why it fails after the others"
+
+# Where all have the same wrong config, each says what is wrong with it, and where another was is no matter.
+expect 2 alike.log mpirun -n 3 "$vasily" train tiny.yaml run.dir=alike train.global_batch=11 data.lanes=6
+for rank in 0 1 2; do
+    grep -F "error [$rank]" alike.log | grep -qF "train.global_batch" || fail "rank $rank does not say what is wrong"
+done
+! grep -qE "it was |this rank is " alike.log || fail "a config error says where a rank was"
+[ ! -e alike/flight-record ] || fail "a flight record of a config error"
+
+# The first look at the run's files is watched: one rank's tokenizer does not open, as on a file server that is gone.
+for rank in 0 1 2; do
+    mkdir "machine-$rank"
+    ln -s "$work/shards" "$work/tiny.yaml" "machine-$rank"
+    if [ $rank = 1 ]; then mkfifo machine-1/tokenizer.model; else cp tokenizer.model "machine-$rank"; fi
+done
+# shellcheck disable=SC2016
+mpirun -n 3 sh -c 'echo $$ > "files.$OMPI_COMM_WORLD_RANK.pid"; cd "machine-$OMPI_COMM_WORLD_RANK"; exec "$@"' sh \
+    "$vasily" train tiny.yaml run.dir="$work/files" train.global_batch=12 data.lanes=6 > files.log 2>&1 &
+job=$!
+tries=0
+until [ -s files.1.pid ] && grep -qs partner "/proc/$(cat files.1.pid)/wchan"; do # waits for the other end of the pipe
+    kill -0 $job 2> /dev/null || fail "files ended before rank 1 hung"
+    [ $((tries += 1)) -lt 200 ] || break # not every system says so
+    sleep 0.05
+done
+kill -KILL "$(cat files.1.pid)"
+code=0
+wait $job || code=$?
+[ $code = 137 ] || [ $code = 76 ] || fail "files: exit code $code" # whichever mpirun sees first
+for rank in 0 2; do grep -F "error [$rank]" files.log | grep -qF "rank 1 on $host has died" || fail "rank $rank of files"; done
