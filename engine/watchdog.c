@@ -20,6 +20,7 @@
 #include "engine/watchdog_internal.h"
 
 #define ENDING_SECONDS 3.0
+#define ORPHAN_SECONDS 1.0
 #define GOODBYE_SECONDS 2.0
 /* The process ends by a signal so long after a verdict, should even the log be stuck; a rank that failed by itself
  * frees its memory meanwhile. */
@@ -145,7 +146,7 @@ static void step_ending(Watchdog *w)
     const WatchFrame done = {.type = WATCH_FRAME_DONE, .rank = w->rank};
     const WatchFrame end = {.type = WATCH_FRAME_END, .rank = w->rank};
     if (clock_seconds() > w->deadline) w->over = true;
-    if (ready && !is_open(&w->up)) w->over = true;
+    if (ready && !is_open(&w->up) && clock_seconds() >= w->not_before) w->over = true;
     if (ready && !w->told) (void)watch_link_send(&w->up, &done);
     w->told = w->told || ready;
     if (w->over) send_down(w, &end, NULL);
@@ -168,6 +169,9 @@ static void lose(Watchdog *w, WatchLink *link, WatchReason reason)
                             .collective = -1,
                             .position = link->position};
     watch_link_close(link); /* nothing is waited for from there */
+    /* Through the lost rank went this one's word to the others, who are about to find out by themselves; but the
+     * launcher ends them when the first process has ended. */
+    if (link == &w->up) w->not_before = clock_seconds() + ORPHAN_SECONDS + 2 * w->heartbeat;
     if (!link->goodbye) decide(w, &verdict, link);
 }
 

@@ -43,6 +43,7 @@ struct Watchdog {
     WatchVerdict verdict;
     bool ending, own_failure; /* there is a verdict; it is this rank's own */
     bool told, over;          /* DONE was sent; nothing is left to do */
+    double not_before;        /* of ending, where the way to the others is lost; the system's clock */
     double deadline;          /* of ending, the system's clock */
 };
 
