@@ -286,11 +286,6 @@ int64_t optimizer_elements(const Optimizer *optimizer)
     return optimizer->elements;
 }
 
-int64_t optimizer_local_elements(const Optimizer *optimizer)
-{
-    return optimizer->local_elements;
-}
-
 bool optimizer_is_divided(const Optimizer *optimizer)
 {
     return optimizer->exchange && exchange_is_sharded(optimizer->exchange);

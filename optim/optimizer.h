@@ -55,9 +55,8 @@ Status optimizer_queue_update(Optimizer *optimizer);
 void optimizer_end_step(Optimizer *optimizer, OptimizerReport *report);
 
 /* Flat fp32 buffers in the backend's memory: of optimizer_elements() = param_table_trainable_elements, at the offsets
- * of the parameters; where the optimizer is divided, of optimizer_local_elements(), span after span. */
+ * of the parameters; where the optimizer is divided, of exchange_local_elements(), span after span. */
 int64_t optimizer_elements(const Optimizer *optimizer);
-int64_t optimizer_local_elements(const Optimizer *optimizer);
 bool optimizer_is_divided(const Optimizer *optimizer);
 float *optimizer_m(Optimizer *optimizer);
 float *optimizer_v(Optimizer *optimizer);
