@@ -19,6 +19,8 @@ typedef struct Caption {
     uint32_t language, text, text_size; /* offsets into Candidate.text; both NUL-terminated */
 } Caption;
 
+typedef enum CandidateStage { STAGE_READ, STAGE_TEXT, STAGE_DECODE, STAGE_RESIZE, CANDIDATE_STAGES } CandidateStage;
+
 /* What a decode thread is given; the first member of every kind of work. */
 typedef enum WorkKind { WORK_SAMPLE, WORK_ROW } WorkKind;
 
@@ -26,9 +28,11 @@ typedef struct Candidate {
     WorkKind kind; /* WORK_SAMPLE */
     /* the order: set when it is issued */
     int32_t source, shard;
-    int64_t sample;
-    LanePosition after; /* of its stream */
+    int64_t first, count; /* the window it belongs to: samples of the shard */
+    int64_t sample;       /* in the shard */
+    LanePosition after;   /* of its stream */
     int64_t visit_epoch;
+    uint64_t visit_key; /* of (source, shard, sample, epoch): what is drawn for this visit is keyed by it */
     int32_t stream;
     struct Candidate *next; /* in its stream, or in the free list */
     bool in_use, replaced;  /* the walker's own */
@@ -42,8 +46,9 @@ typedef struct Candidate {
     Caption *captions;
     size_t caption_count, caption_capacity;
     int64_t first_caption; /* in the file of precomputed text */
-    uint8_t *pixels;       /* (R, R, 3); NULL with keys_only */
+    uint8_t *pixels;       /* (R, R, 3); NULL when pictures are only looked at */
     int64_t bytes_read;
+    double seconds[CANDIDATE_STAGES]; /* that it took */
 } Candidate;
 
 /* A decode thread's buffers. Zero-initialise. */
@@ -59,7 +64,8 @@ typedef struct CandidateContext {
     const DataConfig *config;
     ShardStore *store;
     int resolution;
-    bool keys_only;
+    uint64_t seed;     /* of what is drawn for a visit */
+    bool without_pictures; /* filters and captions only: pictures are not even read */
 } CandidateContext;
 
 void candidate_process(const CandidateContext *context, CandidateScratch *scratch, Candidate *candidate);

@@ -7,6 +7,7 @@
 
 #include "base/config.h"
 #include "base/status.h"
+#include "data/read_config.h"
 
 typedef enum CaptionFrom {
     CAPTION_AUTO, /* the .json's "captions", else its "caption", else the .txt */
@@ -22,12 +23,22 @@ typedef enum TokenizerStyle {
 
 typedef enum MissingField { MISSING_PASS, MISSING_DROP, MISSING_ERROR } MissingField;
 
+typedef enum MixtureBy {
+    MIXTURE_WEIGHTS, /* a source's share is weight / sum of weights */
+    MIXTURE_SIZE     /* weight x samples (before any filter) / sum of these */
+} MixtureBy;
+
+typedef enum CropKind { CROP_MIDDLE, CROP_RANDOM } CropKind;
+
 /* One source of the mixture. */
 typedef struct SourceConfig {
     char *name;
-    ConfigStrings shards; /* paths, globs, {000..123}; relative ones from the current directory */
-    double weight;        /* its share is weight / sum of weights */
+    ConfigStrings shards; /* as data/shard_list.h says */
+    double weight;        /* see MixtureBy */
     int32_t caption;      /* CaptionFrom */
+    bool repeat;          /* begins again at its end; else it leaves the mixture there */
+    ConfigStrings where;  /* filter expressions (data/filter.h), on top of data.filter */
+    char *language;       /* as data.caption_language; empty: that */
 } SourceConfig;
 
 /* Which samples are kept, by the logical fields of data/metadata.h. */
@@ -37,12 +48,19 @@ typedef struct FilterConfig {
     double similarity_min; /* kept when not below; -1 keeps all */
     double aesthetic_min;
     int64_t min_side; /* of the original and of the stored picture, pixels; -1: the resolution asked for; 0: any */
+    ConfigStrings where; /* expressions (data/filter.h), all of which must hold */
     int32_t missing;  /* MissingField: what becomes of a sample that lacks a field that a filter asks for */
 } FilterConfig;
 
 typedef struct LimitsConfig {
     int64_t member_bytes, json_bytes, picture_pixels;
 } LimitsConfig;
+
+/* Of pictures as they are drawn, by Philox: the same whatever the rank, thread or resume. */
+typedef struct AugmentConfig {
+    int32_t crop; /* CropKind: which square of the picture */
+    double flip;  /* share of pictures that are mirrored left to right */
+} AugmentConfig;
 
 typedef struct TokenizerConfig {
     char *model;        /* a SentencePiece model; empty: no tokens of this encoder */
@@ -53,14 +71,19 @@ typedef struct TokenizerConfig {
 typedef struct DataConfig {
     ConfigList sources; /* of SourceConfig */
     int64_t lanes;      /* L of the order (data/order.h): the ranks must divide it */
-    int64_t shuffle_block;
-    char *caption_language; /* "random", "first" or a language code */
+    int64_t shuffle_block;  /* samples */
+    int64_t shuffle_mix;    /* blocks of a lane that are shuffled together */
+    int32_t mixture;        /* MixtureBy */
+    char *caption_language; /* "random", "first", or language codes in order of preference (data/caption_choice.h) */
     double text_dropout;
     int64_t decode_threads;   /* 0: as many as this process may use cores, at most 16 */
     int64_t prefetch_batches; /* ready in the ring, ahead of the trainer */
     double max_bad_share;     /* broken samples (not filtered ones) among those looked at */
     bool write_index;
+    bool scaled_decode; /* JPEGs more than twice too large are decoded at a half, quarter or eighth */
     FilterConfig filter;
+    AugmentConfig augment;
+    ReadConfig read;
     LimitsConfig limits;
     TokenizerConfig tokenizer1, tokenizer2;
 } DataConfig;

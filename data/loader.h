@@ -15,6 +15,7 @@
 #include "base/arena.h"
 #include "base/status.h"
 #include "data/bad_samples.h"
+#include "data/candidate.h"
 #include "data/cursor.h"
 #include "data/data_config.h"
 #include "data/precomputed.h"
@@ -29,6 +30,7 @@ typedef struct LoaderOptions {
     int64_t first_step;   /* the number of the first batch */
     const Cursor *start;  /* NULL: from the beginning, index first_step * global_batch; only read during the call */
     const PrecomputedSpec *precomputed; /* NULL: all comes from the shards; must outlive the loader */
+    const char *bad_log; /* path of bad-shards.jsonl (data/bad_log.h); NULL: none. Only read during the call */
     bool keys_only; /* pictures are decoded (acceptance needs that) but not resized; no pixels, no tokens */
 } LoaderOptions;
 
@@ -40,7 +42,7 @@ typedef struct Batch {
     int32_t resolution;               /* R */
     int32_t tokens1_max, tokens2_max; /* T1, T2 */
     int64_t *index;                   /* (count) global sample index: the key of all random numbers of the sample */
-    float *pixels;                    /* (count, R, R, 3), RGB / 127.5 - 1; NULL with keys_only */
+    uint8_t *pixels; /* (count, R, R, 3) RGB; pixels_to_floats makes the network's input of it. NULL with keys_only */
     float *moments;                   /* (count, side, side, M) in place of pixels where latents are precomputed */
     float *states1, *pooled1,
         *states2; /* (count, T1, D1), (count, P), (count, T2, D2) where text is precomputed, too */
@@ -60,9 +62,15 @@ typedef struct Batch {
 typedef struct LoaderStats {
     BadSamples bad; /* by reason; bad.counts[SAMPLE_ACCEPTED] are the samples served or waiting in the ring */
     int64_t bytes_read;
-    int64_t batches;       /* handed out */
-    double seconds_waited; /* that loader_next slept, all in all */
+    int64_t batches;                        /* handed out */
+    double seconds_waited;                  /* that loader_next slept, all in all */
+    double stage_seconds[CANDIDATE_STAGES]; /* of all decode threads together */
+    ShardAccessStats access;
 } LoaderStats;
+
+typedef struct LoaderSourceStats {
+    int64_t accepted, passed_over, bytes_read;
+} LoaderSourceStats;
 
 /* Expands the shard lists, indexes the shards, starts the threads. A shard that cannot be opened is an error that
  * names source and path. With `start`: its seed, lanes and every source of the same name must agree with now (else
@@ -70,13 +78,15 @@ typedef struct LoaderStats {
 Status loader_open(const DataConfig *config, const LoaderOptions *options, Loader **out);
 void loader_close(Loader *loader); /* joins the threads; NULL is fine */
 
-/* The next batch; blocks until it is there. Each must be given back with loader_release, oldest first, and at most
+/* The next batch; blocks until it is there. STATUS_END when sources that do not repeat have nothing left for a whole
+ * one: on other ranks there may be one batch more or less (the trainer lets them agree). Each must be given back with loader_release, oldest first, and at most
  * data.prefetch_batches may be held at once. After a failure every further call fails in the same way. */
 Status loader_next(Loader *loader, const Batch **out);
 void loader_release(Loader *loader, const Batch *batch);
 
 double loader_seconds_waited(const Loader *loader);
 void loader_stats(Loader *loader, LoaderStats *out);
+void loader_source_stats(Loader *loader, int32_t source, LoaderSourceStats *out);
 int64_t loader_source_samples(const Loader *loader, int32_t source); /* in its shards, before any filter */
 /* Greatest token id + 1 of tokenizer 1 or 2; 0 when there is none. */
 int loader_vocabulary(const Loader *loader, int which);

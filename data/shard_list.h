@@ -1,29 +1,52 @@
-/* Shard patterns to paths: {000..123} (zero-padded as written), {a,b}, nested, then globs. Bounded. */
+/* Shard patterns to paths, bounded:
+ *
+ *     path, {000..123} (zero-padded as written), {a,b}, nested, then globs
+ *     http://... https://...   braces are expanded, globs are not
+ *     pipe:COMMAND             braces are expanded; see data.read.allow_pipe
+ *     list:FILE                each line of FILE is one of these (not list: again), optionally followed by a tab and the
+ *                              number of its samples, and by another and the bytes of the file: then nothing need be
+ *                              looked up when a run starts. Blank lines and lines that begin with # are passed over.
+ *                              FILE may also be webdataset's JSON (wids: "shardlist" of "url", "nsamples", "filesize").
+ *                              Relative paths in it start from the folder of FILE. */
 #ifndef DATA_SHARD_LIST_H
 #define DATA_SHARD_LIST_H
 
 #include <stddef.h>
+#include <stdint.h>
 
+#include "base/arena.h"
 #include "base/status.h"
 
 #define SHARD_LIST_MAX_PATHS 1000000
 #define SHARD_LIST_MAX_BYTES ((size_t)256 << 20) /* of all paths together */
 #define SHARD_LIST_MAX_LENGTH 4000
 
+/* What a list tells about a shard. */
+typedef struct ShardNote {
+    int64_t samples, bytes; /* -1: not told */
+} ShardNote;
+
 typedef struct ShardList {
     char **paths;
-    size_t count, capacity, bytes;
+    ShardNote *notes; /* (count), or NULL when nothing was told about any */
+    size_t count, capacity, bytes, note_capacity;
 } ShardList;
 
 /* Braces only, nothing looked up: appends every path that `pattern` stands for, in the order written. */
 Status shard_list_expand(const char *pattern, ShardList *list);
-/* Braces, then globs (sorted by bytes; *.idx and *.h5 left out). A file of exactly that name is taken as it is. A glob
- * without a match is ERR_IO; a path without wildcards is not looked up here. */
+/* All of the above. Globs are sorted by bytes; *.idx and *.h5 left out. A file of exactly that name is taken as it is.
+ * A glob without a match is ERR_IO; a path without wildcards is not looked up here. ERR_FORMAT names a list's line. */
 Status shard_list_add(const char *pattern, ShardList *list);
 /* One glob without braces; none may match. Indexes and precomputed files are left out, unless it ends in .h5. */
 Status shard_list_glob(const char *pattern, ShardList *list);
 /* One path as it is. */
 Status shard_list_append(const char *path, ShardList *list);
+ShardNote shard_list_note(const ShardList *list, size_t i);
 void shard_list_free(ShardList *list); /* leaves an empty list */
+
+/* The text of a list file: its format is told by its first character. `folder`: where relative paths start. */
+Status shard_list_parse(const char *text, size_t size, const char *folder, ShardList *list);
+/* A line of a list file. */
+Status shard_list_format(const char *path, ShardNote note, StrBuf *out);
 
 #endif

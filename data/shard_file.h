@@ -1,0 +1,54 @@
+/* The bytes of one shard, wherever it lies: read at any offset.
+ *
+ *     path/x.tar              pread
+ *     path/x.tar.gz|.zst      unpacked into a nameless file when it is opened; offsets are those of the plain tar
+ *     http(s)://host/x.tar    fetched by ranges, chunk by chunk, into one bounded nameless file (data/chunk_cache.h)
+ *     pipe:COMMAND            its output, spooled into a nameless file when it is opened (data.read.allow_pipe only)
+ *
+ * What fails for a reason that may pass (a lost connection, a stalled server, 5xx, 429, EIO, ESTALE, a file that is not
+ * there for the moment) is tried again as ReadConfig says, a transfer where it stopped. ERR_IO: given up; ERR_FORMAT:
+ * the bytes are not what they should be. Messages name the shard. All functions are safe from several threads. */
+#ifndef DATA_SHARD_FILE_H
+#define DATA_SHARD_FILE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+#include "data/read_config.h"
+
+typedef enum ShardKind { SHARD_LOCAL, SHARD_HTTP, SHARD_PIPE } ShardKind;
+ShardKind shard_kind(const char *path);
+
+/* What all shards of a run share: connections, the chunk cache. */
+typedef struct ShardAccess ShardAccess;
+typedef struct ShardAccessStats {
+    int64_t retries, restarts; /* tries again; of these, transfers that went on where they had stopped */
+    int64_t fetched_bytes;     /* over http */
+    int64_t refetched_bytes;   /* of these, fetched before and dropped by the cache, or damaged */
+} ShardAccessStats;
+
+/* `config` must outlive it. ERR_IO when the cache folder cannot be written. */
+Status shard_access_create(const ReadConfig *config, ShardAccess **out);
+void shard_access_free(ShardAccess *access);
+/* Every wait and transfer ends soon, with ERR_INTERRUPTED. */
+void shard_access_stop(ShardAccess *access);
+void shard_access_stats(ShardAccess *access, ShardAccessStats *out);
+
+typedef struct ShardFile ShardFile;
+/* `bytes`: the size that the shard must have, as a list or index says; negative: unknown. ERR_MISMATCH when it has
+ * another. The path is copied. */
+Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, ShardFile **out);
+void shard_file_close(ShardFile *file); /* NULL is fine */
+const char *shard_file_path(const ShardFile *file);
+/* Of the plain tar: of a compressed or piped shard, of what was unpacked. */
+int64_t shard_file_bytes(const ShardFile *file);
+bool shard_file_unpacked(const ShardFile *file); /* compressed: its offsets are not those of the file itself */
+
+/* `size` bytes from `offset`. ERR_FORMAT when the shard ends before. */
+Status shard_file_read(ShardFile *file, void *out, int64_t size, int64_t offset);
+/* The bytes there turned out to make no sense: what is kept of them is dropped, and with true the next read fetches
+ * them anew. False: they came from the local disk, or were fetched twice already and were the same. */
+bool shard_file_doubt(ShardFile *file, int64_t size, int64_t offset);
+
+#endif
