@@ -217,22 +217,24 @@ Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, c
                           .k = k,
                           .source = c->source,
                           .shard = c->shard,
+                          .first = c->first,
+                          .window = c->count,
                           .sample = c->sample,
                           .caption = b->dropped[k] ? -1 : c->first_caption + (int64_t)drawn};
 fail:
     return status;
 }
 
-static Status read_row(const OpenShard *shard, PrecomputedScratch *scratch, const BatchRow *row)
+static Status read_row(const ShardWindow *window, PrecomputedScratch *scratch, const BatchRow *row)
 {
     Status status = STATUS_OK;
     const Batch *b = row->batch;
     size_t k = (size_t)row->k, t1 = (size_t)b->tokens1_max, t2 = (size_t)b->tokens2_max;
     if (b->moments)
-        TRY(precomputed_read_moments(shard->precomputed[PRECOMPUTED_LATENTS], scratch, row->sample,
+        TRY(precomputed_read_moments(window->precomputed[PRECOMPUTED_LATENTS], scratch, row->sample,
                                      b->moments + k * (size_t)b->moment_values));
     if (b->states1)
-        TRY(precomputed_read_text(shard->precomputed[PRECOMPUTED_TEXT], scratch, row->caption,
+        TRY(precomputed_read_text(window->precomputed[PRECOMPUTED_TEXT], scratch, row->caption,
                                   &(PrecomputedText){.tokens1 = b->tokens1 + k * t1,
                                                      .mask1 = b->mask1 + k * t1,
                                                      .tokens2 = b->tokens2 + k * t2,
@@ -246,11 +248,11 @@ fail:
 
 void batch_read_row(ShardStore *store, PrecomputedScratch *scratch, BatchRow *row)
 {
-    const OpenShard *shard = NULL;
-    Status status = shard_store_acquire(store, row->source, row->shard, &shard);
+    const ShardWindow *window = NULL;
+    Status status = shard_store_acquire(store, row->source, row->shard, row->first, row->window, &window);
     if (status == STATUS_OK) {
-        status = read_row(shard, scratch, row);
-        shard_store_release(store, shard);
+        status = read_row(window, scratch, row);
+        shard_store_release(store, window);
     }
     if (status != STATUS_OK) snprintf(row->detail, sizeof row->detail, "%s", status_message());
     row->failed = status;

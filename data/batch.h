@@ -23,6 +23,7 @@ typedef struct BatchRow {
     WorkKind kind; /* WORK_ROW */
     Batch *batch;
     int32_t k, source, shard;
+    int64_t first, window;   /* samples of the window that it is in */
     int64_t sample, caption; /* caption -1: the empty one */
     Status failed;
     char detail[512];

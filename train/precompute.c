@@ -279,7 +279,12 @@ Status precompute_run(const PrecomputeOptions *o)
     double start = clock_seconds();
     TRY(signals_install());
     TRY(frozen_spec_create(o->run, o->comm, true, &spec));
-    TRY(shard_store_open(data, NULL, data->write_index && rank == 0, threads, threads + 1, &totals.bad, &store));
+    TRY(shard_store_open(&(ShardStoreOptions){.config = data,
+                                              .write_index = data->write_index && rank == 0,
+                                              .progress = rank == 0,
+                                              .threads = threads,
+                                              .windows = threads + 1},
+                         &totals.bad, &store));
     TRY(list_shards(o->run, store, &shards));
     TRY(check_names(o->run, &spec, &shards));
     TRY(find_missing(o, &spec, &shards));
