@@ -26,7 +26,6 @@ Status batch_maker_init(BatchMaker *maker, const DataConfig *config, const Loade
                           .resolution = options->resolution,
                           .keys_only = options->keys_only,
                           .precomputed = options->precomputed};
-    for (int v = 0; v < 256; v++) maker->levels[v] = (float)v / 127.5f - 1.0f;
     for (int e = 0; e < 2 && !options->keys_only && !is_precomputed(maker, PRECOMPUTED_TEXT); e++) {
         if (!wanted[e]->model[0]) continue;
         size_t n = (size_t)wanted[e]->max_tokens;
@@ -63,6 +62,17 @@ static Status alloc_floats(int32_t count, int64_t row, float **out)
     return STATUS_OK;
 }
 
+static Status alloc_pixels(int32_t count, int32_t resolution, uint8_t **out)
+{
+    size_t bytes;
+    if (!mem_mul_size((size_t)count, (size_t)resolution * (size_t)resolution * 3, &bytes))
+        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a batch of %d pictures of %d pixels a side", count,
+                           resolution);
+    *out = mem_alloc_aligned(bytes);
+    if (!*out) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory for a batch of %d pictures", count);
+    return STATUS_OK;
+}
+
 static Status alloc_tokens(int32_t count, int32_t rows, int32_t **tokens, int32_t **mask)
 {
     *tokens = mem_alloc_array((size_t)count, (size_t)rows * sizeof(int32_t));
@@ -81,7 +91,7 @@ static Status alloc_arrays(const BatchMaker *maker, Batch *b)
     if (b->moment_values)
         TRY(alloc_floats(b->count, b->moment_values, &b->moments));
     else
-        TRY(alloc_floats(b->count, (int64_t)maker->resolution * maker->resolution * 3, &b->pixels));
+        TRY(alloc_pixels(b->count, maker->resolution, &b->pixels));
     if (text) {
         TRY(alloc_floats(b->count, spec->tokens * spec->width1, &b->states1));
         TRY(alloc_floats(b->count, spec->pooled, &b->pooled1));
@@ -208,8 +218,7 @@ Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, c
                        b->tokens2 + (size_t)k * (size_t)b->tokens2_max, b->mask2 + (size_t)k * (size_t)b->tokens2_max));
     if (b->pixels) {
         size_t values = (size_t)b->resolution * (size_t)b->resolution * 3;
-        float *out = b->pixels + (size_t)k * values;
-        for (size_t v = 0; v < values; v++) out[v] = maker->levels[c->pixels[v]];
+        memcpy(b->pixels + (size_t)k * values, c->pixels, values);
     }
     if (batch_has_rows(maker))
         *row = (BatchRow){.kind = WORK_ROW,

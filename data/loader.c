@@ -464,7 +464,7 @@ static Status open_order(Loader *loader, const Cursor *start)
                                    p->position));
             stream->once = !data_config_source(config, (size_t)s)->repeat;
             stream->epoch = stream->order.epoch;
-            stream->fresh = stream->order.position == 0;
+            stream->fresh = stream->order.group == 0 && stream->order.in_group == 0;
         }
     /* The first index of this rank: the least one not below next_index with i mod W = rank. */
     int64_t next = loader->cursor->next_index;

@@ -79,8 +79,7 @@ static void write_passed_over(const DataMetrics *metrics, JsonWriter *w)
 {
     json_object(w, "passed_over");
     for (int r = SAMPLE_ACCEPTED + 1; r < SAMPLE_REASON_COUNT; r++)
-        if (metrics->now.bad.counts[r])
-            json_int(w, sample_reason_name((SampleReason)r), metrics->now.bad.counts[r]);
+        if (metrics->now.bad.counts[r]) json_int(w, sample_reason_name((SampleReason)r), metrics->now.bad.counts[r]);
     json_end_object(w);
 }
 
@@ -101,8 +100,7 @@ void data_metrics_write(const DataMetrics *metrics, const char *key, JsonWriter 
 {
     const LoaderStats *now = &metrics->now, *before = &metrics->before;
     json_object(w, key);
-    json_float(w, "samples_per_second",
-               rate_of(metrics, bad_samples_seen(&now->bad), bad_samples_seen(&before->bad)));
+    json_float(w, "samples_per_second", rate_of(metrics, bad_samples_seen(&now->bad), bad_samples_seen(&before->bad)));
     json_float(w, "bytes_per_second", rate_of(metrics, now->bytes_read, before->bytes_read));
     write_threads(metrics, w);
     write_passed_over(metrics, w);

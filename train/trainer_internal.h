@@ -44,10 +44,10 @@ struct Trainer {
     PrecomputedSpec precomputed; /* what the loader reads instead of running frozen networks */
     Loader *loader;
     DataMetrics *data_metrics; /* the root's; NULL elsewhere */
-    Cursor *cursor;           /* after the last applied batch, this rank's lanes; NULL before the first */
-    Cursor *saving;           /* the same of all ranks, put together while saving */
-    double *positions;        /* cursor_value_count: room to add the ranks' cursors up */
-    int64_t *position_values; /* the same */
+    Cursor *cursor;            /* after the last applied batch, this rank's lanes; NULL before the first */
+    Cursor *saving;            /* the same of all ranks, put together while saving */
+    double *positions;         /* cursor_value_count: room to add the ranks' cursors up */
+    int64_t *position_values;  /* the same */
 
     Feed *feed;
     Recorder *recorder;
