@@ -11,15 +11,14 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/log.h"
+#include "data/index_name.h"
 #include "data/tar_walk.h"
 
 #define MAX_INDEX_BYTES ((size_t)1 << 30)
 #define LEAST_LINE 8      /* bytes of a sample's line, or more */
 #define LOCAL_WINDOW 4096 /* read where a header is looked for: a picture's neighbours lie in it, too */
 #define REMOTE_WINDOW 65536
-#define MAX_KEPT_NAME 100 /* of a shard's name in the index folder */
 
 /* ---- the scan ---- */
 
@@ -75,32 +74,6 @@ void tar_index_free(TarIndex *index)
 
 /* ---- where index files are ---- */
 
-/* FOLDER/<the shard's own name>-<hash of its whole path>.idx: shards of one name in many folders are common. */
-static Status path_in_folder(const char *shard, const char *folder, char path[PATH_MAX])
-{
-    const char *slash = strrchr(shard, '/');
-    char name[MAX_KEPT_NAME + 1];
-    size_t size = 0;
-    for (const char *p = slash ? slash + 1 : shard; *p && size < MAX_KEPT_NAME; p++) {
-        bool plain = (*p >= '0' && *p <= '9') || (*p >= 'a' && *p <= 'z') || (*p >= 'A' && *p <= 'Z') || *p == '.' ||
-                     *p == '-' || *p == '_';
-        name[size++] = (char)(plain ? *p : '_');
-    }
-    name[size] = 0;
-    int n = snprintf(path, PATH_MAX, "%s/%s-%016" PRIx64 ".idx", folder, name, hash_string64(shard));
-    if (n < 0 || n >= PATH_MAX)
-        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "%s: data.read.index_folder is too long a path", folder);
-    return STATUS_OK;
-}
-
-static Status path_beside(const char *shard, char path[PATH_MAX])
-{
-    int n = snprintf(path, PATH_MAX, "%s.idx", shard);
-    if (n < 0 || n >= PATH_MAX)
-        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a shard's path is too long: %.60s...", shard);
-    return STATUS_OK;
-}
-
 /* x.tar -> x.idx, as DALI's wds2idx names it. False: there is no such name. */
 static bool path_of_dali(const char *shard, char path[PATH_MAX])
 {
@@ -113,17 +86,7 @@ static bool path_of_dali(const char *shard, char path[PATH_MAX])
 
 Status tar_index_path(const char *shard, const char *folder, char path[PATH_MAX])
 {
-    Status status = STATUS_OK;
-    path[0] = 0;
-    if (folder[0]) {
-        TRY(path_in_folder(shard, folder, path));
-    } else {
-        if (shard_kind(shard) != SHARD_LOCAL)
-            FAIL(ERR_CONFIG, "%.200s: no file can be kept beside it; set data.read.index_folder", shard);
-        TRY(path_beside(shard, path));
-    }
-fail:
-    return status;
+    return index_name(shard, folder, ".idx", path);
 }
 
 static bool is_newer(const struct stat *a, const struct stat *b)
@@ -161,12 +124,12 @@ Status tar_index_find(const char *shard, const char *folder, int64_t *samples, c
 {
     Status status = STATUS_OK;
     struct stat info;
-    if (folder[0]) {
-        TRY(path_in_folder(shard, folder, path));
+    if (folder && folder[0]) {
+        TRY(index_name(shard, folder, ".idx", path));
         if (is_usable(path, NULL, samples)) return STATUS_OK;
     }
     if (shard_kind(shard) != SHARD_LOCAL || stat(shard, &info) != 0) return STATUS_END;
-    TRY(path_beside(shard, path));
+    TRY(index_name(shard, "", ".idx", path));
     if (is_usable(path, &info, samples)) return STATUS_OK;
     if (path_of_dali(shard, path) && is_usable(path, &info, samples)) return STATUS_OK;
     return STATUS_END;
