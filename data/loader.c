@@ -13,7 +13,7 @@
 #include "data/candidate.h"
 #include "data/order.h"
 
-#define MOST_WINDOWS 4096
+#define MOST_WINDOWS 16384
 #define DRY_SAMPLES 100 /* an epoch of a lane without an accepted sample is an error from this many on */
 
 /* One (source, lane): its order, and its samples under way in that order. */
