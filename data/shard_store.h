@@ -52,14 +52,19 @@ const int64_t *shard_store_samples(const ShardStore *store, int32_t source); /* 
 uint64_t shard_store_identity(const ShardStore *store, int32_t source);
 void shard_store_access_stats(ShardStore *store, ShardAccessStats *out);
 
+/* The index of a whole shard; tar_index_free it. */
+Status shard_store_index(ShardStore *store, int32_t source, int32_t shard, TarIndex *out);
+
 /* Opens (or finds) the window of samples [first, first + count) and pins it until the matching release. After a
  * failure, retries and all, the window is written to the bad log, and fails at once until it is dropped. */
 Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard, int64_t first, int64_t count,
                            const ShardWindow **out);
 void shard_store_release(ShardStore *store, const ShardWindow *window);
 
-/* Reads one member into `out` (size bytes). ERR_FORMAT when the bytes before it are not its tar header, which means
- * that the shard is not the one that was indexed. When reads of a window fail again and again, it fails at once. */
+#define SHARD_HEADER 512
+/* Reads one member into `out`: its tar header, SHARD_HEADER bytes, then its `size` bytes. ERR_FORMAT when the header is
+ * of another size, which means that the shard is not the one that was indexed. When reads of a window fail again and
+ * again, it fails at once. */
 Status shard_window_read(ShardStore *store, const ShardWindow *window, const SampleMember *member, uint8_t *out);
 /* A sample's bytes make no sense: true when reading it again may help (shard_file_doubt). */
 bool shard_window_doubt(ShardStore *store, const ShardWindow *window, const Sample *sample);
