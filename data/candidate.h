@@ -53,8 +53,9 @@ typedef struct Candidate {
 
 /* A decode thread's buffers. Zero-initialise. */
 typedef struct CandidateScratch {
-    uint8_t *member;
-    size_t member_capacity;
+    uint8_t *buffer; /* a member's tar header and bytes */
+    uint8_t *member; /* the bytes, in it */
+    size_t buffer_capacity;
     Picture picture;
     Resizer resizer;
     PrecomputedScratch precomputed;
@@ -64,7 +65,7 @@ typedef struct CandidateContext {
     const DataConfig *config;
     ShardStore *store;
     int resolution;
-    uint64_t seed;     /* of what is drawn for a visit */
+    uint64_t seed;         /* of what is drawn for a visit */
     bool without_pictures; /* filters and captions only: pictures are not even read */
 } CandidateContext;
 

@@ -1,5 +1,5 @@
-/* The parts of candidate_process (data/candidate.c). What returns false has settled the candidate: it is passed over, or
- * the run must stop. */
+/* The parts of candidate_process (data/candidate.c). What returns false has settled the candidate: it is passed over,
+ * or the run must stop. */
 #ifndef DATA_CANDIDATE_INSIDE_H
 #define DATA_CANDIDATE_INSIDE_H
 

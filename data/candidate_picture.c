@@ -19,7 +19,7 @@ static SampleReason broken_picture(const uint8_t *data, size_t size)
 }
 
 void candidate_read_picture(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
-                         const ShardWindow *window, const Sample *sample, int64_t min_side)
+                            const ShardWindow *window, const Sample *sample, int64_t min_side)
 {
     const SampleMember *member = NULL;
     for (int i = 0; !member && picture_suffixes[i]; i++)

@@ -44,7 +44,7 @@ static bool read_captions(CandidateScratch *scratch, Candidate *c, const ShardWi
 }
 
 void candidate_process_precomputed(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
-                                const ShardWindow *window, int64_t min_side)
+                                   const ShardWindow *window, int64_t min_side)
 {
     const Sample *sample = candidate_sample(c, window);
     if (!read_verdict(c, window)) return;

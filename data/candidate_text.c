@@ -83,8 +83,8 @@ static bool add_single(Candidate *c, const Metadata *meta, const char *wanted, c
     return candidate_add_caption(c, meta->language ? meta->language : "", meta->language_size, text, size);
 }
 
-bool candidate_read_texts(const CandidateContext *context, CandidateScratch *scratch, Candidate *c, const ShardWindow *window,
-                       const Sample *sample, int64_t min_side)
+bool candidate_read_texts(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
+                          const ShardWindow *window, const Sample *sample, int64_t min_side)
 {
     const DataConfig *config = context->config;
     const SampleTable *table = &window->index->table;
@@ -117,10 +117,11 @@ bool candidate_read_texts(const CandidateContext *context, CandidateScratch *scr
     metadata_read(doc ? json_root(doc) : NULL, &meta);
     SampleReason reason = metadata_filter(&meta, &config->filter, min_side, c->detail, sizeof c->detail);
     if (reason == SAMPLE_MISSING_FIELD && config->filter.missing == MISSING_ERROR) {
-        candidate_stop_run(c, status_fail(ERR_FORMAT, __FILE__, __LINE__,
-                                "%s in %s: %s, and data.filter.missing is error; set it to pass or drop, or add the "
-                                "field",
-                                sample_key(table, sample), window->path, c->detail));
+        candidate_stop_run(
+            c, status_fail(ERR_FORMAT, __FILE__, __LINE__,
+                           "%s in %s: %s, and data.filter.missing is error; set it to pass or drop, or add the "
+                           "field",
+                           sample_key(table, sample), window->path, c->detail));
         goto done;
     }
     if (reason != SAMPLE_ACCEPTED) {
@@ -143,7 +144,7 @@ bool candidate_read_texts(const CandidateContext *context, CandidateScratch *scr
     }
     if (c->caption_count == 0) {
         candidate_reject_with(c, SAMPLE_NO_CAPTION,
-                    txt || json ? "its caption is empty or missing" : "it has no .txt and no .json");
+                              txt || json ? "its caption is empty or missing" : "it has no .txt and no .json");
         goto done;
     }
     going = true;

@@ -11,7 +11,7 @@
 #define MAX_SOURCES 4096
 #define MAX_POSITIONS ((size_t)16 << 20)
 #define MAX_TEXT ((size_t)1 << 30)
-#define FORMAT_VERSION 1
+#define FORMAT_VERSION 2 /* 1: positions counted samples, and blocks were not mixed */
 
 static size_t position_count(const Cursor *cursor)
 {
@@ -50,16 +50,16 @@ void cursor_free(Cursor *cursor)
     free(cursor);
 }
 
-Status cursor_set_source(Cursor *cursor, int32_t i, const char *name, int64_t samples, int64_t block_size,
-                         uint64_t identity)
+Status cursor_set_source(Cursor *cursor, int32_t i, const char *name, const CursorSource *facts)
 {
-    CursorSource *source = &cursor->sources[i];
+    CursorSource *own = &cursor->sources[i];
     size_t size = strlen(name) + 1;
     char *copy = mem_alloc_array(size, 1);
     if (!copy) return status_trace(ERR_MEMORY, __FILE__, __LINE__);
     memcpy(copy, name, size);
-    free(source->name);
-    *source = (CursorSource){.name = copy, .samples = samples, .block_size = block_size, .identity = identity};
+    free(own->name);
+    *own = *facts;
+    own->name = copy;
     return STATUS_OK;
 }
 
@@ -69,10 +69,8 @@ Status cursor_clone(const Cursor *cursor, Cursor **out)
     Cursor *copy = NULL;
     *out = NULL;
     TRY(cursor_create(cursor->seed, cursor->lanes, cursor->source_count, &copy));
-    for (int32_t i = 0; i < cursor->source_count; i++) {
-        const CursorSource *from = &cursor->sources[i];
-        TRY(cursor_set_source(copy, i, from->name, from->samples, from->block_size, from->identity));
-    }
+    for (int32_t i = 0; i < cursor->source_count; i++)
+        TRY(cursor_set_source(copy, i, cursor->sources[i].name, &cursor->sources[i]));
     cursor_copy_positions(copy, cursor);
     *out = copy;
     return STATUS_OK;
@@ -106,6 +104,7 @@ Status cursor_save(const Cursor *cursor, StrBuf *out)
         json_string(&w, "name", source->name);
         json_int(&w, "samples", source->samples);
         json_int(&w, "block_size", source->block_size);
+        json_int(&w, "mix", source->mix);
         snprintf(text, sizeof text, "%016" PRIx64, source->identity);
         json_string(&w, "identity", text);
         json_array(&w, "positions"); /* epoch, position of lane 0, of lane 1, ... */
@@ -150,7 +149,9 @@ Status cursor_load(const char *text, size_t size, Cursor **out)
     const JsonValue *root = json_root(doc);
     const JsonValue *sources = json_get(root, "sources");
     if (!json_integer(json_get(root, "version"), &version) || version != FORMAT_VERSION)
-        FAIL(ERR_FORMAT, "a data cursor of another version; this program reads version %d", FORMAT_VERSION);
+        FAIL(ERR_FORMAT,
+             "a data cursor of another version, which had another order of samples; this program reads version %d",
+             FORMAT_VERSION);
     if (!json_integer(json_get(root, "lanes"), &lanes) || lanes < 1 || lanes > MAX_LANES ||
         !json_integer(json_get(root, "next_index"), &next_index) || next_index < 0 ||
         !read_hex(json_get(root, "seed"), &seed) || json_count(sources) < 1 || json_count(sources) > MAX_SOURCES)
@@ -161,14 +162,16 @@ Status cursor_load(const char *text, size_t size, Cursor **out)
         const JsonValue *source = json_item(sources, (size_t)s);
         const JsonValue *positions = json_get(source, "positions");
         size_t name_size;
-        int64_t samples, block_size;
-        uint64_t identity;
+        int64_t mix;
+        CursorSource read = {0};
         const char *name = json_text(json_get(source, "name"), &name_size);
-        if (!name || !json_integer(json_get(source, "samples"), &samples) || samples < 0 ||
-            !json_integer(json_get(source, "block_size"), &block_size) || block_size < 1 ||
-            !read_hex(json_get(source, "identity"), &identity) || json_count(positions) != 2 * (size_t)lanes)
+        if (!name || !json_integer(json_get(source, "samples"), &read.samples) || read.samples < 0 ||
+            !json_integer(json_get(source, "block_size"), &read.block_size) || read.block_size < 1 ||
+            !json_integer(json_get(source, "mix"), &mix) || mix < 1 || mix > INT32_MAX ||
+            !read_hex(json_get(source, "identity"), &read.identity) || json_count(positions) != 2 * (size_t)lanes)
             FAIL(ERR_FORMAT, "a broken data cursor: source %d", s);
-        TRY(cursor_set_source(cursor, s, name, samples, block_size, identity));
+        read.mix = (int32_t)mix;
+        TRY(cursor_set_source(cursor, s, name, &read));
         for (size_t l = 0; l < (size_t)lanes; l++) {
             LanePosition *p = &cursor->positions[(size_t)s * (size_t)lanes + l];
             if (!json_integer(json_item(positions, 2 * l), &p->epoch) || p->epoch < 0 ||

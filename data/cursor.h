@@ -1,5 +1,5 @@
-/* Where a run stands in its data: for every (source, lane) the epoch and how many of the lane's samples of that epoch
- * were looked at. Independent of the number of ranks; a few kilobytes of JSON in a checkpoint. */
+/* Where a run stands in its data: for every (source, lane) the epoch and the position in it (data/order.h), behind the
+ * last sample that was looked at. Independent of the number of ranks; a few kilobytes of JSON in a checkpoint. */
 #ifndef DATA_CURSOR_H
 #define DATA_CURSOR_H
 
@@ -16,6 +16,7 @@ typedef struct CursorSource {
     char *name;
     int64_t samples;    /* in its shards, before any filter */
     int64_t block_size; /* samples */
+    int32_t mix;        /* blocks shuffled together */
     uint64_t identity;  /* hash of the shards' base names and sample counts */
 } CursorSource;
 
@@ -30,8 +31,8 @@ typedef struct Cursor {
 /* An all-zero cursor with room for the names; the caller fills `sources` through cursor_set_source. */
 Status cursor_create(uint64_t seed, int32_t lanes, int32_t source_count, Cursor **out);
 void cursor_free(Cursor *cursor);
-Status cursor_set_source(Cursor *cursor, int32_t i, const char *name, int64_t samples, int64_t block_size,
-                         uint64_t identity);
+Status cursor_set_source(Cursor *cursor, int32_t i, const char *name,
+                         const CursorSource *facts); /* whose name is not looked at */
 Status cursor_clone(const Cursor *cursor, Cursor **out);
 /* next_index and positions of `from`, which has the same sources and lanes; allocates nothing. */
 void cursor_copy_positions(Cursor *to, const Cursor *from);

@@ -13,6 +13,7 @@
 #include "data/candidate.h"
 #include "data/order.h"
 
+#define MOST_WINDOWS 4096
 #define DRY_SAMPLES 100 /* an epoch of a lane without an accepted sample is an error from this many on */
 
 /* One (source, lane): its order, and its samples under way in that order. */
@@ -22,14 +23,17 @@ typedef struct Stream {
     int64_t epoch;       /* of the last sample taken */
     int64_t passed_over; /* in a row */
     bool fresh, kept;    /* that epoch was seen from its first sample on; something of it was accepted */
+    bool once;           /* the source does not repeat: there is no second epoch */
 } Stream;
 
 struct Loader {
     const DataConfig *config;
     LoaderOptions options;
     ShardStore *store;
+    BadLog *bad_log; /* NULL: none */
     OrderSource *sources;
-    double *shares; /* (source_count) cumulative */
+    double *shares; /* (source_count) of the mixture, 1 in all */
+    bool *ended;    /* (own_lanes, source_count): a source that does not repeat has nothing left for the lane */
     int32_t source_count, lanes, own_lanes;
     Stream *streams; /* (source_count, own_lanes): lane = rank + world * own lane */
     BatchMaker maker;
@@ -59,6 +63,8 @@ struct Loader {
     int32_t rows_under_way;
     BadSamples bad;
     int64_t bytes_read;
+    double stage_seconds[CANDIDATE_STAGES];
+    LoaderSourceStats *source_stats; /* (source_count) */
     /* the caller's */
     int64_t batches_given;
     double seconds_waited;
@@ -92,24 +98,42 @@ static void *work_thread(void *argument)
 
 /* ---- the walker: issues samples in order, takes the accepted ones in order, fills batches ---- */
 
+/* The stream that sample i is taken from; NULL: its lane has nothing left. */
 static Stream *stream_of(Loader *loader, int64_t i)
 {
-    int32_t lane = (int32_t)(i % loader->lanes);
-    int32_t source = order_pick_source(loader->options.seed, i, loader->shares, loader->source_count);
-    return &loader->streams[(size_t)source * (size_t)loader->own_lanes + (size_t)(lane / loader->options.world)];
+    const size_t own_lane = (size_t)(i % loader->lanes) / (size_t)loader->options.world;
+    const bool *ended = loader->ended + own_lane * (size_t)loader->source_count;
+    int32_t source = order_pick_source(loader->options.seed, i, loader->shares, ended, loader->source_count);
+    return source < 0 ? NULL : &loader->streams[(size_t)source * (size_t)loader->own_lanes + own_lane];
 }
 
-/* The stream's next sample to the decode threads. There is a free candidate. */
+/* All samples of the stream were issued: of a source that does not repeat. */
+static bool is_exhausted(const Stream *stream)
+{
+    return stream->once && stream->order.epoch > 0;
+}
+
+static void mark_ended(Loader *loader, const Stream *stream)
+{
+    const size_t at = (size_t)(stream - loader->streams), lanes = (size_t)loader->own_lanes;
+    loader->ended[at % lanes * (size_t)loader->source_count + at / lanes] = true;
+}
+
+/* The stream's next sample, if it has one, to the decode threads. There is a free candidate. */
 static void issue(Loader *loader, Stream *stream)
 {
     Candidate *c = loader->free_list;
     OrderVisit visit;
+    if (is_exhausted(stream)) return;
     loader->free_list = c->next;
     order_stream_next(&stream->order, &visit);
     c->source = (int32_t)((stream - loader->streams) / loader->own_lanes);
     c->stream = (int32_t)(stream - loader->streams);
-    c->shard = visit.shard;
+    c->shard = visit.block.shard;
+    c->first = visit.block.first;
+    c->count = visit.block.size;
     c->sample = visit.sample;
+    c->visit_key = order_visit_key(stream->order.source, &visit);
     c->after = (LanePosition){.epoch = visit.epoch, .position = visit.position};
     c->visit_epoch = visit.visit_epoch;
     c->next = NULL;
@@ -158,6 +182,12 @@ static Status dry_error(Loader *loader, const Stream *stream)
     return status;
 }
 
+/* Of a part of a shard that could not be read, which the store has listed as a whole. */
+static bool is_nameless(const Candidate *c)
+{
+    return c->key.size == 1 && c->key.data[0] == '?';
+}
+
 /* Counts a sample whose turn has come and moves the cursor past it. */
 static Status account(Loader *loader, Stream *stream, const Candidate *c)
 {
@@ -165,9 +195,18 @@ static Status account(Loader *loader, Stream *stream, const Candidate *c)
     pthread_mutex_lock(&loader->lock);
     bad_samples_add(&loader->bad, c->reason, c->shard_path, c->key.data ? c->key.data : "", c->detail);
     loader->bytes_read += c->bytes_read;
+    for (int stage = 0; stage < CANDIDATE_STAGES; stage++) loader->stage_seconds[stage] += c->seconds[stage];
+    LoaderSourceStats *of_source = &loader->source_stats[c->source];
+    of_source->bytes_read += c->bytes_read;
+    if (c->reason == SAMPLE_ACCEPTED)
+        of_source->accepted++;
+    else
+        of_source->passed_over++;
     if (c->reason != SAMPLE_ACCEPTED) status = bad_samples_check(&loader->bad, loader->config->max_bad_share);
     pthread_mutex_unlock(&loader->lock);
     if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
+    if (sample_reason_is_broken(c->reason) && !is_nameless(c))
+        bad_log_sample(loader->bad_log, stream->order.source->name, c->shard_path, c->key.data, c->reason, c->detail);
 
     size_t at = (size_t)c->source * (size_t)loader->lanes + (size_t)stream->order.lane;
     loader->cursor->positions[at] = c->after;
@@ -186,13 +225,15 @@ static Status account(Loader *loader, Stream *stream, const Candidate *c)
     return STATUS_OK;
 }
 
-/* The next accepted sample of a stream, in *out; the caller gives it back. */
+/* The next accepted sample of a stream, in *out; the caller gives it back. STATUS_END when it has none left. */
 static Status take(Loader *loader, Stream *stream, Candidate **out)
 {
     Status status = STATUS_OK;
     *out = NULL;
     for (;;) {
-        Candidate *c = stream->head; /* there is one: every row to come has issued a sample of its stream */
+        if (!stream->head) issue(loader, stream); /* none was issued when another source was expected to serve */
+        Candidate *c = stream->head;
+        if (!c) return STATUS_END;
         pthread_mutex_lock(&loader->lock);
         while (!c->done && !atomic_load(&loader->stop)) {
             replace_rejected(loader);
@@ -240,6 +281,20 @@ fail:
     return status;
 }
 
+/* The next accepted sample of the run, of the sources that have not ended. */
+static Status take_next(Loader *loader, Candidate **out)
+{
+    Status status = STATUS_OK;
+    Stream *stream;
+    *out = NULL;
+    while ((stream = stream_of(loader, loader->take_index)) != NULL) {
+        status = take(loader, stream, out);
+        if (status != STATUS_END) return status;
+        mark_ended(loader, stream);
+    }
+    return STATUS_END;
+}
+
 static Status fill(Loader *loader, OwnBatch *own)
 {
     Status status = STATUS_OK;
@@ -248,11 +303,14 @@ static Status fill(Loader *loader, OwnBatch *own)
     for (int32_t k = 0; k < loader->maker.count; k++) {
         Candidate *c;
         while (loader->under_way < loader->lookahead) {
-            issue(loader, stream_of(loader, loader->issue_index));
+            Stream *stream = stream_of(loader, loader->issue_index);
+            if (stream) issue(loader, stream);
             loader->issue_index += options->world;
             loader->under_way++;
         }
-        TRY(take(loader, stream_of(loader, loader->take_index), &c));
+        status = take_next(loader, &c);
+        if (status == STATUS_END) return status;
+        TRY(status);
         loader->under_way--;
         status = batch_put(&loader->maker, own, k, loader->take_index, c, loader->rows ? &loader->rows[k] : NULL);
         if (status != STATUS_OK) status_prefix("%s in %s: ", c->key.data, c->shard_path);
@@ -332,15 +390,37 @@ static Status adopt_cursor(Loader *loader, const Cursor *start)
                  "source %s has changed since the checkpoint: %" PRId64 " samples then, %" PRId64
                  " now, or other shards; bring the old shards back, or give the source another name to start it anew",
                  new->name, old->samples, new->samples);
-        if (old->block_size != new->block_size)
+        if (old->block_size != new->block_size || old->mix != new->mix)
             FAIL(ERR_MISMATCH,
-                 "source %s had blocks of %" PRId64 " samples in the checkpoint, now %" PRId64
-                 "; resume with the same data.shuffle_block",
-                 new->name, old->block_size, new->block_size);
+                 "source %s had blocks of %" PRId64 " samples in the checkpoint, %d mixed, now %" PRId64
+                 " and %d; resume with the same data.shuffle_block and data.shuffle_mix",
+                 new->name, old->block_size, old->mix, new->block_size, new->mix);
         memcpy(now->positions + (size_t)s * (size_t)now->lanes, start->positions + (size_t)o * (size_t)now->lanes,
                (size_t)now->lanes * sizeof now->positions[0]);
     }
     now->next_index = start->next_index;
+fail:
+    return status;
+}
+
+/* Shares of the mixture: weights, times samples where that is asked for. */
+static Status make_shares(Loader *loader)
+{
+    Status status = STATUS_OK;
+    const DataConfig *config = loader->config;
+    double sum = 0;
+    for (int32_t s = 0; s < loader->source_count; s++) {
+        loader->shares[s] = data_config_source(config, (size_t)s)->weight;
+        if (config->mixture == MIXTURE_SIZE) loader->shares[s] *= (double)loader->sources[s].samples;
+        sum += loader->shares[s];
+    }
+    if (!(sum > 0)) FAIL(ERR_CONFIG, "the weights of the sources that have samples are 0; give them positive weights");
+    for (int32_t s = 0; s < loader->source_count; s++) {
+        loader->shares[s] /= sum;
+        if (loader->options.rank == 0)
+            log_info("source %s: %" PRId64 " samples in %d shards, %.4g of the mixture", loader->sources[s].name,
+                     loader->sources[s].samples, shard_store_count(loader->store, s), loader->shares[s]);
+    }
 fail:
     return status;
 }
@@ -351,26 +431,28 @@ static Status open_order(Loader *loader, const Cursor *start)
     const DataConfig *config = loader->config;
     const LoaderOptions *o = &loader->options;
     int32_t n = loader->source_count;
-    double sum = 0, running = 0;
+    const OrderShuffle shuffle = {
+        .block = config->shuffle_block, .mix = (int32_t)config->shuffle_mix, .lanes = loader->lanes};
     loader->sources = mem_alloc_array((size_t)n, sizeof loader->sources[0]);
     loader->shares = mem_alloc_array((size_t)n, sizeof loader->shares[0]);
+    loader->source_stats = mem_alloc_array((size_t)n, sizeof loader->source_stats[0]);
     loader->streams = mem_alloc_array((size_t)n * (size_t)loader->own_lanes, sizeof loader->streams[0]);
-    if (!loader->sources || !loader->shares || !loader->streams) FAIL(ERR_MEMORY, "out of memory for the order");
+    loader->ended = mem_alloc_array((size_t)n * (size_t)loader->own_lanes, sizeof loader->ended[0]);
+    if (!loader->sources || !loader->shares || !loader->source_stats || !loader->streams || !loader->ended)
+        FAIL(ERR_MEMORY, "out of memory for the order");
     TRY(cursor_create(o->seed, loader->lanes, n, &loader->cursor));
-    for (int32_t s = 0; s < n; s++) sum += data_config_source(config, (size_t)s)->weight;
     for (int32_t s = 0; s < n; s++) {
         const SourceConfig *source = data_config_source(config, (size_t)s);
-        running += source->weight;
-        loader->shares[s] = running / sum;
+        OrderSource *own = &loader->sources[s];
         TRY(order_source_create(source->name, shard_store_samples(loader->store, s),
-                                shard_store_count(loader->store, s), config->shuffle_block, loader->lanes,
-                                &loader->sources[s]));
-        TRY(cursor_set_source(loader->cursor, s, source->name, loader->sources[s].samples,
-                              loader->sources[s].block_size, shard_store_identity(loader->store, s)));
-        if (o->rank == 0)
-            log_info("source %s: %" PRId64 " samples in %d shards, weight %.4g", source->name,
-                     loader->sources[s].samples, shard_store_count(loader->store, s), source->weight / sum);
+                                shard_store_count(loader->store, s), &shuffle, own));
+        TRY(cursor_set_source(loader->cursor, s, source->name,
+                              &(CursorSource){.samples = own->samples,
+                                              .block_size = own->block_size,
+                                              .mix = own->mix,
+                                              .identity = shard_store_identity(loader->store, s)}));
     }
+    TRY(make_shares(loader));
     loader->cursor->next_index = o->first_step * o->global_batch;
     if (start) TRY(adopt_cursor(loader, start));
     for (int32_t s = 0; s < n; s++)
@@ -380,6 +462,7 @@ static Status open_order(Loader *loader, const Cursor *start)
             LanePosition *p = &loader->cursor->positions[(size_t)s * (size_t)loader->lanes + (size_t)lane];
             TRY(order_stream_start(&stream->order, &loader->sources[s], o->seed, lane, loader->lanes, p->epoch,
                                    p->position));
+            stream->once = !data_config_source(config, (size_t)s)->repeat;
             stream->epoch = stream->order.epoch;
             stream->fresh = stream->order.position == 0;
         }
@@ -429,6 +512,23 @@ fail:
     return status;
 }
 
+/* A window for every block that the streams are in, and some more for those that they come to. */
+static Status open_store(Loader *loader)
+{
+    const DataConfig *config = loader->config;
+    int64_t windows = (int64_t)loader->own_lanes * loader->source_count * config->shuffle_mix;
+    windows += windows / 8 + loader->thread_count + 8;
+    if (windows > MOST_WINDOWS) windows = MOST_WINDOWS;
+    return shard_store_open(&(ShardStoreOptions){.config = config,
+                                                 .precomputed = loader->options.precomputed,
+                                                 .bad_log = loader->bad_log,
+                                                 .write_index = config->write_index && loader->options.rank == 0,
+                                                 .progress = loader->options.rank == 0,
+                                                 .threads = loader->thread_count,
+                                                 .windows = (int)windows},
+                            &loader->bad, &loader->store);
+}
+
 static Status start_threads(Loader *loader)
 {
     Status status = STATUS_OK;
@@ -466,15 +566,12 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
     }
     loader->locks = true;
 
-    int64_t cache = 2 * (int64_t)loader->own_lanes * loader->source_count;
-    cache = cache < 16 ? 16 : cache > 256 ? 256 : cache;
-    if (cache < loader->thread_count) cache = loader->thread_count;
-    TRY(shard_store_open(config, options->precomputed, config->write_index && options->rank == 0, loader->thread_count,
-                         (int)cache, &loader->bad, &loader->store));
+    if (options->bad_log) TRY(bad_log_create(options->bad_log, options->rank, &loader->bad_log));
+    TRY(open_store(loader));
     TRY(open_order(loader, options->start));
     TRY(batch_maker_init(&loader->maker, config, options));
     loader->context = (CandidateContext){
-        .config = config, .store = loader->store, .resolution = options->resolution, .keys_only = options->keys_only};
+        .config = config, .store = loader->store, .resolution = options->resolution, .seed = options->seed};
     TRY(open_buffers(loader));
     TRY(start_threads(loader));
     *out = loader;
@@ -488,6 +585,7 @@ void loader_close(Loader *loader)
 {
     if (!loader) return;
     atomic_store(&loader->stop, true);
+    if (loader->store) shard_store_stop(loader->store);
     if (loader->jobs) queue_close(loader->jobs);
     if (loader->empty) queue_close(loader->empty);
     if (loader->ready) queue_close(loader->ready);
@@ -507,6 +605,7 @@ void loader_close(Loader *loader)
     batch_maker_free(&loader->maker);
     cursor_free(loader->cursor);
     shard_store_close(loader->store);
+    bad_log_free(loader->bad_log);
     if (loader->locks) {
         pthread_mutex_destroy(&loader->lock);
         pthread_cond_destroy(&loader->settled);
@@ -516,6 +615,8 @@ void loader_close(Loader *loader)
     free(loader->batches);
     free(loader->sources);
     free(loader->shares);
+    free(loader->source_stats);
+    free(loader->ended);
     free(loader->streams);
     free(loader);
 }
@@ -531,7 +632,7 @@ Status loader_next(Loader *loader, const Batch **out)
         own = queue_pop(loader->ready);
         loader->seconds_waited += clock_seconds() - start;
     }
-    if (!own) return status_restore(&loader->failure);
+    if (!own) return loader->failure.status == STATUS_END ? STATUS_END : status_restore(&loader->failure);
     loader->batches_given++;
     *out = &own->batch;
     return STATUS_OK;
@@ -553,9 +654,25 @@ void loader_stats(Loader *loader, LoaderStats *out)
     pthread_mutex_lock(&loader->lock);
     out->bad = loader->bad;
     out->bytes_read = loader->bytes_read;
+    memcpy(out->stage_seconds, loader->stage_seconds, sizeof out->stage_seconds);
     pthread_mutex_unlock(&loader->lock);
+    shard_store_access_stats(loader->store, &out->access);
     out->batches = loader->batches_given;
     out->seconds_waited = loader->seconds_waited;
+}
+
+void loader_source_stats(Loader *loader, int32_t source, LoaderSourceStats *out)
+{
+    pthread_mutex_lock(&loader->lock);
+    *out = loader->source_stats[source];
+    pthread_mutex_unlock(&loader->lock);
+}
+
+bool loader_is_finite(const Loader *loader)
+{
+    for (int32_t s = 0; s < loader->source_count; s++)
+        if (loader->shares[s] > 0 && data_config_source(loader->config, (size_t)s)->repeat) return false;
+    return true;
 }
 
 int64_t loader_source_samples(const Loader *loader, int32_t source)

@@ -31,7 +31,7 @@ typedef struct LoaderOptions {
     const Cursor *start;  /* NULL: from the beginning, index first_step * global_batch; only read during the call */
     const PrecomputedSpec *precomputed; /* NULL: all comes from the shards; must outlive the loader */
     const char *bad_log; /* path of bad-shards.jsonl (data/bad_log.h); NULL: none. Only read during the call */
-    bool keys_only; /* pictures are decoded (acceptance needs that) but not resized; no pixels, no tokens */
+    bool keys_only;      /* pictures are decoded (acceptance needs that) but not resized; no pixels, no tokens */
 } LoaderOptions;
 
 /* The rows of this rank for one step, in ascending global index: index[k] = next_index + k * world + (rank's offset).
@@ -43,7 +43,7 @@ typedef struct Batch {
     int32_t tokens1_max, tokens2_max; /* T1, T2 */
     int64_t *index;                   /* (count) global sample index: the key of all random numbers of the sample */
     uint8_t *pixels; /* (count, R, R, 3) RGB; pixels_to_floats makes the network's input of it. NULL with keys_only */
-    float *moments;                   /* (count, side, side, M) in place of pixels where latents are precomputed */
+    float *moments;  /* (count, side, side, M) in place of pixels where latents are precomputed */
     float *states1, *pooled1,
         *states2; /* (count, T1, D1), (count, P), (count, T2, D2) where text is precomputed, too */
     int64_t moment_values, width1, pooled, width2; /* side x side x M, D1, P, D2; 0 where not precomputed */
@@ -79,14 +79,16 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
 void loader_close(Loader *loader); /* joins the threads; NULL is fine */
 
 /* The next batch; blocks until it is there. STATUS_END when sources that do not repeat have nothing left for a whole
- * one: on other ranks there may be one batch more or less (the trainer lets them agree). Each must be given back with loader_release, oldest first, and at most
- * data.prefetch_batches may be held at once. After a failure every further call fails in the same way. */
+ * one: on other ranks there may be one batch more or less (the trainer lets them agree). Each must be given back with
+ * loader_release, oldest first, and at most data.prefetch_batches may be held at once. After a failure every further
+ * call fails in the same way. */
 Status loader_next(Loader *loader, const Batch **out);
 void loader_release(Loader *loader, const Batch *batch);
 
 double loader_seconds_waited(const Loader *loader);
 void loader_stats(Loader *loader, LoaderStats *out);
 void loader_source_stats(Loader *loader, int32_t source, LoaderSourceStats *out);
+bool loader_is_finite(const Loader *loader);                         /* no source repeats: loader_next ends some day */
 int64_t loader_source_samples(const Loader *loader, int32_t source); /* in its shards, before any filter */
 /* Greatest token id + 1 of tokenizer 1 or 2; 0 when there is none. */
 int loader_vocabulary(const Loader *loader, int which);

@@ -14,6 +14,7 @@
 #ifndef DATA_ORDER_H
 #define DATA_ORDER_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -55,6 +56,7 @@ typedef struct OrderStream {
     int64_t epoch, group; /* the group of blocks that is loaded */
     int64_t in_group;     /* its samples visited */
     int32_t block_count;
+    int64_t first_block; /* number of the group's first block */
     OrderBlock blocks[ORDER_MAX_MIX];
     int64_t starts[ORDER_MAX_MIX + 1]; /* samples of the group before each block, and in all */
 } OrderStream;
@@ -71,7 +73,12 @@ Status order_stream_start(OrderStream *stream, const OrderSource *source, uint64
                           int64_t epoch, int64_t position);
 void order_stream_next(OrderStream *stream, OrderVisit *visit);
 
-/* The source of sample i among those that have not ended: shares (count), 0 where one has. All 0: -1. */
-int32_t order_pick_source(uint64_t seed, int64_t i, const double *shares, int32_t count);
+/* Names a visit: the same whatever the rank, thread, or number of ranks; another in each epoch. */
+uint64_t order_visit_key(const OrderSource *source, const OrderVisit *visit);
+
+/* The source of sample i; shares (count) add up to 1. Draws are spread evenly over every 4096 indices, so that what a
+ * source gets is its share to within a fraction of a percent at once. Where the source drawn has ended, others are
+ * drawn until one has not: the end of a source changes nothing for the samples of the others. -1: all have ended. */
+int32_t order_pick_source(uint64_t seed, int64_t i, const double *shares, const bool *ended, int32_t count);
 
 #endif

@@ -3,11 +3,10 @@
  *     path, {000..123} (zero-padded as written), {a,b}, nested, then globs
  *     http://... https://...   braces are expanded, globs are not
  *     pipe:COMMAND             braces are expanded; see data.read.allow_pipe
- *     list:FILE                each line of FILE is one of these (not list: again), optionally followed by a tab and the
- *                              number of its samples, and by another and the bytes of the file: then nothing need be
- *                              looked up when a run starts. Blank lines and lines that begin with # are passed over.
- *                              FILE may also be webdataset's JSON (wids: "shardlist" of "url", "nsamples", "filesize").
- *                              Relative paths in it start from the folder of FILE. */
+ *     list:FILE                each line of FILE is one of these (not list: again), optionally followed by a tab and
+ * the number of its samples, and by another and the bytes of the file: then nothing need be looked up when a run
+ * starts. Blank lines and lines that begin with # are passed over. FILE may also be webdataset's JSON (wids:
+ * "shardlist" of "url", "nsamples", "filesize"). Relative paths in it start from the folder of FILE. */
 #ifndef DATA_SHARD_LIST_H
 #define DATA_SHARD_LIST_H
 

@@ -46,7 +46,7 @@ Status shard_reader_open(const DataConfig *config, ShardStore *store, int resolu
     *out = NULL;
     ShardReader *reader = mem_alloc_array(1, sizeof *reader);
     if (!reader) FAIL(ERR_MEMORY, "out of memory to read shards");
-    reader->context = (CandidateContext){config, store, resolution, !pixels};
+    reader->context = (CandidateContext){.config = config, .store = store, .resolution = resolution};
     atomic_init(&reader->stop, false);
     if (pthread_mutex_init(&reader->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
     if (pthread_cond_init(&reader->done, NULL) != 0) {
@@ -118,6 +118,8 @@ Status shard_reader_next(ShardReader *reader, const Candidate **out)
         Candidate *c = place_of(reader, reader->issued);
         c->source = reader->source;
         c->shard = reader->shard;
+        c->first = 0;
+        c->count = reader->samples;
         c->sample = reader->issued++;
         c->done = false;
         (void)queue_push(reader->jobs, c);

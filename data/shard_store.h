@@ -58,8 +58,10 @@ Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard, int
                            const ShardWindow **out);
 void shard_store_release(ShardStore *store, const ShardWindow *window);
 
-/* Reads one member into `out` (size bytes). ERR_FORMAT when the bytes before it are not its tar header, which means
- * that the shard is not the one that was indexed. When reads of a window fail again and again, it fails at once. */
+#define SHARD_HEADER 512
+/* Reads one member into `out`: its tar header, SHARD_HEADER bytes, then its `size` bytes. ERR_FORMAT when the header is
+ * of another size, which means that the shard is not the one that was indexed. When reads of a window fail again and
+ * again, it fails at once. */
 Status shard_window_read(ShardStore *store, const ShardWindow *window, const SampleMember *member, uint8_t *out);
 /* A sample's bytes make no sense: true when reading it again may help (shard_file_doubt). */
 bool shard_window_doubt(ShardStore *store, const ShardWindow *window, const Sample *sample);
