@@ -190,7 +190,7 @@ bool json_is_object(const JsonValue *v)
     return v && json_object_is_type(node_of(v), json_type_object);
 }
 
-static bool is_array(const JsonValue *v)
+bool json_is_array(const JsonValue *v)
 {
     return v && json_object_is_type(node_of(v), json_type_array);
 }
@@ -204,14 +204,14 @@ const JsonValue *json_get(const JsonValue *object, const char *key)
 
 size_t json_count(const JsonValue *array_or_object)
 {
-    if (is_array(array_or_object)) return json_object_array_length(node_of(array_or_object));
+    if (json_is_array(array_or_object)) return json_object_array_length(node_of(array_or_object));
     if (json_is_object(array_or_object)) return (size_t)json_object_object_length(node_of(array_or_object));
     return 0;
 }
 
 const JsonValue *json_item(const JsonValue *array, size_t i)
 {
-    if (!is_array(array) || i >= json_object_array_length(node_of(array))) return NULL;
+    if (!json_is_array(array) || i >= json_object_array_length(node_of(array))) return NULL;
     return value_of(json_object_array_get_idx(node_of(array), i));
 }
 

@@ -26,7 +26,6 @@ Status batch_maker_init(BatchMaker *maker, const DataConfig *config, const Loade
                           .resolution = options->resolution,
                           .keys_only = options->keys_only,
                           .precomputed = options->precomputed};
-    for (int v = 0; v < 256; v++) maker->levels[v] = (float)v / 127.5f - 1.0f;
     for (int e = 0; e < 2 && !options->keys_only && !is_precomputed(maker, PRECOMPUTED_TEXT); e++) {
         if (!wanted[e]->model[0]) continue;
         size_t n = (size_t)wanted[e]->max_tokens;
@@ -63,6 +62,17 @@ static Status alloc_floats(int32_t count, int64_t row, float **out)
     return STATUS_OK;
 }
 
+static Status alloc_pixels(int32_t count, int32_t resolution, uint8_t **out)
+{
+    size_t bytes;
+    if (!mem_mul_size((size_t)count, (size_t)resolution * (size_t)resolution * 3, &bytes))
+        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a batch of %d pictures of %d pixels a side", count,
+                           resolution);
+    *out = mem_alloc_aligned(bytes);
+    if (!*out) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory for a batch of %d pictures", count);
+    return STATUS_OK;
+}
+
 static Status alloc_tokens(int32_t count, int32_t rows, int32_t **tokens, int32_t **mask)
 {
     *tokens = mem_alloc_array((size_t)count, (size_t)rows * sizeof(int32_t));
@@ -81,7 +91,7 @@ static Status alloc_arrays(const BatchMaker *maker, Batch *b)
     if (b->moment_values)
         TRY(alloc_floats(b->count, b->moment_values, &b->moments));
     else
-        TRY(alloc_floats(b->count, (int64_t)maker->resolution * maker->resolution * 3, &b->pixels));
+        TRY(alloc_pixels(b->count, maker->resolution, &b->pixels));
     if (text) {
         TRY(alloc_floats(b->count, spec->tokens * spec->width1, &b->states1));
         TRY(alloc_floats(b->count, spec->pooled, &b->pooled1));
@@ -208,8 +218,7 @@ Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, c
                        b->tokens2 + (size_t)k * (size_t)b->tokens2_max, b->mask2 + (size_t)k * (size_t)b->tokens2_max));
     if (b->pixels) {
         size_t values = (size_t)b->resolution * (size_t)b->resolution * 3;
-        float *out = b->pixels + (size_t)k * values;
-        for (size_t v = 0; v < values; v++) out[v] = maker->levels[c->pixels[v]];
+        memcpy(b->pixels + (size_t)k * values, c->pixels, values);
     }
     if (batch_has_rows(maker))
         *row = (BatchRow){.kind = WORK_ROW,
@@ -217,22 +226,24 @@ Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, c
                           .k = k,
                           .source = c->source,
                           .shard = c->shard,
+                          .first = c->first,
+                          .window = c->count,
                           .sample = c->sample,
                           .caption = b->dropped[k] ? -1 : c->first_caption + (int64_t)drawn};
 fail:
     return status;
 }
 
-static Status read_row(const OpenShard *shard, PrecomputedScratch *scratch, const BatchRow *row)
+static Status read_row(const ShardWindow *window, PrecomputedScratch *scratch, const BatchRow *row)
 {
     Status status = STATUS_OK;
     const Batch *b = row->batch;
     size_t k = (size_t)row->k, t1 = (size_t)b->tokens1_max, t2 = (size_t)b->tokens2_max;
     if (b->moments)
-        TRY(precomputed_read_moments(shard->precomputed[PRECOMPUTED_LATENTS], scratch, row->sample,
+        TRY(precomputed_read_moments(window->precomputed[PRECOMPUTED_LATENTS], scratch, row->sample,
                                      b->moments + k * (size_t)b->moment_values));
     if (b->states1)
-        TRY(precomputed_read_text(shard->precomputed[PRECOMPUTED_TEXT], scratch, row->caption,
+        TRY(precomputed_read_text(window->precomputed[PRECOMPUTED_TEXT], scratch, row->caption,
                                   &(PrecomputedText){.tokens1 = b->tokens1 + k * t1,
                                                      .mask1 = b->mask1 + k * t1,
                                                      .tokens2 = b->tokens2 + k * t2,
@@ -246,11 +257,11 @@ fail:
 
 void batch_read_row(ShardStore *store, PrecomputedScratch *scratch, BatchRow *row)
 {
-    const OpenShard *shard = NULL;
-    Status status = shard_store_acquire(store, row->source, row->shard, &shard);
+    const ShardWindow *window = NULL;
+    Status status = shard_store_acquire(store, row->source, row->shard, row->first, row->window, &window);
     if (status == STATUS_OK) {
-        status = read_row(shard, scratch, row);
-        shard_store_release(store, shard);
+        status = read_row(window, scratch, row);
+        shard_store_release(store, window);
     }
     if (status != STATUS_OK) snprintf(row->detail, sizeof row->detail, "%s", status_message());
     row->failed = status;

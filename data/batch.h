@@ -15,7 +15,6 @@ typedef struct BatchMaker {
     const PrecomputedSpec *precomputed;    /* NULL: none */
     Tokenizer *tokenizers[2];              /* NULL: none */
     int32_t *empty_ids[2], *empty_mask[2]; /* of the empty caption */
-    float levels[256];                     /* v / 127.5 - 1 */
 } BatchMaker;
 
 /* A row whose precomputed arrays a decode thread reads, straight into the batch. */
@@ -23,6 +22,7 @@ typedef struct BatchRow {
     WorkKind kind; /* WORK_ROW */
     Batch *batch;
     int32_t k, source, shard;
+    int64_t first, window;   /* samples of the window that it is in */
     int64_t sample, caption; /* caption -1: the empty one */
     Status failed;
     char detail[512];

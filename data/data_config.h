@@ -47,9 +47,9 @@ typedef struct FilterConfig {
     double unsafe_max;     /* kept when below */
     double similarity_min; /* kept when not below; -1 keeps all */
     double aesthetic_min;
-    int64_t min_side; /* of the original and of the stored picture, pixels; -1: the resolution asked for; 0: any */
+    int64_t min_side;    /* of the original and of the stored picture, pixels; -1: the resolution asked for; 0: any */
     ConfigStrings where; /* expressions (data/filter.h), all of which must hold */
-    int32_t missing;  /* MissingField: what becomes of a sample that lacks a field that a filter asks for */
+    int32_t missing;     /* MissingField: what becomes of a sample that lacks a field that a filter asks for */
 } FilterConfig;
 
 typedef struct LimitsConfig {
@@ -69,8 +69,8 @@ typedef struct TokenizerConfig {
 } TokenizerConfig;
 
 typedef struct DataConfig {
-    ConfigList sources; /* of SourceConfig */
-    int64_t lanes;      /* L of the order (data/order.h): the ranks must divide it */
+    ConfigList sources;     /* of SourceConfig */
+    int64_t lanes;          /* L of the order (data/order.h): the ranks must divide it */
     int64_t shuffle_block;  /* samples */
     int64_t shuffle_mix;    /* blocks of a lane that are shuffled together */
     int32_t mixture;        /* MixtureBy */

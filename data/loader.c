@@ -13,7 +13,7 @@
 #include "data/candidate.h"
 #include "data/order.h"
 
-#define MOST_WINDOWS 4096
+#define MOST_WINDOWS 16384
 #define DRY_SAMPLES 100 /* an epoch of a lane without an accepted sample is an error from this many on */
 
 /* One (source, lane): its order, and its samples under way in that order. */
@@ -465,7 +465,7 @@ static Status open_order(Loader *loader, const Cursor *start)
                                    p->position));
             stream->once = !data_config_source(config, (size_t)s)->repeat;
             stream->epoch = stream->order.epoch;
-            stream->fresh = stream->order.position == 0;
+            stream->fresh = stream->order.group == 0 && stream->order.in_group == 0;
         }
     /* The first index of this rank: the least one not below next_index with i mod W = rank. */
     int64_t next = loader->cursor->next_index;

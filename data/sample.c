@@ -5,6 +5,7 @@
 
 #define MAX_MEMBERS ((size_t)64 << 20)
 #define MAX_TEXT ((size_t)1 << 30)
+#define MAX_SAMPLE_MEMBERS 1000 /* each is compared with those before; a sample of more counts as damaged */
 
 bool sample_split_name(const char *name, size_t *key_size, const char **suffix)
 {
@@ -58,7 +59,8 @@ Status sample_table_add(SampleTable *table, const char *name, int64_t offset, in
     table->text.size = where;
     append_lower(&table->text, suffix);
     table->text.size = where + suffix_size;
-    if (sample_member(table, last, table->text.data + where)) last->duplicate = true;
+    if (last->member_count >= MAX_SAMPLE_MEMBERS) last->duplicate = true;
+    if (!last->duplicate && sample_member(table, last, table->text.data + where)) last->duplicate = true;
     table->members[table->member_count++] = (SampleMember){.offset = offset, .size = size, .suffix = where};
     last->member_count++;
     return STATUS_OK;

@@ -21,7 +21,7 @@ typedef struct SampleMember {
 typedef struct Sample {
     uint32_t key; /* into `text` */
     uint32_t first_member, member_count;
-    bool duplicate; /* two members have the same suffix */
+    bool duplicate; /* two members have the same suffix, or there are more than any sample has */
 } Sample;
 
 /* Samples of one shard, grown one member at a time. */

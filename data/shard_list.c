@@ -10,24 +10,37 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "data/shard_file.h"
+
+static const ShardNote NOTHING_TOLD = {-1, -1};
 
 #define MAX_GROUPS 64 /* braces in one pattern, nested ones included: bounds the recursion */
+
+/* Room for a note of each path, those before untold. */
+static Status make_notes(ShardList *list)
+{
+    Status status = STATUS_OK;
+    size_t had = list->note_capacity;
+    TRY(mem_grow(&list->notes, &list->note_capacity, list->capacity, sizeof list->notes[0]));
+    for (size_t i = had; i < list->note_capacity; i++) list->notes[i] = NOTHING_TOLD;
+fail:
+    return status;
+}
 
 static Status list_append(ShardList *list, const char *path, size_t size)
 {
     Status status = STATUS_OK;
-    char *copy = NULL;
     if (list->count >= SHARD_LIST_MAX_PATHS)
         FAIL(ERR_LIMIT, "more than %d shards; is a brace range too long?", SHARD_LIST_MAX_PATHS);
     if (size + 1 > SHARD_LIST_MAX_BYTES - list->bytes)
         FAIL(ERR_LIMIT, "the shards' paths take more than %zu bytes; is a brace range too long?", SHARD_LIST_MAX_BYTES);
     TRY(mem_grow(&list->paths, &list->capacity, list->count + 1, sizeof list->paths[0]));
-    copy = mem_alloc_array(size + 1, 1);
-    if (!copy) return ERR_MEMORY;
+    if (list->notes) TRY(make_notes(list));
+    char *copy = mem_alloc_array(size + 1, 1);
+    if (!copy) FAIL_WITH(ERR_MEMORY);
     memcpy(copy, path, size);
     list->paths[list->count++] = copy;
     list->bytes += size + 1;
-    return STATUS_OK;
 fail:
     return status;
 }
@@ -153,6 +166,30 @@ Status shard_list_append(const char *path, ShardList *list)
     return list_append(list, path, strlen(path));
 }
 
+Status shard_list_append_noted(const char *path, ShardNote note, ShardList *list)
+{
+    Status status = STATUS_OK;
+    TRY(shard_list_append(path, list));
+    TRY(shard_list_set_note(list, list->count - 1, note));
+fail:
+    return status;
+}
+
+Status shard_list_set_note(ShardList *list, size_t i, ShardNote note)
+{
+    Status status = STATUS_OK;
+    if (note.samples < 0 && note.bytes < 0 && !list->notes) return STATUS_OK;
+    TRY(make_notes(list));
+    list->notes[i] = note;
+fail:
+    return status;
+}
+
+ShardNote shard_list_note(const ShardList *list, size_t i)
+{
+    return list->notes && i < list->count ? list->notes[i] : NOTHING_TOLD;
+}
+
 static bool has_suffix(const char *text, const char *suffix)
 {
     size_t n = strlen(text), m = strlen(suffix);
@@ -164,10 +201,16 @@ static int compare_paths(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-/* What lies beside shards: indexes and precomputed files, whole or on their way. */
-static bool is_ours(const char *path)
+/* What lies beside shards: indexes, checksums, precomputed files, whole or on their way; and img2dataset's tables. */
+static bool lies_beside(const char *path)
 {
-    return has_suffix(path, ".idx") || has_suffix(path, ".h5") || strstr(path, ".h5.tmp-");
+    static const char *const suffixes[] = {".idx", ".sums", ".h5", ".json", ".parquet"};
+    static const char *const under_way[] = {".idx.tmp-", ".sums.tmp-", ".h5.tmp-"};
+    for (size_t i = 0; i < sizeof suffixes / sizeof suffixes[0]; i++)
+        if (has_suffix(path, suffixes[i])) return true;
+    for (size_t i = 0; i < sizeof under_way / sizeof under_way[0]; i++)
+        if (strstr(path, under_way[i])) return true;
+    return false;
 }
 
 /* A folder that does not exist holds no match; one that cannot be read is an error. */
@@ -187,7 +230,7 @@ Status shard_list_glob(const char *pattern, ShardList *list)
     if (rc == GLOB_NOSPACE) FAIL(ERR_MEMORY, "out of memory while looking for %s", pattern);
     if (rc == GLOB_ABORTED) FAIL(ERR_IO, "%s: a folder on the way cannot be read; check its permissions", pattern);
     for (size_t i = 0; rc == 0 && i < found.gl_pathc; i++)
-        if (all || !is_ours(found.gl_pathv[i])) TRY(shard_list_append(found.gl_pathv[i], list));
+        if (all || !lies_beside(found.gl_pathv[i])) TRY(shard_list_append(found.gl_pathv[i], list));
     if (list->count > before) qsort(list->paths + before, list->count - before, sizeof list->paths[0], compare_paths);
 fail:
     globfree(&found);
@@ -205,23 +248,26 @@ fail:
     return status;
 }
 
+/* A pattern whose braces are expanded. */
+static Status add_expanded(const char *path, ShardList *list)
+{
+    if (shard_kind(path) == SHARD_LOCAL && strpbrk(path, "*?[") && !file_exists(path)) return add_glob(path, list);
+    return shard_list_append(path, list);
+}
+
 Status shard_list_add(const char *pattern, ShardList *list)
 {
     Status status = STATUS_OK;
     ShardList plain = {0};
     if (!pattern[0]) FAIL(ERR_CONFIG, "an empty path in a list of shards");
-    if (file_exists(pattern)) {
-        TRY(list_append(list, pattern, strlen(pattern)));
-        return STATUS_OK;
+    if (strncmp(pattern, "list:", 5) == 0) return shard_list_add_file(pattern + 5, list);
+    if (!strpbrk(pattern, "{*?[") || (shard_kind(pattern) == SHARD_LOCAL && file_exists(pattern))) {
+        if (strlen(pattern) > SHARD_LIST_MAX_LENGTH)
+            FAIL(ERR_LIMIT, "a shard's path is longer than %d bytes: %.60s...", SHARD_LIST_MAX_LENGTH, pattern);
+        return shard_list_append(pattern, list);
     }
     TRY(shard_list_expand(pattern, &plain));
-    for (size_t i = 0; i < plain.count; i++) {
-        const char *path = plain.paths[i];
-        if (strpbrk(path, "*?[") && !file_exists(path))
-            TRY(add_glob(path, list));
-        else
-            TRY(list_append(list, path, strlen(path)));
-    }
+    for (size_t i = 0; i < plain.count; i++) TRY(add_expanded(plain.paths[i], list));
 fail:
     shard_list_free(&plain);
     return status;
@@ -231,5 +277,6 @@ void shard_list_free(ShardList *list)
 {
     for (size_t i = 0; i < list->count; i++) free(list->paths[i]);
     free(list->paths);
+    free(list->notes);
     *list = (ShardList){0};
 }

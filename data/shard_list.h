@@ -3,10 +3,12 @@
  *     path, {000..123} (zero-padded as written), {a,b}, nested, then globs
  *     http://... https://...   braces are expanded, globs are not
  *     pipe:COMMAND             braces are expanded; see data.read.allow_pipe
- *     list:FILE                each line of FILE is one of these (not list: again), optionally followed by a tab and
- * the number of its samples, and by another and the bytes of the file: then nothing need be looked up when a run
- * starts. Blank lines and lines that begin with # are passed over. FILE may also be webdataset's JSON (wids:
- * "shardlist" of "url", "nsamples", "filesize"). Relative paths in it start from the folder of FILE. */
+ *     list:FILE                a file of these
+ *
+ * Each line of a list is one of the above (not list: again), optionally followed by a tab and the number of its
+ * samples, and by another tab and the bytes of the file: then nothing need be looked up when a run starts. Blank lines
+ * and lines that begin with # are passed over. FILE may also be webdataset's JSON (wids: "shardlist" of "url",
+ * "nsamples", "filesize"), whose urls are taken as they are. Relative paths start from the folder of FILE. */
 #ifndef DATA_SHARD_LIST_H
 #define DATA_SHARD_LIST_H
 
@@ -33,19 +35,25 @@ typedef struct ShardList {
 
 /* Braces only, nothing looked up: appends every path that `pattern` stands for, in the order written. */
 Status shard_list_expand(const char *pattern, ShardList *list);
-/* All of the above. Globs are sorted by bytes; *.idx and *.h5 left out. A file of exactly that name is taken as it is.
- * A glob without a match is ERR_IO; a path without wildcards is not looked up here. ERR_FORMAT names a list's line. */
+/* All of the above. Globs are sorted by bytes; what lies beside shards is left out: *.idx, *.sums, *.h5, *.json and
+ * *.parquet. A file of exactly that name is taken as it is. A glob without a match is ERR_IO; a path without wildcards
+ * is not looked up here. ERR_FORMAT names a list's line. */
 Status shard_list_add(const char *pattern, ShardList *list);
-/* One glob without braces; none may match. Indexes and precomputed files are left out, unless it ends in .h5. */
+/* One glob without braces; none may match. What lies beside shards is left out, unless it ends in .h5. */
 Status shard_list_glob(const char *pattern, ShardList *list);
 /* One path as it is. */
 Status shard_list_append(const char *path, ShardList *list);
+Status shard_list_append_noted(const char *path, ShardNote note, ShardList *list);
+Status shard_list_set_note(ShardList *list, size_t i, ShardNote note); /* i below count */
 ShardNote shard_list_note(const ShardList *list, size_t i);
 void shard_list_free(ShardList *list); /* leaves an empty list */
 
-/* The text of a list file: its format is told by its first character. `folder`: where relative paths start. */
+/* list:FILE. */
+Status shard_list_add_file(const char *path, ShardList *list);
+/* The text of a list file: JSON when it begins with '{'. `folder`: where relative paths start; "" is here. Messages
+ * name the line, not the file. */
 Status shard_list_parse(const char *text, size_t size, const char *folder, ShardList *list);
-/* A line of a list file. */
+/* A line of a list file, which reads back as `path` alone; ERR_UNSUPPORTED for a path of which that cannot be. */
 Status shard_list_format(const char *path, ShardNote note, StrBuf *out);
 
 #endif

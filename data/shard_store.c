@@ -212,3 +212,17 @@ void shard_store_access_stats(ShardStore *store, ShardAccessStats *out)
 {
     shard_access_stats(store->access, out);
 }
+
+Status shard_store_index(ShardStore *store, int32_t source, int32_t shard, TarIndex *out)
+{
+    Status status = STATUS_OK;
+    const StoreSource *of = &store->sources[source];
+    const ShardNote note = shard_list_note(&of->list, (size_t)shard);
+    ShardFile *file = NULL;
+    *out = (TarIndex){0};
+    TRY(shard_file_open(store->access, of->list.paths[shard], note.bytes, &file));
+    TRY(tar_index_open(file, store->config->read.index_folder, false, out));
+fail:
+    shard_file_close(file);
+    return status;
+}

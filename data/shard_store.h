@@ -53,6 +53,9 @@ const int64_t *shard_store_samples(const ShardStore *store, int32_t source); /* 
 uint64_t shard_store_identity(const ShardStore *store, int32_t source);
 void shard_store_access_stats(ShardStore *store, ShardAccessStats *out);
 
+/* The index of a whole shard; tar_index_free it. */
+Status shard_store_index(ShardStore *store, int32_t source, int32_t shard, TarIndex *out);
+
 /* Opens (or finds) the window of samples [first, first + count) and pins it until the matching release. After a
  * failure, retries and all, the window is written to the bad log, and fails at once until it is dropped. */
 Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard, int64_t first, int64_t count,

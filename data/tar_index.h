@@ -27,7 +27,8 @@ typedef struct TarIndex {
 /* The usable index file of a shard: the number of samples on its first line, and its path. STATUS_END when there is
  * none. `folder`: data.read.index_folder. Nothing else of it is read or checked. */
 Status tar_index_find(const char *shard, const char *folder, int64_t *samples, char path[PATH_MAX]);
-/* Where tar_index_write puts the index of a shard. ERR_CONFIG for one that is not a file here when `folder` is empty. */
+/* Where tar_index_write puts the index of a shard. ERR_CONFIG for one that is not a file here when `folder` is empty.
+ */
 Status tar_index_path(const char *shard, const char *folder, char path[PATH_MAX]);
 /* Samples [first, first + count) of an index file; they are samples 0.. of *out. ERR_FORMAT when it has not as many.
  * shard_bytes: members that end behind it are ERR_FORMAT; negative: not checked. */
@@ -44,5 +45,7 @@ void tar_index_free(TarIndex *index);
 Status tar_index_format(const TarIndex *index, StrBuf *out);
 /* shard_size: members that end behind it are ERR_FORMAT; negative: not checked. */
 Status tar_index_parse(const char *text, size_t size, int64_t shard_size, TarIndex *out);
+/* The number of samples that an index tells on its first line; false when it is no such line. */
+bool tar_index_first_line(const char *text, size_t size, int64_t *samples);
 
 #endif

@@ -34,6 +34,10 @@ static Status run(CommandCall *call)
     if (ended == TRAINER_REQUEUE) call->exit_code = status_exit_code(ERR_INTERRUPTED);
     if (ended == TRAINER_DONE)
         log_info("done: %s; `vasily sample %s --prompt TEXT` draws from it", config.run.dir, config.run.dir);
+    else if (ended == TRAINER_DATA_ENDED)
+        log_info(
+            "done: the sources of data have ended before train.steps; `vasily sample %s --prompt TEXT` draws from it",
+            config.run.dir);
     else
         log_info("stopped by a signal, saved; go on with --resume auto");
     TRY(watchdog_close(watchdog));

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "data/pixels.h"
 
 enum { ALIGN = 256 };
 
@@ -142,6 +143,14 @@ static Status put(Feed *feed, SlotName name, const void *data)
     return STATUS_OK;
 }
 
+/* Pixels become floats where they are wanted: in the input itself, or in page-locked memory. */
+static void put_pixels(Feed *feed, const uint8_t *pixels)
+{
+    const Slot *slot = &feed->slots[SLOT_PIXELS];
+    void *out = feed_runs_ahead(feed) ? feed->locked + slot->offset : slot->place;
+    if (slot->place) pixels_to_floats(pixels, slot->bytes / sizeof(float), out);
+}
+
 /* The text: tokens for the encoders of the graph, or the states that they would give. */
 static Status put_text(Feed *feed, const Batch *batch, int64_t first)
 {
@@ -189,7 +198,7 @@ Status feed_fill(Feed *feed, const Batch *batch, int64_t first)
     if (batch->moments)
         TRY(put(feed, SLOT_MOMENTS, batch->moments + first * batch->moment_values));
     else
-        TRY(put(feed, SLOT_PIXELS, batch->pixels + first * pixels));
+        put_pixels(feed, batch->pixels + first * pixels);
     TRY(put_text(feed, batch, first));
     TRY(put(feed, SLOT_TIMESTEPS, feed->timesteps));
     TRY(put(feed, SLOT_INDEX, feed->indices));

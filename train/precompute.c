@@ -92,8 +92,8 @@ fail:
 /* ---- what is there already ---- */
 
 /* Whether a file is there that training would take. */
-static Status is_done(const RunConfig *run, const PrecomputedSpec *spec, const PrecomputeShard *shard,
-                      PrecomputedKind kind, bool *done)
+static Status is_done(const RunConfig *run, ShardStore *store, const PrecomputedSpec *spec,
+                      const PrecomputeShard *shard, PrecomputedKind kind, bool *done)
 {
     Status status = STATUS_OK;
     const SourceConfig *source = data_config_source(&run->data, (size_t)shard->source);
@@ -106,7 +106,7 @@ static Status is_done(const RunConfig *run, const PrecomputedSpec *spec, const P
     TRY(precomputed_path(spec, kind, source->name, shard->path, path));
     if (!file_exists(path)) return STATUS_OK;
     TRY(precomputed_facts_of_data(&run->data, source, spec->resolution, &facts));
-    TRY(tar_index_open(shard->path, false, &index));
+    TRY(shard_store_index(store, shard->source, shard->shard, &index));
     TRY(precomputed_hash_index(&index, &hash));
     status = precomputed_open(path, kind, spec, &facts, &file);
     if (status == ERR_MISMATCH || status == ERR_FORMAT || status == ERR_LIMIT) {
@@ -125,7 +125,8 @@ fail:
 }
 
 /* Sets `wanted` of every shard. Each rank looks at its part, and tells the others. */
-static Status find_missing(const PrecomputeOptions *o, const PrecomputedSpec *spec, ShardTable *shards)
+static Status find_missing(const PrecomputeOptions *o, const PrecomputedSpec *spec, ShardStore *store,
+                           ShardTable *shards)
 {
     Status status = STATUS_OK;
     const int world = comm_world(o->comm);
@@ -136,7 +137,7 @@ static Status find_missing(const PrecomputeOptions *o, const PrecomputedSpec *sp
         for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) {
             bool done = true;
             if (spec->wanted[kind] && !shards->items[i].duplicate)
-                TRY(is_done(o->run, spec, &shards->items[i], (PrecomputedKind)kind, &done));
+                TRY(is_done(o->run, store, spec, &shards->items[i], (PrecomputedKind)kind, &done));
             missing[i * PRECOMPUTED_KINDS + kind] = done ? 0 : 1;
         }
     TRY(comm_all_reduce_f64(o->comm, missing, (int)values, COMM_SUM));
@@ -239,7 +240,7 @@ static Status process(const PrecomputeOptions *o, const PrecomputedSpec *spec, S
     Status status = STATUS_OK;
     const int64_t side = spec->resolution;
     Backend *backend = NULL;
-    Precompute p = {.run = o->run, .spec = spec, .totals = *totals};
+    Precompute p = {.run = o->run, .spec = spec, .store = store, .totals = *totals};
     p.pictures.capacity = o->pictures ? o->pictures : pictures_at_once(o);
     p.captions.capacity = o->captions ? o->captions : CAPTIONS_DEFAULT;
     PrecomputeProgress progress = {.work = &p, .shards = shards->count, .start = clock_seconds()};
@@ -279,10 +280,15 @@ Status precompute_run(const PrecomputeOptions *o)
     double start = clock_seconds();
     TRY(signals_install());
     TRY(frozen_spec_create(o->run, o->comm, true, &spec));
-    TRY(shard_store_open(data, NULL, data->write_index && rank == 0, threads, threads + 1, &totals.bad, &store));
+    TRY(shard_store_open(&(ShardStoreOptions){.config = data,
+                                              .write_index = data->write_index && rank == 0,
+                                              .progress = rank == 0,
+                                              .threads = threads,
+                                              .windows = threads + 1},
+                         &totals.bad, &store));
     TRY(list_shards(o->run, store, &shards));
     TRY(check_names(o->run, &spec, &shards));
-    TRY(find_missing(o, &spec, &shards));
+    TRY(find_missing(o, &spec, store, &shards));
     int64_t all = shards.count, pending = take_own(&shards, rank, world);
     log_info("%" PRId64 " shards, of which %" PRId64 " are precomputed already; %d rank%s", all, all - pending, world,
              world > 1 ? "s" : "");

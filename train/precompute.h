@@ -32,6 +32,7 @@ typedef struct PrecomputeTotals {
 typedef struct Precompute {
     const RunConfig *run;
     const PrecomputedSpec *spec;
+    struct ShardStore *store;
     struct ShardReader *reader;
     PrecomputeNetworks *networks;
     struct Tokenizer *tokenizers[2];
@@ -42,7 +43,6 @@ typedef struct Precompute {
     PrecomputeTotals totals;
     void (*tick)(void *context); /* after each sample */
     void *tick_context;
-    float levels[256]; /* v / 127.5 - 1 */
 } Precompute;
 
 typedef struct PrecomputeShard {

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "data/pixels.h"
 #include "data/shard_reader.h"
 #include "data/tokenizer.h"
 #include "train/precompute.h"
@@ -42,7 +43,6 @@ Status precompute_open_buffers(Precompute *p)
     Status status = STATUS_OK;
     const PrecomputedSpec *spec = p->spec;
     const TokenizerConfig *configs[2] = {&p->run->data.tokenizer1, &p->run->data.tokenizer2};
-    for (int v = 0; v < 256; v++) p->levels[v] = (float)v / 127.5f - 1.0f;
     TRY(open_batch(&p->pictures));
     TRY(open_batch(&p->captions));
     if (spec->wanted[PRECOMPUTED_LATENTS]) {
@@ -146,8 +146,7 @@ static Status add_picture(Precompute *p, const Candidate *c)
 {
     Status status = STATUS_OK;
     int64_t values = p->spec->resolution * p->spec->resolution * 3;
-    float *out = p->pixels + p->pictures.count * values;
-    for (int64_t v = 0; v < values; v++) out[v] = p->levels[c->pixels[v]];
+    pixels_to_floats(c->pixels, (size_t)values, p->pixels + p->pictures.count * values);
     TRY(name_row(&p->pictures, c->key.data));
     if (++p->pictures.count == p->pictures.capacity) TRY(flush_pictures(p));
 fail:
@@ -176,7 +175,7 @@ static Status open_writers(Precompute *p, const PrecomputeShard *shard)
     TarIndex index = {0};
     char path[PATH_MAX], folder[PATH_MAX];
     TRY(precomputed_facts_of_data(&p->run->data, source, p->spec->resolution, &facts));
-    TRY(tar_index_open(shard->path, false, &index));
+    TRY(shard_store_index(p->store, shard->source, shard->shard, &index));
     for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) {
         if (!shard->wanted[kind]) continue;
         TRY(precomputed_path(p->spec, (PrecomputedKind)kind, source->name, shard->path, path));

@@ -86,12 +86,28 @@ fail:
     return status;
 }
 
+/* Whether there is data for another step, where it may end: *ended becomes 1 if not. The others of this step are told,
+ * and all stop together. */
+static Status look_for_end(Trainer *t, double *ended)
+{
+    Status status = STATUS_OK;
+    if (!loader_is_finite(t->loader) || t->step + 1 >= t->last_step) return STATUS_OK;
+    status = next_batch(t);
+    *ended = status == STATUS_END;
+    if (status == STATUS_END) return STATUS_OK;
+    TRY(status);
+fail:
+    return status;
+}
+
 /* While the GPU still computes this step: the first micro-batch of the next. */
 static Status look_ahead(Trainer *t)
 {
     Status status = STATUS_OK;
     if (!feed_runs_ahead(t->feed) || t->step + 1 >= t->last_step) return STATUS_OK;
-    TRY(next_batch(t));
+    status = next_batch(t);
+    if (status == STATUS_END) return STATUS_OK; /* look_for_end tells the others */
+    TRY(status);
     TRY(feed_fill(t->feed, t->batch, 0));
     t->filled = true;
 fail:
@@ -122,6 +138,7 @@ static Status agree(Trainer *t, StepTold *step)
         for (int k = 0; k < WISH_COUNT; k++) step->wishes[k] += told[r].wishes[k];
         if (told[r].data > step->data) step->data = told[r].data;
         if (told[r].comm > step->comm) step->comm = told[r].comm;
+        step->ended += told[r].ended;
     }
 fail:
     return status;
@@ -150,7 +167,13 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
     };
 }
 
-static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_COUNT])
+/* What the ranks decided for after this step. */
+typedef struct StepEnd {
+    double wishes[WISH_COUNT];
+    bool data_ended;
+} StepEnd;
+
+static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
 {
     Status status = STATUS_OK;
     double start = clock_seconds();
@@ -160,7 +183,11 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     OptimizerReport report;
 
     comm_note_step(t->comm, t->step + 1, "waiting for data");
-    TRY(next_batch(t));
+    status = next_batch(t);
+    if (status == STATUS_END)
+        FAIL(ERR_CONFIG, "the sources of data have nothing left for a step, and none of them repeats; add data, or let "
+                         "data.sources[].repeat be true");
+    TRY(status);
     comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
@@ -168,6 +195,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
     TRY(give_batch_back(t));
     TRY(look_ahead(t));
+    TRY(look_for_end(t, &step.ended));
     step.data += loader_seconds_waited(t->loader);
     if (backend->device)
         TRY(backend->device->finish(backend));
@@ -190,7 +218,8 @@ static Status train_step(Trainer *t, StepMetrics *metrics, double wishes[WISH_CO
 
     *metrics = describe_step(t, &step, &report, clock_seconds() - start);
     metrics->allocations = mem_thread_allocation_count() - allocated;
-    memcpy(wishes, step.wishes, sizeof step.wishes);
+    memcpy(end->wishes, step.wishes, sizeof step.wishes);
+    end->data_ended = step.ended > 0;
 fail:
     return status;
 }
@@ -208,9 +237,9 @@ static Status record_step(Trainer *t, StepMetrics *step)
              "model.precision: f32",
              SKIPPED_IN_A_ROW_MAX);
     if (!t->root) return STATUS_OK;
-    LoaderStats stats;
-    loader_stats(t->loader, &stats);
-    step->rejected = bad_samples_seen(&stats.bad) - stats.bad.counts[SAMPLE_ACCEPTED];
+    data_metrics_look(t->data_metrics, t->loader);
+    step->data = t->data_metrics;
+    step->rejected = data_metrics_passed_over(t->data_metrics);
     step->peak_bytes = memory_peak();
     TRY(metrics_write(&t->metrics, step));
     progress_step(&t->progress, step);
@@ -245,13 +274,14 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     *end = TRAINER_DONE;
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
-        double wishes[WISH_COUNT];
-        TRY(train_step(t, &step, wishes));
+        StepEnd decided = {.data_ended = false};
+        TRY(train_step(t, &step, &decided));
         TRY(record_step(t, &step));
-        if (wishes[WISH_STOP] > 0) *end = TRAINER_STOPPED;
-        if (wishes[WISH_REQUEUE] > 0) *end = TRAINER_REQUEUE;
+        if (decided.data_ended) *end = TRAINER_DATA_ENDED;
+        if (decided.wishes[WISH_STOP] > 0) *end = TRAINER_STOPPED;
+        if (decided.wishes[WISH_REQUEUE] > 0) *end = TRAINER_REQUEUE;
         if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
-        if (is_due(t->run->checkpoint.every, t->step) || wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
+        if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
         if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
     }
     progress_end(&t->progress);

@@ -16,9 +16,10 @@ typedef struct TrainerOptions {
 } TrainerOptions;
 
 typedef enum TrainerEnd {
-    TRAINER_DONE,    /* train.steps or stop_after reached */
-    TRAINER_STOPPED, /* SIGINT; saved */
-    TRAINER_REQUEUE  /* SIGTERM or SIGUSR1; saved */
+    TRAINER_DONE,      /* train.steps or stop_after reached */
+    TRAINER_STOPPED,   /* SIGINT; saved */
+    TRAINER_REQUEUE,   /* SIGTERM or SIGUSR1; saved */
+    TRAINER_DATA_ENDED /* no source repeats, and what is left does not reach for a step; saved */
 } TrainerEnd;
 
 /* Opens everything: run folder, device, plan, data, and the checkpoint to go on from. `run` (whose micro_batch and

@@ -22,6 +22,7 @@ typedef struct StepTold {
     double losses[2];          /* mse, vb: sums over the samples */
     double wishes[WISH_COUNT]; /* sums */
     double data, comm;         /* seconds waited: the longest of any rank */
+    double ended;              /* ranks whose data does not reach for another step */
 } StepTold;
 enum { STEP_TOLD = sizeof(StepTold) / sizeof(double) };
 
@@ -42,10 +43,11 @@ struct Trainer {
     Optimizer *optimizer;
     PrecomputedSpec precomputed; /* what the loader reads instead of running frozen networks */
     Loader *loader;
-    Cursor *cursor;           /* after the last applied batch, this rank's lanes; NULL before the first */
-    Cursor *saving;           /* the same of all ranks, put together while saving */
-    double *positions;        /* cursor_value_count: room to add the ranks' cursors up */
-    int64_t *position_values; /* the same */
+    DataMetrics *data_metrics; /* the root's; NULL elsewhere */
+    Cursor *cursor;            /* after the last applied batch, this rank's lanes; NULL before the first */
+    Cursor *saving;            /* the same of all ranks, put together while saving */
+    double *positions;         /* cursor_value_count: room to add the ranks' cursors up */
+    int64_t *position_values;  /* the same */
 
     Feed *feed;
     Recorder *recorder;

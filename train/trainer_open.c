@@ -262,8 +262,10 @@ static Status open_loader(Trainer *t, const Cursor *start)
                                      .world = comm_world(t->comm),
                                      .first_step = t->step,
                                      .start = start,
-                                     .precomputed = precomputed ? &t->precomputed : NULL},
+                                     .precomputed = precomputed ? &t->precomputed : NULL,
+                                     .bad_log = t->dir.bad_shards},
                     &t->loader));
+    if (t->root) TRY(data_metrics_create(&t->run->data, t->loader, &t->data_metrics));
 fail:
     return status;
 }
@@ -417,6 +419,7 @@ void trainer_free(Trainer *t)
     preview_free(t->preview);
     metrics_close(&t->metrics);
     if (t->batch) loader_release(t->loader, t->batch);
+    data_metrics_free(t->data_metrics);
     loader_close(t->loader);
     recorder_free(t->recorder);
     feed_free(t->feed);

@@ -7,6 +7,7 @@
 
 #include "base/archive.h"
 #include "base/arena.h"
+#include "base/file.h"
 #include "temp_dir.h"
 
 /* --- making tar files by hand --- */
@@ -434,6 +435,89 @@ static void test_hostile(void **state)
     expect_end(archive);
 }
 
+typedef struct Bytes {
+    const char *data;
+    int64_t size, fails_at; /* the offset from which on reading fails */
+    int64_t taken;
+} Bytes;
+
+static Status read_bytes(void *context, void *out, int64_t size, int64_t offset)
+{
+    Bytes *bytes = context;
+    assert_true(size > 0 && offset >= 0 && size <= bytes->size - offset);
+    if (offset + size > bytes->fails_at) return status_fail(ERR_IO, __FILE__, __LINE__, "the wire is cut");
+    memcpy(out, bytes->data + offset, (size_t)size);
+    bytes->taken += size;
+    return STATUS_OK;
+}
+
+/* Members by callbacks; what is passed over is not asked for, and a failure of the callback comes through as it is. */
+static void test_reader(void **state)
+{
+    Archive *archive;
+    const char *name;
+    int64_t size;
+    put_header("large", '0', 3000000);
+    char *large = calloc(1, 3000000);
+    put_bytes(large, 3000000);
+    put_member("a", "text");
+    put_end();
+    Bytes bytes = {tar.data, (int64_t)tar.size, INT64_MAX, 0};
+    ArchiveSource source = {read_bytes, &bytes, "by callbacks", bytes.size};
+    assert_ok(archive_open_reader(&source, 0, &archive));
+    assert_false(archive_is_compressed(archive));
+    assert_ok(archive_next(archive, &name, &size));
+    assert_int_equal(size, 3000000);
+    expect_member(archive, "a", "text");
+    int64_t position = archive_position(archive);
+    expect_end(archive);
+    assert_true(bytes.taken < 1000000);
+    assert_ok(archive_open_reader(&source, position, &archive));
+    expect_member(archive, "a", "text");
+    expect_end(archive);
+    assert_fails(archive_open_reader(&source, bytes.size + 1, &archive), ERR_FORMAT, "by callbacks: has no byte");
+    bytes.fails_at = 1000000;
+    assert_ok(archive_open_reader(&source, 0, &archive));
+    assert_ok(archive_next(archive, &name, &size));
+    assert_fails(archive_read(archive, large), ERR_IO, "the wire is cut");
+    archive_close(archive);
+    free(large);
+}
+
+/* The plain bytes of a compressed file, all that precede a break, and a break that is told. */
+static void test_stream(void **state)
+{
+    static const int FILTERS[] = {ARCHIVE_FILTER_GZIP, ARCHIVE_FILTER_ZSTD};
+    char *plain, *packed;
+    size_t plain_size, packed_size;
+    assert_ok(
+        file_read(write_with("s.tar", ARCHIVE_FORMAT_TAR_USTAR, 0, 5, "m%d", 300000), 1 << 24, &plain, &plain_size));
+    for (int f = 0; f < 2; f++) {
+        const char *path = write_with("s.tar.x", ARCHIVE_FORMAT_TAR_USTAR, FILTERS[f], 5, "m%d", 300000);
+        assert_ok(file_read(path, 1 << 24, &packed, &packed_size));
+        for (int cut = 0; cut < 2; cut++) {
+            Bytes bytes = {packed, (int64_t)packed_size - (cut ? 20 : 0), INT64_MAX, 0};
+            ArchiveSource source = {read_bytes, &bytes, "stream", bytes.size};
+            Archive *archive = NULL;
+            const void *block;
+            size_t size, done = 0;
+            assert_true(archive_is_compressed_magic((const uint8_t *)packed, packed_size));
+            assert_ok(archive_open_stream(&source, &archive));
+            Status status;
+            while ((status = archive_next_block(archive, &block, &size)) == STATUS_OK) {
+                assert_true(done + size <= plain_size);
+                assert_memory_equal(plain + done, block, size);
+                done += size;
+            }
+            assert_int_equal(status, cut ? ERR_FORMAT : STATUS_END);
+            if (!cut) assert_int_equal(done, plain_size);
+            archive_close(archive);
+        }
+        free(packed);
+    }
+    free(plain);
+}
+
 static void test_read_once(void **state)
 {
     put_member("a", "x");
@@ -453,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_plain),      cmocka_unit_test(test_positions), cmocka_unit_test(test_pax_names),
         cmocka_unit_test(test_compressed), cmocka_unit_test(test_ends),      cmocka_unit_test(test_not_tar),
         cmocka_unit_test(test_truncated),  cmocka_unit_test(test_hostile),   cmocka_unit_test(test_read_once),
+        cmocka_unit_test(test_reader),     cmocka_unit_test(test_stream),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
 }

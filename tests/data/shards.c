@@ -45,7 +45,7 @@ const char *in_folder(const char *folder, const char *name)
     return paths[next];
 }
 
-static void tar_header(StrBuf *tar, const char *name, size_t size, char type)
+static void put_header(StrBuf *tar, const char *name, size_t size, char type)
 {
     unsigned char h[512] = {0};
     unsigned sum = 0;
@@ -75,7 +75,7 @@ static void tar_pad(StrBuf *tar)
 
 void tar_member(StrBuf *tar, const char *name, const void *data, size_t size)
 {
-    tar_header(tar, name, size, '0');
+    put_header(tar, name, size, '0');
     assert_ok(strbuf_append(tar, data, size));
     tar_pad(tar);
 }
@@ -90,10 +90,10 @@ void tar_pax_name(StrBuf *tar, const char *name, const void *data, size_t size)
     char record[5000];
     size_t n = strlen(name) + strlen(" path=\n") + 3; /* names of 90 to 900 bytes have 3-digit records */
     snprintf(record, sizeof record, "%zu path=%s\n", n, name);
-    tar_header(tar, "PaxHeaders/x", n, 'x');
+    put_header(tar, "PaxHeaders/x", n, 'x');
     assert_ok(strbuf_append(tar, record, n));
     tar_pad(tar);
-    tar_header(tar, "short", size, '0');
+    put_header(tar, "short", size, '0');
     assert_ok(strbuf_append(tar, data, size));
     tar_pad(tar);
 }
@@ -202,6 +202,18 @@ void make_shards(const char *folder, const char *prefix, int shards, int samples
         write_file(in_folder(folder, name), tar.data, tar.size);
         strbuf_free(&tar);
     }
+}
+
+void index_shard(const char *path, TarIndex *out)
+{
+    ReadConfig config = {.cache_folder = "", .index_folder = "", .chunk_bytes = 65536, .cache_bytes = 1 << 20};
+    ShardAccess *access;
+    ShardFile *file;
+    assert_ok(shard_access_create(&config, &access));
+    assert_ok(shard_file_open(access, path, -1, &file));
+    assert_ok(tar_index_scan(file, out));
+    shard_file_close(file);
+    shard_access_free(access);
 }
 
 Config *parse_data_config(DataConfig *out, const char *format, ...)

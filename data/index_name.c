@@ -1,0 +1,45 @@
+#include "data/index_name.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "data/shard_file.h"
+
+#define MAX_BASE 100
+
+static void base_name(const char *shard, char out[MAX_BASE + 1])
+{
+    size_t length = shard_kind(shard) == SHARD_HTTP ? strcspn(shard, "?#") : strlen(shard), start = length, size = 0;
+    if (shard_kind(shard) == SHARD_PIPE) {
+        strcpy(out, "pipe");
+        return;
+    }
+    while (start > 0 && shard[start - 1] != '/') start--;
+    for (size_t i = start; i < length && size < MAX_BASE; i++) {
+        unsigned char c = (unsigned char)shard[i];
+        bool plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                     c == '_' || (c == '.' && size > 0);
+        out[size++] = plain ? (char)c : '_';
+    }
+    out[size] = 0;
+}
+
+Status index_name(const char *shard, const char *folder, const char *suffix, char path[PATH_MAX])
+{
+    Status status = STATUS_OK;
+    char base[MAX_BASE + 1];
+    int length;
+    if (folder && folder[0]) {
+        base_name(shard, base);
+        length = snprintf(path, PATH_MAX, "%s/%s.%016" PRIx64 "%s", folder, base, hash_string64(shard), suffix);
+    } else {
+        if (shard_kind(shard) != SHARD_LOCAL)
+            FAIL(ERR_CONFIG, "an index of a shard that is not a file here needs a folder: set data.read.index_folder");
+        length = snprintf(path, PATH_MAX, "%s%s", shard, suffix);
+    }
+    if (length < 0 || length >= PATH_MAX) FAIL(ERR_LIMIT, "a shard's path is too long: %.60s...", shard);
+fail:
+    return status;
+}
