@@ -1,7 +1,6 @@
 /* Filter expressions: grammar, fields, three-valued logic against a naive evaluator, errors with their columns. */
 #include "shards.h"
 
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -7,11 +7,17 @@
 #include "data/filter_set.h"
 #include "data/precomputed.h"
 
+/* As a run's config has it. */
+static const ConfigField root_fields[] = {
+    {.key = "data", .type = CONFIG_SECTION, .offset = 0, .schema = &data_config_schema, .help = ""}};
+static const ConfigSchema root_schema = {"root", root_fields, 1, sizeof(DataConfig)};
+
 static void check_config_error(const char *text, const char *place, const char *words)
 {
     DataConfig data;
-    Config *config = parse_data_config(&data, "%s", text);
-    assert_int_equal(data_config_check(config, "", &data), ERR_CONFIG);
+    Config *config;
+    assert_ok(config_load("run.yaml", text, &root_schema, NULL, 0, &data, &config));
+    assert_int_equal(data_config_check(config, "data", &data), ERR_CONFIG);
     check_message(place);
     check_message(words);
     config_free(config);
@@ -30,14 +36,17 @@ static void test_errors(void **state)
     assert_int_equal(data_config_check(NULL, "data", &data), ERR_CONFIG);
     check_message("data.filter.where[1]: column 1: \"watermrk\" is not a field; did you mean watermark?");
     config_free(config);
-    /* file and line, where there is a file: of a document that has the section at its root */
-    check_config_error("sources: [{name: a, shards: [x]}]\nfilter:\n  where: [\"side >\"]\n", "filter.where[0]",
-                       "column 7");
-    check_config_error("sources: [{name: a, shards: [x], language: \"\"}]\ncaption_language: \"rnadom\"\n",
-                       "caption_language", "did you mean random?");
-    check_config_error("sources: [{name: a, shards: [x], language: \"random, en\"}]\n", "sources[0].language",
-                       "must be the last word");
-    check_config_error("sources: [{name: a, shards: [x]}]\ncaption_language: \"\"\n", "caption_language",
+    /* file and line, where there is a file */
+    check_config_error("data:\n  sources: [{name: a, shards: [x]}]\n  filter:\n    where:\n      - side >\n",
+                       "run.yaml:5: data.filter.where[0]: column 7", "expected a value");
+    check_config_error("data:\n  sources: [{name: a, shards: [x], language: \"\"}]\n  caption_language: rnadom\n",
+                       "run.yaml:3: data.caption_language: ", "did you mean random?");
+    check_config_error("data:\n  sources:\n    - {name: a, shards: [x]}\n    - name: b\n      shards: [x]\n"
+                       "      language: \"random, en\"\n      where: [side > 1]\n",
+                       "run.yaml:6: data.sources[1].language: ", "must be the last word");
+    check_config_error("data:\n  sources:\n    - name: b\n      shards: [x]\n      where: [\"a\"]\n",
+                       "run.yaml:5: data.sources[0].where[0]: column 1", "is not a field");
+    check_config_error("data:\n  sources: [{name: a, shards: [x]}]\n  caption_language: \"\"\n", "run.yaml:3",
                        "an empty word");
 }
 
