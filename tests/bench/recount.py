@@ -419,7 +419,7 @@ def main():
                 for name in sorted(n for n in os.listdir(folder) if n.startswith(source["name"] + "-")):
                     for members, duplicate in samples_of(os.path.join(folder, name)):
                         look_at(members, duplicate, source, policy, counts)
-            ours = {"looked_at": samples, "kept": counts.reasons.get("accepted", 0), "with_fields": counts.with_fields,
+            ours = {"looked_at": sum(counts.reasons.values()), "kept": counts.reasons.get("accepted", 0), "with_fields": counts.with_fields,
                     "reasons": counts.reasons, "languages": counts.languages, "languages_not_told": counts.not_told,
                     "pictures": counts.pictures,
                     "histograms": {n: {**h, "edges": counts.scales[n]} for n, h in counts.histograms.items()},
@@ -430,7 +430,7 @@ def main():
                     del source[key]
             differences = compare_all(ours, theirs)
             print("\n".join(differences[:40]))
-            print(f"missing: {policy}: {samples} samples, {theirs['kept']} kept, {numbers_in(theirs)} numbers, "
+            print(f"missing: {policy}: {theirs['looked_at']} samples, {theirs['kept']} kept, {numbers_in(theirs)} numbers, "
                   f"{len(differences)} differ; reasons: "
                   + ", ".join(f"{k} {v}" for k, v in sorted(counts.reasons.items())))
             if differences:

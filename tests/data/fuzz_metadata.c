@@ -13,12 +13,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void try_filter(const Metadata *meta)
 {
     static FilterExpression *filter;
-    if (!filter && filter_parse("has watermark and has similarity and has unsafe and has aesthetic and has side and "
-                                "has caption_length and has language and has status and (watermark < 0.5 or "
-                                "similarity > 0.26 or unsafe == 0 or aesthetic != 5 or width in [1, 2] or height > 1 or "
-                                "side >= 1 or aspect < 2 or pixels > 3 or caption_length > 4 or language in [ru, en] or "
-                                "status == success)",
-                                &filter) != STATUS_OK)
+    if (!filter &&
+        filter_parse("has watermark and has similarity and has unsafe and has aesthetic and has side and "
+                     "has caption_length and has language and has status and (watermark < 0.5 or "
+                     "similarity > 0.26 or unsafe == 0 or aesthetic != 5 or width in [1, 2] or height > 1 or "
+                     "side >= 1 or aspect < 2 or pixels > 3 or caption_length > 4 or language in [ru, en] or "
+                     "status == success)",
+                     &filter) != STATUS_OK)
         abort();
     if (filter_evaluate(filter, meta, NULL) == FILTER_UNKNOWN) abort();
 }

@@ -67,9 +67,9 @@ static void test_members(void **state)
     static const struct {
         const char *suffix;
         size_t size;
-    } cases[] = {{"en.txt", 2},   {"pt-br.txt", 5}, {"zh_hant.txt", 7}, {"zh-hant-tw.txt", 10}, {"txt", 0},
-                 {".txt", 0},     {"e.txt", 0},     {"ocr.txt", 0},     {"en.json", 0},         {"en-.txt", 0},
-                 {"en--a.txt", 0}, {"e1.txt", 0},   {"en.txt.gz", 0},   {"en us.txt", 0},       {"en-us", 0}};
+    } cases[] = {{"en.txt", 2},    {"pt-br.txt", 5}, {"zh_hant.txt", 7}, {"zh-hant-tw.txt", 10}, {"txt", 0},
+                 {".txt", 0},      {"e.txt", 0},     {"ocr.txt", 0},     {"en.json", 0},         {"en-.txt", 0},
+                 {"en--a.txt", 0}, {"e1.txt", 0},    {"en.txt.gz", 0},   {"en us.txt", 0},       {"en-us", 0}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         if (caption_member_language(cases[i].suffix) != cases[i].size) fail_msg("%s", cases[i].suffix);
 }
@@ -146,8 +146,8 @@ static void check_samples(const char *folder, const char *source, const char *ch
 {
     StrBuf out = {0};
     read_samples(folder, source, choice, &out);
-    if (strcmp(out.data, wanted) != 0)
-        fail_msg("%s with %s:\n%s\nnot\n%s", source, choice, out.data, wanted);
+    assert_non_null(out.data);
+    if (strcmp(out.data, wanted) != 0) fail_msg("%s with %s:\n%s\nnot\n%s", source, choice, out.data, wanted);
     strbuf_free(&out);
 }
 
@@ -177,14 +177,16 @@ static void test_samples(void **state)
     /* the source's own choice goes before the common one */
     check_samples(folder, "language: \"de, ru, random\"", "en",
                   "object: ru=" RU_CAT "\nlists: en=cat|en=tom|fr=chat\nlist: en=one|en=two\nunknown: =one|=two\n"
-                  "single: fr=chat\nplain: =a dog\nmembers: ru=" RU_DOG "\nmixed: =hound\nnone: no_caption\nupper: EN=up\n"
+                  "single: fr=chat\nplain: =a dog\nmembers: ru=" RU_DOG
+                  "\nmixed: =hound\nnone: no_caption\nupper: EN=up\n"
                   "nul: bad_utf8\n");
     check_samples(folder, "language: \"en, first\"", "ru",
                   "object: en=cat\nlists: en=cat\nlist: en=one\nunknown: =one\nsingle: fr=chat\nplain: =a dog\n"
                   "members: en=dog\nmixed: =hound\nnone: no_caption\nupper: EN=up\nnul: bad_utf8\n");
-    check_samples(folder, "caption: txt", "en, random",
-                  "object: no_caption\nlists: no_caption\nlist: no_caption\nunknown: no_caption\nsingle: no_caption\n"
-                  "plain: =a dog\nmembers: en=dog\nmixed: =dog\nnone: no_caption\nupper: no_caption\nnul: no_caption\n");
+    check_samples(
+        folder, "caption: txt", "en, random",
+        "object: no_caption\nlists: no_caption\nlist: no_caption\nunknown: no_caption\nsingle: no_caption\n"
+        "plain: =a dog\nmembers: en=dog\nmixed: =dog\nnone: no_caption\nupper: no_caption\nnul: no_caption\n");
     check_samples(folder, "caption: json", "de",
                   "object: language\nlists: language\nlist: language\nunknown: =one|=two\nsingle: language\n"
                   "plain: no_caption\nmembers: no_caption\nmixed: =hound\nnone: no_caption\nupper: language\n"

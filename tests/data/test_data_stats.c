@@ -18,10 +18,14 @@ static void add_sample(StrBuf *tar, int n, const StrBuf *png, const StrBuf *jpeg
     char name[64], json[500];
     const StrBuf *picture = n % 4 == 1 ? jpeg : png;
     StrBuf text = {0};
-    snprintf(json, sizeof json,
-             "\"status\": \"%s\", \"pwatermark\": %s, \"original_width\": %d, \"original_height\": 30, \"LANGUAGE\": \"%s\"",
-             n % 10 == 9 ? "failed_to_download" : "success", n % 4 == 0 ? "0.9" : n % 4 == 2 ? "NaN" : "\"0.1\"",
-             n % 5 == 0 ? 10 : 60, languages[n % 5]);
+    snprintf(
+        json, sizeof json,
+        "\"status\": \"%s\", \"pwatermark\": %s, \"original_width\": %d, \"original_height\": 30, \"LANGUAGE\": \"%s\"",
+        n % 10 == 9 ? "failed_to_download" : "success",
+        n % 4 == 0   ? "0.9"
+        : n % 4 == 2 ? "NaN"
+                     : "\"0.1\"",
+        n % 5 == 0 ? 10 : 60, languages[n % 5]);
     assert_ok(strbuf_printf(&text, "{%s%s}", json, n % 20 == 19 ? "" : ", \"caption\": \"abcdef\""));
     if (n % 40 == 7) text.size = 10; /* broken */
     snprintf(name, sizeof name, "%04d.json", n);
@@ -53,18 +57,20 @@ static void make_stats_shards(const char *folder)
 
 static Config *stats_config(DataConfig *data, const char *folder, const char *more)
 {
-    return parse_data_config(data,
-                             "sources:\n  - {name: a, shards: [\"%s/s-{0..3}.tar\"], weight: 3}\n"
-                             "  - {name: b, shards: [\"%s/s-4.tar\", \"%s/gone.tar\"], where: [\"language in [en, ru]\"]}\n"
-                             "filter: {watermark_max: 0.5, similarity_min: -1, min_side: 16, where: [\"aspect <= 2.5\"]%s}\n"
-                             "write_index: false\ndecode_threads: 1\n",
-                             folder, folder, folder, more);
+    return parse_data_config(
+        data,
+        "sources:\n  - {name: a, shards: [\"%s/s-{0..3}.tar\"], weight: 3}\n"
+        "  - {name: b, shards: [\"%s/s-4.tar\", \"%s/gone.tar\"], where: [\"language in [en, ru]\"]}\n"
+        "filter: {watermark_max: 0.5, similarity_min: -1, min_side: 16, where: [\"aspect <= 2.5\"]%s}\n"
+        "write_index: false\ndecode_threads: 1\n",
+        folder, folder, folder, more);
 }
 
 static DataStats *collect(const DataConfig *data, int threads, int64_t samples)
 {
     DataStats *stats;
-    assert_ok(data_stats_collect(data, &(StatsOptions){.resolution = 64, .threads = threads, .samples = samples}, &stats));
+    assert_ok(
+        data_stats_collect(data, &(StatsOptions){.resolution = 64, .threads = threads, .samples = samples}, &stats));
     return stats;
 }
 
@@ -140,7 +146,7 @@ static void test_counts(void **state)
     assert_int_equal(stats->with_fields, 195);
     const StatsHistogram *h = &stats->histograms[STATS_WATERMARK];
     assert_int_equal(h->missing[0], 50);
-    assert_int_equal(h->bins[0][3], 95); /* 0.1 to 0.15: all that are odd but the five broken ones */
+    assert_int_equal(h->bins[0][3], 95);  /* 0.1 to 0.15: all that are odd but the five broken ones */
     assert_int_equal(h->bins[0][19], 50); /* 0.9 to 0.95 */
     assert_int_equal(h->bins[1][19], 0);
     h = &stats->histograms[STATS_CAPTION_LENGTH];

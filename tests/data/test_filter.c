@@ -45,20 +45,51 @@ static void test_fields(void **state)
         "\"original_width\": 640, \"original_height\": 480, \"caption\": \" \\u043a\\u043e\\u0442 \\ud83d\\udc22\\n\", "
         "\"status\": \"success\", \"NSFW\": \"UNLIKELY\", \"rank\": 12, \"two words\": 1, \"bad\": NaN, \"big\": "
         "Infinity, \"none\": null, \"flag\": true, \"list\": [1], \"empty\": \"\"}";
-    static const char *const hold[] = {
-        "watermark < 0.5", "watermark == 0", "similarity >= 0.26", "unsafe <= .2", "aesthetic > +5.4", "width == 640",
-        "height == 480", "side == 480", "aspect > 1.33 and aspect < 1.34", "pixels == 307200", "caption_length == 5",
-        "language == ru", "language == \"ru\"", "language in [uk, ru]", "language not in [en, de]", "language != en",
-        "status == success", "json.NSFW == UNLIKELY", "json.NSFW != NSFW", "json.rank in [1, 12, 3e1]",
-        "json.rank >= -1.5", "json.\"two words\" == 1", "json.similarity == \"0.3\"", "json.similarity == 0.3",
-        "json.NSFW > NSFW", "json.NSFW <= UNLIKELY", "json.empty == \"\"", "has watermark", "has json.rank",
-        "has json.empty", "has language", "not has json.none", "not has json.bad", "not has json.big",
-        "not has json.flag", "not has json.list", "not has json.absent", "not not has status"};
-    static const char *const fail[] = {"watermark > 0", "language == RU", "language in [en]", "language not in [ru]",
-                                       "json.rank < 12", "json.NSFW == UNLIKEL", "json.NSFW < UNLIKELY", "not has side"};
-    static const char *const unknown[] = {"json.bad < 1", "json.big > 1", "json.none == 1", "json.none == a",
-                                          "json.flag == true", "json.list == 1", "json.absent != 1", "json.rank == twelve",
-                                          "json.NSFW == 5", "json.absent not in [a]", "not json.bad < 1"};
+    static const char *const hold[] = {"watermark < 0.5",
+                                       "watermark == 0",
+                                       "similarity >= 0.26",
+                                       "unsafe <= .2",
+                                       "aesthetic > +5.4",
+                                       "width == 640",
+                                       "height == 480",
+                                       "side == 480",
+                                       "aspect > 1.33 and aspect < 1.34",
+                                       "pixels == 307200",
+                                       "caption_length == 5",
+                                       "language == ru",
+                                       "language == \"ru\"",
+                                       "language in [uk, ru]",
+                                       "language not in [en, de]",
+                                       "language != en",
+                                       "status == success",
+                                       "json.NSFW == UNLIKELY",
+                                       "json.NSFW != NSFW",
+                                       "json.rank in [1, 12, 3e1]",
+                                       "json.rank >= -1.5",
+                                       "json.\"two words\" == 1",
+                                       "json.similarity == \"0.3\"",
+                                       "json.similarity == 0.3",
+                                       "json.NSFW > NSFW",
+                                       "json.NSFW <= UNLIKELY",
+                                       "json.empty == \"\"",
+                                       "has watermark",
+                                       "has json.rank",
+                                       "has json.empty",
+                                       "has language",
+                                       "not has json.none",
+                                       "not has json.bad",
+                                       "not has json.big",
+                                       "not has json.flag",
+                                       "not has json.list",
+                                       "not has json.absent",
+                                       "not not has status"};
+    static const char *const fail[] = {"watermark > 0",        "language == RU", "language in [en]",
+                                       "language not in [ru]", "json.rank < 12", "json.NSFW == UNLIKEL",
+                                       "json.NSFW < UNLIKELY", "not has side"};
+    static const char *const unknown[] = {"json.bad < 1",           "json.big > 1",        "json.none == 1",
+                                          "json.none == a",         "json.flag == true",   "json.list == 1",
+                                          "json.absent != 1",       "json.rank == twelve", "json.NSFW == 5",
+                                          "json.absent not in [a]", "not json.bad < 1"};
     for (size_t i = 0; i < sizeof hold / sizeof hold[0]; i++) check(json, hold[i], FILTER_TRUE);
     for (size_t i = 0; i < sizeof fail / sizeof fail[0]; i++) check(json, fail[i], FILTER_FALSE);
     for (size_t i = 0; i < sizeof unknown / sizeof unknown[0]; i++) check(json, unknown[i], FILTER_UNKNOWN);
@@ -271,10 +302,10 @@ static void test_limits(void **state)
 {
     (void)state;
     FilterExpression *filter;
-    char *texts[] = {repeat("", "not ", 63, "side > 1"),         repeat("", "not ", 64, "side > 1"),
-                     repeat("", "side>1 or ", 255, "side > 1"),  repeat("", "side>1 or ", 256, "side > 1"),
-                     repeat("side > 1", " ", 4088, ""),          repeat("side > 1", " ", 4089, ""),
-                     repeat("language in [x", ",y", 2000, "]"),  repeat("", "(", 4000, "")};
+    char *texts[] = {repeat("", "not ", 63, "side > 1"),        repeat("", "not ", 64, "side > 1"),
+                     repeat("", "side>1 or ", 255, "side > 1"), repeat("", "side>1 or ", 256, "side > 1"),
+                     repeat("side > 1", " ", 4088, ""),         repeat("side > 1", " ", 4089, ""),
+                     repeat("language in [x", ",y", 2000, "]"), repeat("", "(", 4000, "")};
     const char *words[] = {NULL, "column 257: more than 64 levels", NULL, "more than 256 comparisons",
                            NULL, "4097 bytes, at most 4096",        NULL, "more than 64 levels"};
     for (int i = 0; i < 8; i++) {

@@ -1,5 +1,5 @@
-/* Filters as a config has them: errors that name the key, sources' own expressions, missing fields, and that precomputed
- * files know them. */
+/* Filters as a config has them: errors that name the key, sources' own expressions, missing fields, and that
+ * precomputed files know them. */
 #include "shards.h"
 
 #include <string.h>
@@ -68,9 +68,10 @@ static void test_sources(void **state)
     DataConfig data;
     FilterSet *set;
     char detail[256];
-    Config *config = parse_data_config(&data, "sources:\n  - {name: a, shards: [x], language: fr}\n"
-                                              "  - {name: b, shards: [x], where: [\"aspect <= 2\", caption_length > 1]}\n"
-                                              "filter: {where: [\"json.x < 5\"], similarity_min: 0.2}\n");
+    Config *config =
+        parse_data_config(&data, "sources:\n  - {name: a, shards: [x], language: fr}\n"
+                                 "  - {name: b, shards: [x], where: [\"aspect <= 2\", caption_length > 1]}\n"
+                                 "filter: {where: [\"json.x < 5\"], similarity_min: 0.2}\n");
     assert_ok(filter_set_create(NULL, "data", &data, &set));
     assert_int_equal(filter_set_count(set, 0), 1);
     assert_int_equal(filter_set_count(set, 1), 3);
@@ -83,13 +84,15 @@ static void test_sources(void **state)
     assert_int_equal(check(set, 0, "{\"x\": 4}", detail), SAMPLE_ACCEPTED);
     assert_int_equal(check(set, 0, "{\"x\": 5}", detail), SAMPLE_WHERE);
     assert_string_equal(detail, "not json.x < 5");
-    assert_int_equal(check(set, 0, "{\"x\": 5, \"similarity\": 0.1}", detail), SAMPLE_SIMILARITY); /* thresholds first */
+    assert_int_equal(check(set, 0, "{\"x\": 5, \"similarity\": 0.1}", detail),
+                     SAMPLE_SIMILARITY); /* thresholds first */
     assert_int_equal(check(set, 0, "{\"width\": 9, \"height\": 3}", detail), SAMPLE_ACCEPTED);
     assert_int_equal(check(set, 1, "{\"width\": 9, \"height\": 3}", detail), SAMPLE_WHERE);
     assert_string_equal(detail, "not aspect <= 2");
     data.filter.missing = MISSING_DROP;
-    assert_int_equal(check(set, 1, "{\"x\": 1, \"watermark_score\": 0, \"similarity\": 1, \"caption\": \"abc\"}", detail),
-                     SAMPLE_MISSING_FIELD);
+    assert_int_equal(
+        check(set, 1, "{\"x\": 1, \"watermark_score\": 0, \"similarity\": 1, \"caption\": \"abc\"}", detail),
+        SAMPLE_MISSING_FIELD);
     assert_string_equal(detail, "no aspect, which is asked for by aspect <= 2");
     assert_true(sample_reason_is_filter(SAMPLE_WHERE) && !sample_reason_is_broken(SAMPLE_WHERE));
     assert_string_equal(sample_reason_name(SAMPLE_WHERE), "filtered");
@@ -117,8 +120,7 @@ static void check_facts(const char *lines, const char *filter, const char *langu
 static void test_facts(void **state)
 {
     (void)state;
-#define OLD                                                                                                        \
-    "watermark_max 0.5, unsafe_max 1.01, similarity_min 0.26, aesthetic_min 0.0, min_side 64, missing pass"
+#define OLD "watermark_max 0.5, unsafe_max 1.01, similarity_min 0.26, aesthetic_min 0.0, min_side 64, missing pass"
     StrBuf lines = {0}, hash = {0};
     check_facts("sources: [{name: a, shards: [x]}]\n", OLD, "random"); /* as before there were expressions */
     check_facts("sources: [{name: a, shards: [x]}]\ncaption_language: fr\n", OLD, "fr");

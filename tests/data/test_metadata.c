@@ -95,10 +95,11 @@ static void test_filters(void **state)
     assert_int_equal(filter("{\"width\": 256, \"height\": 256}", &c, 256), SAMPLE_ACCEPTED);
     assert_int_equal(filter("{\"status\": \"failed\"}", &c, 256), SAMPLE_NOT_DOWNLOADED);
     for (int r = 0; r < METADATA_RULES; r++) { /* what each says of itself */
-        static const char *const texts[] = {"downloaded", "watermark < 0.5", NULL, "similarity >= 0.26", NULL,
-                                            "side >= 64"};
-        Metadata none = read("{}"), all = read("{\"status\": \"x\", \"pwatermark\": 0, \"similarity\": 0, \"punsafe\": 0, "
-                                               "\"aesthetic\": 0, \"width\": 1, \"height\": 1}");
+        static const char *const texts[] = {"downloaded", "watermark < 0.5", NULL, "similarity >= 0.26",
+                                            NULL,         "side >= 64"};
+        Metadata none = read("{}"),
+                 all = read("{\"status\": \"x\", \"pwatermark\": 0, \"similarity\": 0, \"punsafe\": 0, "
+                            "\"aesthetic\": 0, \"width\": 1, \"height\": 1}");
         StrBuf text = {0};
         assert_int_equal(metadata_rule_asked((MetadataRule)r, &c, 64), texts[r] != NULL);
         assert_ok(metadata_rule_format((MetadataRule)r, &c, 64, &text));
