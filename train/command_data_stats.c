@@ -130,7 +130,8 @@ const Command command_data_stats = {
     .details =
         "Looks at the fields and captions of all samples, and at the headers of those pictures that the filters keep;\n"
         "prints how many each filter leaves out, by itself and after those before it, how the fields are distributed,\n"
-        "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths, globs,\n"
+        "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths, "
+        "globs,\n"
         "braces, URLs, list:FILE) only the filters of --filter count. docs/filters.md describes expressions.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(StatsArguments),
