@@ -95,12 +95,19 @@ static bool is_of_the_shard(Status status)
 static Status write_index(const Job *job, const char *shard, const TarIndex *index, ShardIndexResult *result)
 {
     Status status = STATUS_OK;
-    char path[PATH_MAX];
+    char path[PATH_MAX], shown[SHARD_NAME_MAX], trouble[SHARD_NAME_MAX + 600];
     if (index->broken) return keep_trouble(result, SHARD_DAMAGED, index->trouble);
-    if (index->table.sample_count == 0) return keep_trouble(result, SHARD_NO_INDEX, "it has no samples");
+    shard_show(shard, shown, sizeof shown);
+    if (index->table.sample_count == 0) {
+        snprintf(trouble, sizeof trouble, "%s: has no samples", shown);
+        return keep_trouble(result, SHARD_NO_INDEX, trouble);
+    }
     TRY(tar_index_path(shard, job->options->config->read.index_folder, path));
     status = tar_index_write(index, path);
-    if (status == ERR_UNSUPPORTED) return keep_trouble(result, SHARD_NO_INDEX, status_message());
+    if (status == ERR_UNSUPPORTED) {
+        snprintf(trouble, sizeof trouble, "%s: %.500s", shown, status_message());
+        return keep_trouble(result, SHARD_NO_INDEX, trouble);
+    }
     if (status != STATUS_OK) FAIL_WITH(status);
     result->state = SHARD_INDEXED;
 fail:
@@ -276,7 +283,7 @@ fail:
 Status shard_index_list(const ShardIndexSource *source, const char *path, StrBuf *out)
 {
     Status status = STATUS_OK;
-    char folder[PATH_MAX], name[PATH_MAX], shown[SHARD_NAME_MAX];
+    char folder[PATH_MAX], name[PATH_MAX];
     TRY(index_absolute(path, folder));
     strrchr(folder, '/')[1] = 0;
     TRY(strbuf_printf(out, "# path, samples, bytes\n"));
@@ -287,9 +294,8 @@ Status shard_index_list(const ShardIndexSource *source, const char *path, StrBuf
             TRY(shard_list_format(name, (ShardNote){result->samples, result->bytes}, out));
             continue;
         }
-        shard_show(name, shown, sizeof shown);
         size_t from = out->size;
-        TRY(strbuf_printf(out, "# %s: %s: %s", shard_index_state_name(result->state), shown, result->trouble));
+        TRY(strbuf_printf(out, "# %s: %s", shard_index_state_name(result->state), result->trouble));
         for (size_t k = from; k < out->size; k++)
             if ((unsigned char)out->data[k] < ' ') out->data[k] = ' ';
         TRY(strbuf_append(out, "\n", 1));

@@ -113,9 +113,10 @@ static int64_t print_report(const ShardIndexReport *report)
         shards += report->sources[s].list.count;
     }
     if (report->source_count > 1) print_line("all", shards, &all);
-    double seconds = report->seconds > 1e-3 ? report->seconds : 1e-3;
-    printf("%.2f s, %.0f MB/s of the shards without an index\n", report->seconds,
-           (double)all.new_bytes * 1e-6 / seconds);
+    printf("%.2f s", report->seconds);
+    if (all.states[SHARD_INDEXED] > 0 && report->seconds > 0)
+        printf(", %.0f MB/s of the shards without an index", (double)all.new_bytes * 1e-6 / report->seconds);
+    printf("\n");
     return all.states[SHARD_DAMAGED] + all.states[SHARD_UNREADABLE];
 }
 
