@@ -90,11 +90,11 @@ void tar_index_free(TarIndex *index)
 /* x.tar -> x.idx, as DALI's wds2idx names it. False: there is no such name. */
 static bool path_of_dali(const char *shard, char path[PATH_MAX])
 {
-    const char *slash = strrchr(shard, '/'), *name = slash ? slash + 1 : shard;
-    const char *dot = strrchr(name, '.');
-    if (!dot || dot == name || strcmp(dot, ".idx") == 0) return false;
-    int n = snprintf(path, PATH_MAX, "%.*s.idx", (int)(dot - shard), shard);
-    return n > 0 && n < PATH_MAX;
+    size_t size = strlen(shard);
+    if (size < 5 || size >= PATH_MAX || strcmp(shard + size - 4, ".tar") != 0) return false;
+    memcpy(path, shard, size - 4);
+    memcpy(path + size - 4, ".idx", 5);
+    return true;
 }
 
 Status tar_index_path(const char *shard, const char *folder, char path[PATH_MAX])
