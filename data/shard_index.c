@@ -51,9 +51,12 @@ static Status keep_trouble(ShardIndexResult *result, ShardIndexState state, cons
 static bool has_all(const Job *job, const char *shard, ShardIndexResult *result)
 {
     const ReadConfig *read = &job->options->config->read;
-    char path[PATH_MAX];
+    char path[PATH_MAX], wanted[PATH_MAX];
     struct stat info;
     if (tar_index_find(shard, read->index_folder, &result->samples, path) != STATUS_OK) return false;
+    if (read->index_folder[0] && /* one beside the shard is not what was asked for */
+        (tar_index_path(shard, read->index_folder, wanted) != STATUS_OK || strcmp(path, wanted) != 0))
+        return false;
     if (shard_kind(shard) == SHARD_LOCAL) {
         if (stat(shard, &info) != 0) return false;
         result->bytes = info.st_size;
@@ -231,7 +234,7 @@ Status shard_index_all(const ShardIndexOptions *options, ShardIndexReport **out)
         TRY(list_source(data_config_source(config, s), config->read.index_folder, &report->sources[s]));
         job->shards += (int64_t)report->sources[s].list.count;
     }
-    if (config->read.index_folder && config->read.index_folder[0]) TRY(file_make_dirs(config->read.index_folder));
+    if (config->read.index_folder[0]) TRY(file_make_dirs(config->read.index_folder));
     TRY(shard_access_create(&config->read, &job->access));
     if (pthread_mutex_init(&job->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
     locked = true;
