@@ -52,7 +52,7 @@ struct ShardStore {
     const PrecomputedSpec *precomputed; /* NULL: none */
     BadLog *bad_log;                    /* NULL: none */
     bool without_tars;                  /* all is precomputed */
-    bool write_index, progress;
+    bool write_index, progress, pass_over;
     ShardAccess *access;
     StoreSource *sources;
     int64_t shard_count;
