@@ -408,6 +408,11 @@ int64_t shard_file_bytes(const ShardFile *file)
     return file->bytes;
 }
 
+int64_t shard_file_raw_bytes(const ShardFile *file)
+{
+    return file->raw_bytes;
+}
+
 bool shard_file_unpacked(const ShardFile *file)
 {
     return file->unpacked;
