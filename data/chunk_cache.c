@@ -39,6 +39,7 @@ typedef struct Doubt {
     Hash128 bytes;
     int32_t count;
     double last;
+    bool failed; /* what was fetched last did not come at all */
 } Doubt;
 
 struct ChunkCache {
@@ -193,6 +194,14 @@ static int32_t take_slot(ChunkCache *cache, ChunkKey key)
 
 /* ---- reading ---- */
 
+/* Doubting what could not be had is of no use: it has been asked for often enough. */
+static void note_fetch(ChunkCache *cache, uint64_t hash, Status status)
+{
+    Doubt *doubt = &cache->doubts[hash / 2 % REMEMBERED];
+    if (status != STATUS_OK && doubt->key != hash) *doubt = (Doubt){.key = hash};
+    if (doubt->key == hash) doubt->failed = status != STATUS_OK;
+}
+
 /* Fetches into a slot, with the lock let go; then the slot is READY, or FAILED, or no longer the chunk's. */
 static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, ChunkFetch fetch, void *context)
 {
@@ -212,6 +221,7 @@ static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, 
         log_warn("%s; shards are fetched again and again meanwhile", status_message());
         cache->warned = true;
     }
+    note_fetch(cache, hash, status);
     slot->checked = checked;
     slot->size = size;
     slot->failure = failure;
@@ -309,7 +319,9 @@ bool chunk_cache_doubt(ChunkCache *cache, ChunkKey key)
     pthread_mutex_lock(&cache->lock);
     int32_t i = find(cache, key);
     const SlotState state = i == NONE ? SLOT_FREE : cache->slots[i].state;
-    if (state == SLOT_FREE || state == SLOT_FETCHING || (state == SLOT_READY && !cache->slots[i].checked)) {
+    const bool failed = doubt->key == hash && doubt->failed;
+    if (!failed &&
+        (state == SLOT_FREE || state == SLOT_FETCHING || (state == SLOT_READY && !cache->slots[i].checked))) {
         Hash128 bytes = {0};
         bool known = state == SLOT_READY && hash_slot(cache, i, &bytes);
         if (doubt->key != hash || now - doubt->last > DOUBT_SECONDS)
@@ -318,7 +330,7 @@ bool chunk_cache_doubt(ChunkCache *cache, ChunkKey key)
         again = !same && doubt->count < MOST_DOUBTS;
         /* Another thread may have doubted and dropped it while its bytes were looked at. */
         if (again && known && find(cache, key) == i && cache->slots[i].state == SLOT_READY) drop(cache, i);
-        *doubt = (Doubt){hash, known ? bytes : doubt->key == hash ? doubt->bytes : bytes, doubt->count + 1, now};
+        *doubt = (Doubt){hash, known ? bytes : doubt->key == hash ? doubt->bytes : bytes, doubt->count + 1, now, false};
     }
     pthread_mutex_unlock(&cache->lock);
     return again;
