@@ -53,6 +53,11 @@ void tar_walk_free(TarWalk *walk)
     free(walk);
 }
 
+int64_t tar_walk_position(const TarWalk *walk)
+{
+    return walk->position;
+}
+
 /* The block at `position`, of which the archive has all bytes. */
 static Status block_at(TarWalk *walk, int64_t position, const uint8_t **out)
 {
