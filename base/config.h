@@ -79,6 +79,11 @@ void config_free(Config *config);
 Status config_error(const Config *config, const char *key, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* A finite number in decimal notation; false when the text is none. */
+bool config_parse_float(const char *text, double *out);
+/* Of `count` words, the one nearest to `word` in edits, or NULL when none is near. */
+const char *config_nearest(const char *word, const char *const *words, size_t count);
+
 /* The full effective config as YAML, every key written, floats with enough digits to read back exactly. */
 Status config_dump(const ConfigSchema *schema, const void *values, StrBuf *out);
 /* Keys, types, defaults, ranges and help, for --help and the docs. */

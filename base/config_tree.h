@@ -40,11 +40,7 @@ const char *config_tree_place(Arena *arena, const char *name, const Node *node);
 /* Null: nothing written, ~ or null. */
 bool config_node_is_null(const Node *node);
 
-/* A number as config writes it; false when the text is none. */
+/* A whole number as config writes it; false when the text is none. */
 bool config_parse_int(const char *text, int64_t *out);
-bool config_parse_float(const char *text, double *out);
-
-/* Of `count` words, the one nearest to `word` in edits, or NULL when none is near. */
-const char *config_nearest(const char *word, const char *const *words, size_t count);
 
 #endif

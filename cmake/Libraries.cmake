@@ -12,6 +12,7 @@ pkg_check_modules(HDF5 REQUIRED IMPORTED_TARGET hdf5-serial)
 pkg_check_modules(PNG REQUIRED IMPORTED_TARGET libpng)
 pkg_check_modules(JPEG REQUIRED IMPORTED_TARGET libjpeg)
 pkg_check_modules(WEBP REQUIRED IMPORTED_TARGET libwebp)
+pkg_check_modules(CURL REQUIRED IMPORTED_TARGET libcurl)
 
 # Its pkg-config file asks for protobuf on Debian 13, which its headers do not need: found by hand.
 find_path(SENTENCEPIECE_INCLUDE sentencepiece_processor.h REQUIRED)

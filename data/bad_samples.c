@@ -25,6 +25,7 @@ static const char *const names[SAMPLE_REASON_COUNT] = {
     [SAMPLE_LANGUAGE] = "language",
     [SAMPLE_MISSING_FIELD] = "missing_field",
     [SAMPLE_NOT_DOWNLOADED] = "not_downloaded",
+    [SAMPLE_WHERE] = "filtered",
     [SHARD_EMPTY] = "empty_shard",
     [SHARD_BROKEN] = "broken_shard",
 };
@@ -41,7 +42,7 @@ bool sample_reason_is_broken(SampleReason reason)
 
 bool sample_reason_is_filter(SampleReason reason)
 {
-    return reason >= SAMPLE_SMALL && reason <= SAMPLE_NOT_DOWNLOADED;
+    return reason >= SAMPLE_SMALL && reason <= SAMPLE_WHERE;
 }
 
 /* 1 to 5, then powers of ten. */

@@ -8,6 +8,7 @@
 #include "base/arena.h"
 #include "base/status.h"
 
+/* Precomputed files keep these numbers: a new reason of a sample goes before SHARD_EMPTY. */
 typedef enum SampleReason {
     SAMPLE_ACCEPTED,
     /* broken: these count towards data.max_bad_share */
@@ -31,6 +32,7 @@ typedef enum SampleReason {
     SAMPLE_LANGUAGE, /* has no caption in data.caption_language */
     SAMPLE_MISSING_FIELD,
     SAMPLE_NOT_DOWNLOADED, /* img2dataset's status is not "success" */
+    SAMPLE_WHERE,          /* an expression of data.filter.where or of the source's own says no */
     /* shards, counted once each when they are indexed */
     SHARD_EMPTY,
     SHARD_BROKEN, /* truncated or not a tar; the whole samples before the break are used */

@@ -11,6 +11,7 @@
 #include "data/bad_samples.h"
 #include "data/cursor.h"
 #include "data/data_config.h"
+#include "data/filter_set.h"
 #include "data/picture.h"
 #include "data/resize.h"
 #include "data/shard_store.h"
@@ -61,12 +62,19 @@ typedef struct CandidateScratch {
     PrecomputedScratch precomputed;
 } CandidateScratch;
 
+/* Told of a sample's fields before it is filtered, by the thread that reads it; and again when it is read again. */
+typedef void (*CandidateLook)(void *looker, const Candidate *candidate, const SampleTable *table, const Sample *sample,
+                              const Metadata *meta, int64_t min_side);
+
 typedef struct CandidateContext {
     const DataConfig *config;
+    const FilterSet *filters; /* of that config */
     ShardStore *store;
     int resolution;
     uint64_t seed;         /* of what is drawn for a visit */
     bool without_pictures; /* filters and captions only: pictures are not even read */
+    CandidateLook look;    /* NULL: nobody looks */
+    void *looker;
 } CandidateContext;
 
 void candidate_process(const CandidateContext *context, CandidateScratch *scratch, Candidate *candidate);

@@ -21,9 +21,16 @@ bool candidate_read_member(const CandidateContext *context, CandidateScratch *sc
                            const ShardWindow *window, const SampleMember *member, int64_t limit);
 /* Appends a caption without the blanks around it; an empty one is left out. */
 bool candidate_add_caption(Candidate *c, const char *language, size_t language_size, const char *text, size_t size);
+/* Collects the captions that the config lets through. */
+bool candidate_read_captions(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
+                             const ShardWindow *window, const Sample *sample, const Metadata *meta);
 /* Filters by the .json and collects the captions. */
 bool candidate_read_texts(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
                           const ShardWindow *window, const Sample *sample, int64_t min_side);
+/* NULL: it has none. */
+const SampleMember *candidate_picture_member(const SampleTable *table, const Sample *sample);
+/* Why a picture that begins with these bytes cannot be decoded. */
+SampleReason candidate_broken_picture(const uint8_t *data, size_t size);
 /* Decodes, crops and resizes the picture. */
 void candidate_read_picture(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
                             const ShardWindow *window, const Sample *sample, int64_t min_side);

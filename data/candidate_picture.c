@@ -1,9 +1,7 @@
 /* A sample's picture. */
 #include "data/candidate_inside.h"
 
-static const char *const picture_suffixes[] = {"jpg", "jpeg", "png", "webp", "image", "img", NULL};
-
-static SampleReason broken_picture(const uint8_t *data, size_t size)
+SampleReason candidate_broken_picture(const uint8_t *data, size_t size)
 {
     switch (picture_sniff(data, size)) {
     case PICTURE_PNG:
@@ -18,12 +16,18 @@ static SampleReason broken_picture(const uint8_t *data, size_t size)
     return SAMPLE_UNKNOWN_PICTURE;
 }
 
+const SampleMember *candidate_picture_member(const SampleTable *table, const Sample *sample)
+{
+    static const char *const suffixes[] = {"jpg", "jpeg", "png", "webp", "image", "img", NULL};
+    const SampleMember *member = NULL;
+    for (int i = 0; !member && suffixes[i]; i++) member = sample_member(table, sample, suffixes[i]);
+    return member;
+}
+
 void candidate_read_picture(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
                             const ShardWindow *window, const Sample *sample, int64_t min_side)
 {
-    const SampleMember *member = NULL;
-    for (int i = 0; !member && picture_suffixes[i]; i++)
-        member = sample_member(&window->index->table, sample, picture_suffixes[i]);
+    const SampleMember *member = candidate_picture_member(&window->index->table, sample);
     if (!member) {
         candidate_reject_with(c, SAMPLE_NO_PICTURE, "it has no .jpg, .png or .webp");
         return;
@@ -42,5 +46,5 @@ void candidate_read_picture(const CandidateContext *context, CandidateScratch *s
     else if (status == ERR_UNSUPPORTED)
         candidate_reject(c, SAMPLE_SMALL);
     else if (status != STATUS_OK)
-        candidate_reject(c, broken_picture(scratch->member, (size_t)member->size));
+        candidate_reject(c, candidate_broken_picture(scratch->member, (size_t)member->size));
 }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "data/filter_set.h"
+
 static const char *const caption_words[] = {"auto", "json", "txt", NULL};
 static const char *const style_words[] = {"xlmr", "mt5", "mt5-bytes", NULL};
 static const char *const missing_words[] = {"pass", "drop", "error", NULL};
@@ -295,6 +297,7 @@ const ConfigSchema data_config_schema = {"data", data_fields, COUNT(data_fields)
 Status data_config_check(const Config *config, const char *section, const DataConfig *data)
 {
     Status status = STATUS_OK;
+    FilterSet *filters = NULL;
     char key[256];
     double sum = 0;
     snprintf(key, sizeof key, "%s.sources", section);
@@ -319,9 +322,8 @@ Status data_config_check(const Config *config, const char *section, const DataCo
     }
     snprintf(key, sizeof key, "%s.sources", section);
     if (!(sum > 0)) CHECK_FAIL(key, "all weights are 0; at least one source needs a positive weight");
-    snprintf(key, sizeof key, "%s.caption_language", section);
-    if (!data->caption_language[0]) CHECK_FAIL(key, "empty; write random, first, or a language code such as fr");
-    return STATUS_OK;
+    TRY(filter_set_create(config, section, data, &filters));
 fail:
+    filter_set_free(filters);
     return status;
 }

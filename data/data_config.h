@@ -90,7 +90,8 @@ typedef struct DataConfig {
 
 extern const ConfigSchema data_config_schema;
 
-/* What no single key shows: at least one source, distinct names, a positive sum of weights. `section` is the key under
+/* What no single key shows: at least one source, distinct names, a positive sum of weights, filter expressions and
+ * choices of captions that can be read. `section` is the key under
  * which this struct stands ("data"); `config` may be NULL (messages then lack file and line). */
 Status data_config_check(const Config *config, const char *section, const DataConfig *data);
 

@@ -2,6 +2,7 @@
 
 #include <stdio.h> /* jpeglib.h needs it */
 
+#include <curl/curl.h>
 #include <jpeglib.h>
 #include <png.h>
 #include <webp/decode.h>
@@ -18,6 +19,7 @@
 Status data_library_versions(StrBuf *out)
 {
     int webp = WebPGetDecoderVersion();
-    return strbuf_printf(out, "libpng %s, %s, libwebp %d.%d.%d, SentencePiece %s", png_get_libpng_ver(NULL), JPEG_NAME,
-                         webp >> 16, webp >> 8 & 0xff, webp & 0xff, SENTENCEPIECE_BUILD_VERSION);
+    return strbuf_printf(out, "libpng %s, %s, libwebp %d.%d.%d, libcurl %s, SentencePiece %s", png_get_libpng_ver(NULL),
+                         JPEG_NAME, webp >> 16, webp >> 8 & 0xff, webp & 0xff,
+                         curl_version_info(CURLVERSION_NOW)->version, SENTENCEPIECE_BUILD_VERSION);
 }

@@ -13,7 +13,7 @@
 #include "data/candidate.h"
 #include "data/order.h"
 
-#define MOST_WINDOWS 4096
+#define MOST_WINDOWS 16384
 #define DRY_SAMPLES 100 /* an epoch of a lane without an accepted sample is an error from this many on */
 
 /* One (source, lane): its order, and its samples under way in that order. */
@@ -37,6 +37,7 @@ struct Loader {
     int32_t source_count, lanes, own_lanes;
     Stream *streams; /* (source_count, own_lanes): lane = rank + world * own lane */
     BatchMaker maker;
+    FilterSet *filters;
     CandidateContext context;
     Cursor *cursor; /* as of the last sample taken */
 
@@ -570,8 +571,12 @@ Status loader_open(const DataConfig *config, const LoaderOptions *options, Loade
     TRY(open_store(loader));
     TRY(open_order(loader, options->start));
     TRY(batch_maker_init(&loader->maker, config, options));
-    loader->context = (CandidateContext){
-        .config = config, .store = loader->store, .resolution = options->resolution, .seed = options->seed};
+    TRY(filter_set_create(NULL, "data", config, &loader->filters));
+    loader->context = (CandidateContext){.config = config,
+                                         .filters = loader->filters,
+                                         .store = loader->store,
+                                         .resolution = options->resolution,
+                                         .seed = options->seed};
     TRY(open_buffers(loader));
     TRY(start_threads(loader));
     *out = loader;
@@ -605,6 +610,7 @@ void loader_close(Loader *loader)
     batch_maker_free(&loader->maker);
     cursor_free(loader->cursor);
     shard_store_close(loader->store);
+    filter_set_free(loader->filters);
     bad_log_free(loader->bad_log);
     if (loader->locks) {
         pthread_mutex_destroy(&loader->lock);

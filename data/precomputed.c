@@ -8,10 +8,13 @@
 
 #include "base/file.h"
 #include "base/json.h"
+#include "data/caption_choice.h"
 #include "data/precomputed_inside.h"
 
 const char *const PRECOMPUTED_TYPE_WORDS[] = {"f32", "f16", "bf16", NULL};
 const char *const PRECOMPUTED_KIND_WORDS[] = {"latents", "text"};
+#define MAX_WHERE 500 /* bytes of a fact that messages show */
+
 static const char *const caption_words[] = {"auto", "json", "txt"};
 static const char *const missing_words[] = {"pass", "drop", "error"};
 
@@ -47,27 +50,67 @@ void precomputed_facts_free(PrecomputedFacts *facts)
     *facts = (PrecomputedFacts){0};
 }
 
+/* ", where watermark < 0.5; aspect < 2": nothing without expressions, so that older files stay valid. Long ones are told
+ * apart by a hash. */
+static Status describe_where(const DataConfig *config, const SourceConfig *source, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    const ConfigStrings *lists[] = {&config->filter.where, &source->where};
+    const char *before = ", where ";
+    for (int l = 0; l < 2; l++) {
+        for (size_t i = 0; i < lists[l]->count; i++) {
+            TRY(strbuf_printf(out, "%s%s", before, lists[l]->items[i]));
+            before = "; ";
+        }
+    }
+    if (out->size <= MAX_WHERE) return STATUS_OK;
+    uint64_t hash = hash_string64(out->data);
+    out->size = 0;
+    TRY(strbuf_printf(out, ", where %zu expressions with the hash %016llx", lists[0]->count + lists[1]->count,
+                      (unsigned long long)hash));
+fail:
+    return status;
+}
+
+/* The effective choice, in one way of writing. */
+static Status describe_captions(const DataConfig *config, const SourceConfig *source, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    CaptionChoice choice;
+    TRY(caption_choice_parse(source->language && source->language[0] ? source->language : config->caption_language,
+                             &choice));
+    TRY(caption_choice_format(&choice, out));
+fail:
+    return status;
+}
+
 Status precomputed_facts_of_data(const DataConfig *config, const SourceConfig *source, int64_t resolution,
                                  PrecomputedFacts *out)
 {
     Status status = STATUS_OK;
     const FilterConfig *f = &config->filter;
     const LimitsConfig *l = &config->limits;
+    StrBuf where = {0}, captions = {0};
     char watermark[40], unsafe[40], similarity[40], aesthetic[40];
     float_format(f->watermark_max, watermark);
     float_format(f->unsafe_max, unsafe);
     float_format(f->similarity_min, similarity);
     float_format(f->aesthetic_min, aesthetic);
+    TRY(describe_where(config, source, &where));
+    TRY(describe_captions(config, source, &captions));
     TRY(precomputed_facts_add(out, "data.filter",
                               "watermark_max %s, unsafe_max %s, similarity_min %s, aesthetic_min %s, min_side %lld, "
-                              "missing %s",
+                              "missing %s%s",
                               watermark, unsafe, similarity, aesthetic,
-                              (long long)(f->min_side < 0 ? resolution : f->min_side), missing_words[f->missing]));
+                              (long long)(f->min_side < 0 ? resolution : f->min_side), missing_words[f->missing],
+                              where.data ? where.data : ""));
     TRY(precomputed_facts_add(out, "data.limits", "member_bytes %lld, json_bytes %lld, picture_pixels %lld",
                               (long long)l->member_bytes, (long long)l->json_bytes, (long long)l->picture_pixels));
-    TRY(precomputed_facts_add(out, "data.caption_language", "%s", config->caption_language));
+    TRY(precomputed_facts_add(out, "data.caption_language", "%s", captions.data));
     TRY(precomputed_facts_add(out, "data.sources[].caption", "%s", caption_words[source->caption]));
 fail:
+    strbuf_free(&where);
+    strbuf_free(&captions);
     return status;
 }
 

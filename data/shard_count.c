@@ -113,6 +113,18 @@ fail:
     return status;
 }
 
+/* A shard that cannot be read, where that is no error. */
+static bool pass_over(Count *count, int64_t shard, Status status)
+{
+    ShardStore *store = count->store;
+    if (!store->pass_over || status == ERR_MEMORY || status == ERR_INTERRUPTED) return false;
+    store->samples[shard] = 0;
+    pthread_mutex_lock(&count->lock);
+    bad_samples_add(count->bad, SHARD_BROKEN, store->paths[shard], "", status_message());
+    pthread_mutex_unlock(&count->lock);
+    return true;
+}
+
 static void *count_thread(void *argument)
 {
     Count *count = argument;
@@ -121,7 +133,7 @@ static void *count_thread(void *argument)
         if (shard >= count->store->shard_count) break;
         Status status = count_one(count, shard);
         if ((shard & 15) == 0) show_progress(count);
-        if (status == STATUS_OK) continue;
+        if (status == STATUS_OK || pass_over(count, shard, status)) continue;
         status_prefix("source %s: ",
                       data_config_source(count->store->config, (size_t)store_source_of(count->store, shard))->name);
         pthread_mutex_lock(&count->lock);

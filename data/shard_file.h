@@ -15,10 +15,14 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "data/checksums.h"
 #include "data/read_config.h"
 
+#define SHARD_NAME_MAX 512
 typedef enum ShardKind { SHARD_LOCAL, SHARD_HTTP, SHARD_PIPE } ShardKind;
 ShardKind shard_kind(const char *path);
+/* The path as messages and logs may show it: a URL without user, password and query; cut at the capacity. */
+void shard_show(const char *path, char *out, size_t capacity);
 
 /* What all shards of a run share: connections, the chunk cache. */
 typedef struct ShardAccess ShardAccess;
@@ -41,6 +45,7 @@ typedef struct ShardFile ShardFile;
 Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, ShardFile **out);
 void shard_file_close(ShardFile *file); /* NULL is fine */
 const char *shard_file_path(const ShardFile *file);
+const char *shard_file_shown(const ShardFile *file); /* of its path (shard_show), at most SHARD_NAME_MAX bytes */
 /* Of the plain tar: of a compressed or piped shard, of what was unpacked. */
 int64_t shard_file_bytes(const ShardFile *file);
 bool shard_file_unpacked(const ShardFile *file); /* compressed: its offsets are not those of the file itself */
@@ -50,5 +55,8 @@ Status shard_file_read(ShardFile *file, void *out, int64_t size, int64_t offset)
 /* The bytes there turned out to make no sense: what is kept of them is dropped, and with true the next read fetches
  * them anew. False: they came from the local disk, or were fetched twice already and were the same. */
 bool shard_file_doubt(ShardFile *file, int64_t size, int64_t offset);
+/* Reads every byte of the file as it lies there (a compressed one is not unpacked) and notes its checksums, in pieces
+ * of ReadConfig.chunk_bytes. */
+Status shard_file_sum(ShardFile *file, Checksums *out);
 
 #endif

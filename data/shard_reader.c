@@ -9,6 +9,7 @@
 
 struct ShardReader {
     CandidateContext context;
+    FilterSet *filters;
     Candidate *candidates; /* a ring: sample n of the shard is at n mod count */
     int count;
     int32_t source, shard;
@@ -46,7 +47,9 @@ Status shard_reader_open(const DataConfig *config, ShardStore *store, int resolu
     *out = NULL;
     ShardReader *reader = mem_alloc_array(1, sizeof *reader);
     if (!reader) FAIL(ERR_MEMORY, "out of memory to read shards");
-    reader->context = (CandidateContext){.config = config, .store = store, .resolution = resolution};
+    TRY(filter_set_create(NULL, "data", config, &reader->filters));
+    reader->context = (CandidateContext){
+        .config = config, .filters = reader->filters, .store = store, .resolution = resolution};
     atomic_init(&reader->stop, false);
     if (pthread_mutex_init(&reader->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
     if (pthread_cond_init(&reader->done, NULL) != 0) {
@@ -86,6 +89,7 @@ void shard_reader_close(ShardReader *reader)
         pthread_cond_destroy(&reader->done);
     }
     free(reader->candidates);
+    filter_set_free(reader->filters);
     free(reader);
 }
 

@@ -137,6 +137,7 @@ Status shard_store_open(const ShardStoreOptions *options, BadSamples *bad, Shard
         precomputed && precomputed->wanted[PRECOMPUTED_LATENTS] && precomputed->wanted[PRECOMPUTED_TEXT];
     store->write_index = options->write_index;
     store->progress = options->progress;
+    store->pass_over = options->pass_over;
     if (pthread_mutex_init(&store->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
     if (pthread_cond_init(&store->changed, NULL) != 0) {
         pthread_mutex_destroy(&store->lock);

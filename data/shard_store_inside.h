@@ -35,6 +35,8 @@ typedef struct OpenFile {
 /* A window that is open, or has failed: then its message is kept for those who ask again. */
 typedef struct OpenWindow {
     ShardWindow shown;
+    int64_t shard; /* global number; -1: free */
+    int next;      /* of the windows with the same hash; -1: none */
     PlaceState state;
     int users;
     uint64_t last_use;
@@ -45,16 +47,12 @@ typedef struct OpenWindow {
     char message[512];
 } OpenWindow;
 
-typedef struct WindowKey {
-    int64_t shard, first;
-} WindowKey;
-
 struct ShardStore {
     const DataConfig *config;
     const PrecomputedSpec *precomputed; /* NULL: none */
     BadLog *bad_log;                    /* NULL: none */
     bool without_tars;                  /* all is precomputed */
-    bool write_index, progress;
+    bool write_index, progress, pass_over;
     ShardAccess *access;
     StoreSource *sources;
     int64_t shard_count;
@@ -64,10 +62,11 @@ struct ShardStore {
     pthread_mutex_t lock;   /* of all below */
     pthread_cond_t changed; /* something was loaded or released */
     bool locks;
-    WindowKey *keys; /* (window_count) of the windows, together: they are searched for every sample */
     OpenWindow *windows;
+    int *buckets; /* (window_count) first window of each hash; -1: none */
     OpenFile *files;
     int window_count, file_count;
+    int64_t scanned_bytes; /* of the indexes in `files` */
     uint64_t clock;
 };
 

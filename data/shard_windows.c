@@ -5,61 +5,134 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/log.h"
 #include "data/shard_store_inside.h"
 
-#define MOST_FILES 256
-#define FAILED_READS 2 /* in a row, retries and all, after which a window is given up */
+#define MOST_FILES 4096
+#define MOST_SCANNED ((int64_t)256 << 20) /* bytes of indexes kept of shards that have no index file */
+#define FAILED_READS 2                    /* in a row, retries and all, after which a window is given up */
 
-static void file_clear(OpenFile *open)
+static int64_t index_bytes(const TarIndex *index)
+{
+    const SampleTable *table = &index->table;
+    return (int64_t)(table->sample_capacity * sizeof table->samples[0] +
+                     table->member_capacity * sizeof table->members[0] + table->text.capacity);
+}
+
+static void drop_scanned(ShardStore *store, OpenFile *open)
+{
+    if (open->scanned) store->scanned_bytes -= index_bytes(&open->index);
+    tar_index_free(&open->index);
+    open->scanned = false;
+}
+
+static void file_clear(ShardStore *store, OpenFile *open)
 {
     shard_file_close(open->file);
     for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) precomputed_close(open->precomputed[kind]);
-    tar_index_free(&open->index);
     memset(open->precomputed, 0, sizeof open->precomputed);
+    drop_scanned(store, open);
     open->file = NULL;
-    open->scanned = false;
     open->shard = -1;
     open->state = PLACE_FREE;
 }
 
-static void window_clear(ShardStore *store, int w)
+/* ---- windows by their hash; with the lock held ---- */
+
+static int *bucket_of(const ShardStore *store, int64_t shard, int64_t first)
 {
-    OpenWindow *window = &store->windows[w];
+    uint64_t mixed = ((uint64_t)shard * 0x9e3779b97f4a7c15u + (uint64_t)first) * 0xd6e8feb86659fd93u;
+    return &store->buckets[(mixed >> 32) % (uint64_t)store->window_count];
+}
+
+static OpenWindow *find_window(const ShardStore *store, int64_t shard, int64_t first)
+{
+    for (int w = *bucket_of(store, shard, first); w >= 0; w = store->windows[w].next)
+        if (store->windows[w].shard == shard && store->windows[w].shown.first == first) return &store->windows[w];
+    return NULL;
+}
+
+static void window_clear(ShardStore *store, OpenWindow *window)
+{
+    if (window->shard >= 0) {
+        int *link = bucket_of(store, window->shard, window->shown.first);
+        while (&store->windows[*link] != window) link = &store->windows[*link].next;
+        *link = window->next;
+    }
     tar_index_free(&window->index);
-    *window = (OpenWindow){.state = PLACE_FREE};
-    store->keys[w] = (WindowKey){-1, -1};
+    *window = (OpenWindow){.shard = -1, .next = -1, .state = PLACE_FREE};
+}
+
+/* The least recently used window without users; NULL: all are in use. */
+static OpenWindow *spare_window(const ShardStore *store)
+{
+    OpenWindow *best = NULL;
+    for (int w = 0; w < store->window_count; w++) {
+        OpenWindow *window = &store->windows[w];
+        if (window->users > 0 || window->state == PLACE_LOADING) continue;
+        if (!best || window->last_use < best->last_use) best = window;
+    }
+    return best;
+}
+
+static void window_begin(ShardStore *store, OpenWindow *window, int64_t shard, int64_t first, int64_t count)
+{
+    window_clear(store, window);
+    int *bucket = bucket_of(store, shard, first);
+    window->shown = (ShardWindow){.path = store->paths[shard], .first = first, .count = count};
+    window->shard = shard;
+    window->next = *bucket;
+    window->state = PLACE_LOADING;
+    *bucket = (int)(window - store->windows);
+}
+
+/* A quarter of the descriptors that this process may have, whose limit is raised as far as it may. */
+static int most_files(int windows)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0) return windows < 64 ? windows : 64;
+    if (limit.rlim_cur < limit.rlim_max && limit.rlim_cur < 4 * MOST_FILES) {
+        struct rlimit more = limit;
+        more.rlim_cur = limit.rlim_max < 4 * MOST_FILES ? limit.rlim_max : 4 * MOST_FILES;
+        if (setrlimit(RLIMIT_NOFILE, &more) == 0) limit = more;
+    }
+    int most = limit.rlim_cur / 4 > MOST_FILES ? MOST_FILES : (int)(limit.rlim_cur / 4);
+    return windows < most ? windows : most < 1 ? 1 : most;
 }
 
 Status store_windows_create(ShardStore *store, int windows)
 {
     Status status = STATUS_OK;
-    int files = windows < MOST_FILES ? windows : MOST_FILES;
+    int files = most_files(windows);
     store->windows = mem_alloc_array((size_t)windows, sizeof store->windows[0]);
-    store->keys = mem_alloc_array((size_t)windows, sizeof store->keys[0]);
+    store->buckets = mem_alloc_array((size_t)windows, sizeof store->buckets[0]);
     store->files = mem_alloc_array((size_t)files, sizeof store->files[0]);
-    if (!store->windows || !store->keys || !store->files) FAIL(ERR_MEMORY, "out of memory for open shards");
+    if (!store->windows || !store->buckets || !store->files) FAIL(ERR_MEMORY, "out of memory for open shards");
     for (; store->file_count < files; store->file_count++) {
         OpenFile *open = &store->files[store->file_count];
         open->shard = -1;
         if (pthread_mutex_init(&open->index_lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
     }
+    for (int w = 0; w < windows; w++) {
+        store->windows[w] = (OpenWindow){.shard = -1, .next = -1};
+        store->buckets[w] = -1;
+    }
     store->window_count = windows;
-    for (int w = 0; w < windows; w++) window_clear(store, w);
 fail:
     return status;
 }
 
 void store_windows_free(ShardStore *store)
 {
-    for (int w = 0; w < store->window_count; w++) window_clear(store, w);
+    for (int w = 0; w < store->window_count; w++) window_clear(store, &store->windows[w]);
     for (int f = 0; f < store->file_count; f++) {
-        file_clear(&store->files[f]);
+        file_clear(store, &store->files[f]);
         pthread_mutex_destroy(&store->files[f].index_lock);
     }
     free(store->windows);
-    free(store->keys);
+    free(store->buckets);
     free(store->files);
 }
 
@@ -98,14 +171,14 @@ static Status pin_file(ShardStore *store, int32_t source, int64_t shard, OpenFil
     while (!(open = find_file(store, shard)) || open->state == PLACE_LOADING)
         pthread_cond_wait(&store->changed, &store->lock);
     if (open->shard != shard) {
-        file_clear(open);
+        file_clear(store, open);
         open->shard = shard;
         open->state = PLACE_LOADING;
         pthread_mutex_unlock(&store->lock);
         status = load_file(store, open, source);
         pthread_mutex_lock(&store->lock);
         open->state = PLACE_READY;
-        if (status != STATUS_OK) file_clear(open);
+        if (status != STATUS_OK) file_clear(store, open);
         pthread_cond_broadcast(&store->changed);
         if (status != STATUS_OK) return status;
     }
@@ -147,17 +220,29 @@ fail:
     return status;
 }
 
-/* The index of a shard that has no usable index file is made once for as long as the shard is open. */
-static Status scan_and_slice(OpenFile *open, int64_t first, int64_t count, TarIndex *out)
+/* Keeps the index that was just made for the windows to come, or drops it when too much is kept already. */
+static void keep_scanned(ShardStore *store, OpenFile *open)
+{
+    pthread_mutex_lock(&store->lock);
+    open->scanned = true;
+    store->scanned_bytes += index_bytes(&open->index);
+    if (store->scanned_bytes > MOST_SCANNED) drop_scanned(store, open);
+    pthread_mutex_unlock(&store->lock);
+}
+
+/* The index of a shard that has no usable index file is made when a window needs it. */
+static Status scan_and_slice(ShardStore *store, OpenFile *open, int64_t first, int64_t count, TarIndex *out)
 {
     Status status = STATUS_OK;
+    bool made = false;
     pthread_mutex_lock(&open->index_lock);
     if (!open->scanned) {
-        tar_index_free(&open->index);
-        status = tar_index_scan(open->file, &open->index);
-        open->scanned = status == STATUS_OK;
+        TRY(tar_index_scan(open->file, &open->index));
+        made = true;
     }
-    if (status == STATUS_OK) status = slice(&open->index, first, count, out);
+    status = slice(&open->index, first, count, out);
+    if (made) keep_scanned(store, open);
+fail:
     pthread_mutex_unlock(&open->index_lock);
     return status;
 }
@@ -174,21 +259,20 @@ static Status load_index(ShardStore *store, OpenFile *open, int64_t first, int64
         if (status == STATUS_OK) return STATUS_OK;
         log_warn("%s: this index is not used, the shard is scanned instead: %s", path, status_message());
     }
-    TRY(scan_and_slice(open, first, count, out));
+    TRY(scan_and_slice(store, open, first, count, out));
 fail:
     return status;
 }
 
-/* The window w of these samples; called and left with the lock held. */
-static Status load_window(ShardStore *store, OpenWindow *window, int32_t source, int64_t shard, int64_t first,
-                          int64_t count)
+/* Called and left with the lock held. */
+static Status load_window(ShardStore *store, OpenWindow *window, int32_t source)
 {
     OpenFile *open;
-    Status status = pin_file(store, source, shard, &open);
+    Status status = pin_file(store, source, window->shard, &open);
     if (status != STATUS_OK) return status;
     if (!store->without_tars) {
         pthread_mutex_unlock(&store->lock);
-        status = load_index(store, open, first, count, &window->index);
+        status = load_index(store, open, window->shown.first, window->shown.count, &window->index);
         pthread_mutex_lock(&store->lock);
     }
     window->open = open;
@@ -201,8 +285,9 @@ static const char *source_name(const ShardStore *store, int64_t shard)
 }
 
 /* The window is given up, with the last recorded message as the cause. */
-static void give_up(ShardStore *store, OpenWindow *window, int64_t shard, Status failure)
+static void give_up(ShardStore *store, OpenWindow *window, Status failure)
 {
+    const int64_t shard = window->shard;
     window->state = PLACE_FAILED;
     window->failure = failure;
     snprintf(window->message, sizeof window->message, "%s", status_message());
@@ -211,54 +296,48 @@ static void give_up(ShardStore *store, OpenWindow *window, int64_t shard, Status
                       window->shown.count, SAMPLE_READ_ERROR, window->message);
 }
 
-/* The place of the window, else the least recently used one without users; -1: all are in use. */
-static int find_window(const ShardStore *store, int64_t shard, int64_t first)
+/* The window of these samples, which this thread is to load when its state is PLACE_LOADING. */
+static OpenWindow *take_window(ShardStore *store, int64_t shard, int64_t first, int64_t count)
 {
-    int best = -1;
-    for (int w = 0; w < store->window_count; w++)
-        if (store->keys[w].first == first && store->keys[w].shard == shard) return w;
-    for (int w = 0; w < store->window_count; w++) {
-        const OpenWindow *window = &store->windows[w];
-        if (window->users > 0 || window->state == PLACE_LOADING) continue;
-        if (best < 0 || window->last_use < store->windows[best].last_use) best = w;
+    for (;;) {
+        OpenWindow *window = find_window(store, shard, first);
+        if (window && window->state != PLACE_LOADING) return window;
+        if (!window && (window = spare_window(store)) != NULL) {
+            window_begin(store, window, shard, first, count);
+            return window;
+        }
+        pthread_cond_wait(&store->changed, &store->lock);
     }
-    return best;
 }
 
-Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard_number, int64_t first, int64_t count,
+/* Loads a new window, or opens the file of one that nobody has used for a while. */
+static Status make_ready(ShardStore *store, OpenWindow *window, int32_t source)
+{
+    Status status = STATUS_OK;
+    bool new = window->state == PLACE_LOADING;
+    window->state = PLACE_LOADING;
+    status = new ? load_window(store, window, source) : pin_file(store, source, window->shard, &window->open);
+    window->state = PLACE_READY;
+    if (status != STATUS_OK) {
+        unpin_file(store, window->open);
+        window->open = NULL;
+        give_up(store, window, status);
+    }
+    pthread_cond_broadcast(&store->changed);
+    return status;
+}
+
+Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard, int64_t first, int64_t count,
                            const ShardWindow **out)
 {
     Status status = STATUS_OK;
-    const int64_t shard = store->sources[source].first + shard_number;
-    int w;
     *out = NULL;
     pthread_mutex_lock(&store->lock);
-    while ((w = find_window(store, shard, first)) < 0 || store->windows[w].state == PLACE_LOADING)
-        pthread_cond_wait(&store->changed, &store->lock);
-    OpenWindow *window = &store->windows[w];
-    if (store->keys[w].shard != shard || store->keys[w].first != first) {
-        window_clear(store, w);
-        store->keys[w] = (WindowKey){shard, first};
-        window->shown = (ShardWindow){.path = store->paths[shard], .first = first, .count = count};
-        window->state = PLACE_LOADING;
-        status = load_window(store, window, source, shard, first, count);
-        window->state = PLACE_READY;
-        if (status != STATUS_OK) {
-            unpin_file(store, window->open);
-            window->open = NULL;
-            give_up(store, window, shard, status);
-        }
-        pthread_cond_broadcast(&store->changed);
-    } else if (window->state == PLACE_READY && window->users == 0) {
-        /* Held by hand while its file is opened again. */
-        window->state = PLACE_LOADING;
-        status = pin_file(store, source, shard, &window->open);
-        window->state = PLACE_READY;
-        if (status != STATUS_OK) give_up(store, window, shard, status);
-        pthread_cond_broadcast(&store->changed);
-    } else if (window->state == PLACE_FAILED) {
+    OpenWindow *window = take_window(store, store->sources[source].first + shard, first, count);
+    if (window->state == PLACE_FAILED)
         status = status_fail(window->failure, __FILE__, __LINE__, "%s", window->message);
-    }
+    else if (window->users == 0)
+        status = make_ready(store, window, source);
     window->last_use = ++store->clock;
     if (status == STATUS_OK) {
         window->users++;
@@ -310,7 +389,7 @@ static void note_read(ShardStore *store, const ShardWindow *shown, Status result
     pthread_mutex_lock(&store->lock);
     atomic_store(&window->failed_reads, result == STATUS_OK ? 0 : atomic_load(&window->failed_reads) + 1);
     if (atomic_load(&window->failed_reads) >= FAILED_READS && window->state == PLACE_READY)
-        give_up(store, window, store->keys[window - store->windows].shard, result);
+        give_up(store, window, result);
     pthread_mutex_unlock(&store->lock);
 }
 

@@ -225,6 +225,13 @@ static bool has_bytes(char type)
     return type < '1' || type > '6';
 }
 
+/* The old way to write a folder. */
+static bool is_folder_name(const char *name)
+{
+    size_t size = strlen(name);
+    return size > 0 && name[size - 1] == '/';
+}
+
 /* The map of a GNU sparse file goes on behind its header. */
 static Status skip_sparse_map(TarWalk *walk, const uint8_t *header)
 {
@@ -281,7 +288,7 @@ static Status step(TarWalk *walk, int *extensions, bool *found, int64_t *offset,
     int64_t pad = (TAR_BLOCK - *size % TAR_BLOCK) % TAR_BLOCK, rest = walk->source.bytes - walk->position;
     walk->position += pad < rest ? pad : rest;
     if (!extension) {
-        *found = (type == '0' || type == 0 || type == '7') && !walk->sparse;
+        *found = (type == '0' || type == 0 || type == '7') && !walk->sparse && !is_folder_name(walk->name);
         *extensions = 0;
         return STATUS_OK;
     }

@@ -204,6 +204,18 @@ void make_shards(const char *folder, const char *prefix, int shards, int samples
     }
 }
 
+void index_shard(const char *path, TarIndex *out)
+{
+    ReadConfig config = {.cache_folder = "", .index_folder = "", .chunk_bytes = 65536, .cache_bytes = 1 << 20};
+    ShardAccess *access;
+    ShardFile *file;
+    assert_ok(shard_access_create(&config, &access));
+    assert_ok(shard_file_open(access, path, -1, &file));
+    assert_ok(tar_index_scan(file, out));
+    shard_file_close(file);
+    shard_access_free(access);
+}
+
 Config *parse_data_config(DataConfig *out, const char *format, ...)
 {
     char text[8192];

@@ -13,6 +13,7 @@
 #include "base/config.h"
 #include "base/status.h"
 #include "data/data_config.h"
+#include "data/tar_index.h"
 
 #define assert_ok(call) check_ok((call), #call, __FILE__, __LINE__)
 void check_ok(Status status, const char *what, const char *file, int line);
@@ -40,6 +41,9 @@ void make_webp(StrBuf *out, int width, int height, unsigned seed);
 /* PREFIX-NNN.tar: `shards` of `samples` each, keys "sSSS-NNNN", a PNG of 20x16, a caption and a .json with captions in
  * three languages. */
 void make_shards(const char *folder, const char *prefix, int shards, int samples);
+
+/* The index of a shard here, which must open; no index file is read or left. */
+void index_shard(const char *path, TarIndex *out);
 
 /* A parsed `data:` section; free with config_free. */
 Config *parse_data_config(DataConfig *out, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -115,7 +115,7 @@ static void write_file_of(const char *path, PrecomputedKind kind, const Precompu
     Text text;
     float moments[VALUES];
     static const int used[] = {2, 5, 1, 2};
-    assert_ok(tar_index_open(in_folder(folder, "a-000.tar"), false, &index));
+    index_shard(in_folder(folder, "a-000.tar"), &index);
     assert_ok(precomputed_writer_create(path, kind, spec, facts, in_folder(folder, "a-000.tar"), &index, &writer));
     tar_index_free(&index);
     for (int s = 0; s < 3; s++) {
@@ -234,7 +234,7 @@ static void expect_refused(const PrecomputedSpec *spec, const char *key, float v
     const char *path = in_folder(folder, "refused.h5");
     fill_moments(moments, 1);
     moments[7] = value;
-    assert_ok(tar_index_open(in_folder(folder, "a-000.tar"), false, &index));
+    index_shard(in_folder(folder, "a-000.tar"), &index);
     assert_ok(precomputed_writer_create(path, PRECOMPUTED_LATENTS, spec, &none, "a-000.tar", &index, &writer));
     tar_index_free(&index);
     assert_ok(precomputed_writer_add_sample(writer, SAMPLE_ACCEPTED, key));
@@ -388,7 +388,7 @@ static void precompute_shard(const PrecomputedSpec *spec, const DataConfig *data
     PrecomputedText row = pointers(&text);
     float moments[VALUES];
     assert_ok(precomputed_facts_of_data(data, data_config_source(data, 0), 8, &facts));
-    assert_ok(tar_index_open(shard, false, &index));
+    index_shard(shard, &index);
     for (int kind = 0; kind < 2; kind++) {
         assert_ok(precomputed_path(spec, (PrecomputedKind)kind, "a", shard, path));
         assert_ok(precomputed_writer_create(path, (PrecomputedKind)kind, spec, &facts, shard, &index, &writers[kind]));

@@ -1,9 +1,10 @@
-/* Brace expansion and globs. */
+/* Brace expansion, globs, list files. */
 #include "shards.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "data/shard_list.h"
@@ -71,8 +72,9 @@ static void test_globs(void **state)
     char folder[512];
     ShardList list = {0};
     make_folder(folder);
-    const char *names[] = {"b.tar", "a.tar", "a.tar.idx", "c{1}.tar", "[x].tar"};
-    for (size_t i = 0; i < 5; i++) write_file(in_folder(folder, names[i]), "x", 1);
+    const char *names[] = {"b.tar",  "a.tar",        "a.tar.idx", "c{1}.tar",       "[x].tar",
+                           "a.sums", "a_stats.json", "a.parquet", "b.tar.idx.tmp-7"};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) write_file(in_folder(folder, names[i]), "x", 1);
 
     assert_ok(shard_list_add(in_folder(folder, "*"), &list)); /* sorted by bytes, indexes left out */
     assert_int_equal(list.count, 4);
@@ -97,9 +99,142 @@ static void test_globs(void **state)
     remove_folder(folder);
 }
 
+static void test_elsewhere(void **state)
+{
+    (void)state;
+    ShardList list = {0};
+    assert_ok(shard_list_add("https://host/p/{00..02}.tar?x=*", &list));
+    assert_ok(shard_list_add("pipe:cat [ab]* {1..2} | grep -v '{}'", &list));
+    assert_int_equal(list.count, 5);
+    assert_string_equal(list.paths[2], "https://host/p/02.tar?x=*");
+    assert_string_equal(list.paths[4], "pipe:cat [ab]* 2 | grep -v '{}'");
+    assert_int_equal(shard_list_note(&list, 4).samples, -1);
+    shard_list_free(&list);
+}
+
+static void check_shard(const ShardList *list, size_t i, const char *path, int64_t samples, int64_t bytes)
+{
+    assert_true(i < list->count);
+    assert_string_equal(list->paths[i], path);
+    assert_int_equal(shard_list_note(list, i).samples, samples);
+    assert_int_equal(shard_list_note(list, i).bytes, bytes);
+}
+
+static void test_list_files(void **state)
+{
+    (void)state;
+    char folder[512], pattern[600];
+    ShardList list = {0};
+    make_folder(folder);
+    assert_int_equal(mkdir(in_folder(folder, "[odd]"), 0755), 0);
+    write_file(in_folder(folder, "[odd]/g1.tar"), "x", 1);
+    write_file(in_folder(folder, "[odd]/g2.tar"), "x", 1);
+    write_file(in_folder(folder, "[odd]/{1,2}.tar"), "x", 1);
+    const char *text = "\xef\xbb\xbf# a comment\r\n\r\na.tar\t10\t1000\r\n/abs/b.tar\n \t\nhttp://h/{0..1}.tar\n"
+                       "c d.tar\t5\ne.tar\t\t77\ng*.tar\n{1,2}.tar\t3\n{8..9}.tar";
+    write_file(in_folder(folder, "[odd]/list.txt"), text, strlen(text));
+    snprintf(pattern, sizeof pattern, "list:%s/[odd]/list.txt", folder);
+    assert_ok(shard_list_add("first.tar", &list));
+    assert_ok(shard_list_add(pattern, &list));
+    assert_ok(shard_list_add("last.tar", &list));
+    check_shard(&list, 0, "first.tar", -1, -1);
+    check_shard(&list, 1, in_folder(folder, "[odd]/a.tar"), 10, 1000);
+    check_shard(&list, 2, "/abs/b.tar", -1, -1);
+    check_shard(&list, 3, "http://h/0.tar", -1, -1);
+    check_shard(&list, 4, "http://h/1.tar", -1, -1);
+    check_shard(&list, 5, in_folder(folder, "[odd]/c d.tar"), 5, -1);
+    check_shard(&list, 6, in_folder(folder, "[odd]/e.tar"), -1, 77);
+    check_shard(&list, 7, in_folder(folder, "[odd]/g1.tar"), -1, -1); /* the folder's own brackets are no wildcards */
+    check_shard(&list, 8, in_folder(folder, "[odd]/g2.tar"), -1, -1);
+    check_shard(&list, 9, in_folder(folder, "[odd]/{1,2}.tar"), 3, -1); /* a file of that very name */
+    check_shard(&list, 10, in_folder(folder, "[odd]/8.tar"), -1, -1);
+    check_shard(&list, 11, in_folder(folder, "[odd]/9.tar"), -1, -1);
+    check_shard(&list, 12, "last.tar", -1, -1);
+    assert_int_equal(list.count, 13);
+    shard_list_free(&list);
+
+    const char *json =
+        "{\"wids_version\": 1, \"shardlist\": [{\"url\": \"a/{0..1}.tar\", \"nsamples\": 3, \"filesize\": "
+        "4.0, \"md5sum\": \"\"}, {\"url\": \"http://h/b.tar\"}, {\"url\": \"/c.tar\", \"nsamples\": null}]}";
+    write_file(in_folder(folder, "index.json"), json, strlen(json));
+    snprintf(pattern, sizeof pattern, "list:%s/index.json", folder);
+    assert_ok(shard_list_add(pattern, &list));
+    check_shard(&list, 0, in_folder(folder, "a/{0..1}.tar"), 3, 4);
+    check_shard(&list, 1, "http://h/b.tar", -1, -1);
+    check_shard(&list, 2, "/c.tar", -1, -1);
+    shard_list_free(&list);
+    write_file(in_folder(folder, "empty.txt"), "# nothing\n", 10);
+    snprintf(pattern, sizeof pattern, "list:%s/empty.txt", folder);
+    assert_int_equal(shard_list_add(pattern, &list), ERR_FORMAT);
+    check_message("names no shard");
+    assert_int_equal(shard_list_add("list:http://h/list.txt", &list), ERR_UNSUPPORTED);
+    assert_int_equal(shard_list_add("list:/no/such/list", &list), ERR_IO);
+    shard_list_free(&list);
+    remove_folder(folder);
+}
+
+static void test_bad_lists(void **state)
+{
+    (void)state;
+    struct {
+        const char *text, *message;
+        Status status;
+    } bad[] = {
+        {"a.tar\nb.tar\tmany\n", "line 2: behind the path", ERR_FORMAT},
+        {"a.tar\t1\t2\t3\n", "line 1: behind the path", ERR_FORMAT},
+        {"a.tar\t-1\n", "line 1: behind the path", ERR_FORMAT},
+        {"a.tar\t9999999999999999999\n", "line 1: behind the path", ERR_FORMAT},
+        {"\n\n\t5\n", "line 3: no path", ERR_FORMAT},
+        {"list:b\n", "may not name another", ERR_FORMAT},
+        {"a\x01.tar\n", "control character", ERR_FORMAT},
+        {"x{0..2}.tar\t5\n", "stands for 3 shards", ERR_FORMAT},
+        {"*/../*/../*.tar\n", "wildcards with ..", ERR_FORMAT},
+        {"no-such-file-here*.tar\n", "no file matches", ERR_IO},
+        {"x{0..9999999}\n", "line 1: ", ERR_LIMIT},
+        {"{\"shardlist\": 5}", "no \"shardlist\"", ERR_FORMAT},
+        {"{\"shardlist\": {\"url\": \"a\"}}", "no \"shardlist\"", ERR_FORMAT},
+        {"{\"shardlist\": [{\"url\": 5}]}", "entry 0", ERR_FORMAT},
+        {"{\"shardlist\": [{\"url\": \"a\"}, 7]}", "entry 1", ERR_FORMAT},
+        {"{\"shardlist\": [{\"url\": \"a\", \"nsamples\": -1}]}", "no count", ERR_FORMAT},
+        {"{\"shardlist\": [{\"url\": \"a\", \"nsamples\": 1.5}]}", "no count", ERR_FORMAT},
+        {"{\"shardlist\": [{\"url\": \"list:a\"}]}", "may not name another", ERR_FORMAT},
+        {"{\"shardlist\": [{\"url\": \"a\\u0000b\"}]}", "control character", ERR_FORMAT},
+        {"{a,b}.tar\n", "may begin with #", ERR_FORMAT},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        ShardList list = {0};
+        assert_int_equal(shard_list_parse(bad[i].text, strlen(bad[i].text), "", &list), bad[i].status);
+        check_message(bad[i].message);
+        shard_list_free(&list);
+    }
+}
+
+static void test_format(void **state)
+{
+    (void)state;
+    StrBuf text = {0};
+    ShardList list = {0};
+    assert_ok(shard_list_format("/a b/c.tar", (ShardNote){10, 20}, &text));
+    assert_ok(shard_list_format("http://h/*?[", (ShardNote){-1, 20}, &text));
+    assert_ok(shard_list_format("/d", (ShardNote){-1, -1}, &text));
+    assert_string_equal(text.data, "/a b/c.tar\t10\t20\nhttp://h/*?[\t\t20\n/d\n");
+    assert_ok(shard_list_parse(text.data, text.size, "", &list));
+    check_shard(&list, 0, "/a b/c.tar", 10, 20);
+    check_shard(&list, 1, "http://h/*?[", -1, 20);
+    check_shard(&list, 2, "/d", -1, -1);
+    const char *bad[] = {"", "#a", "a\nb", "a\tb", "list:x", "a*", "{1,2}", "http://h/{1,2}"};
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        assert_int_equal(shard_list_format(bad[i], (ShardNote){-1, -1}, &text), ERR_UNSUPPORTED);
+    shard_list_free(&list);
+    strbuf_free(&text);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_braces), cmocka_unit_test(test_bounds),
-                                       cmocka_unit_test(test_globs)};
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_braces),    cmocka_unit_test(test_bounds),     cmocka_unit_test(test_globs),
+        cmocka_unit_test(test_elsewhere), cmocka_unit_test(test_list_files), cmocka_unit_test(test_bad_lists),
+        cmocka_unit_test(test_format),
+    };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

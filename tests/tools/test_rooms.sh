@@ -79,6 +79,7 @@ fi
 owner 'jpeglib\.h|turbojpeg\.h|webp/' data/
 owner 'png\.h' data/ tools/
 owner 'sentencepiece' data/
+owner 'curl/' data/
 owner 'hb|expat\.h' tools/
 
 if [ "$failures" -gt 0 ]; then

@@ -246,7 +246,8 @@ static void state_round_trip(void **state)
                               .config = config},
                     after;
     assert_int_equal(cursor_create(7, 4, 1, &before.cursor), STATUS_OK);
-    assert_int_equal(cursor_set_source(before.cursor, 0, "shapes", 96, 8, 12345), STATUS_OK);
+    const CursorSource shapes = {.samples = 96, .block_size = 8, .mix = 2, .identity = 12345};
+    assert_int_equal(cursor_set_source(before.cursor, 0, "shapes", &shapes), STATUS_OK);
     before.cursor->next_index = 240;
     before.cursor->positions[3] = (LanePosition){2, 11};
     assert_int_equal(checkpoint_format_state(&before, &text), STATUS_OK);

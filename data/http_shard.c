@@ -1,0 +1,371 @@
+#include "data/http_shard.h"
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/arena.h"
+#include "base/log.h"
+#include "data/spool.h"
+
+#define HASH_BLOCK ((int64_t)256 << 10)
+#define PROBE 512 /* bytes that are asked for to learn the size */
+
+struct HttpShard {
+    HttpAccess *access;
+    const char *url, *shown;
+    const Checksums *sums; /* NULL: none that fit the chunks */
+    int64_t bytes;
+    char validator[HTTP_MAX_VALIDATOR + 1];
+    Hash128 identity;
+    /* of a server that does not send parts */
+    int spool;             /* -1: parts are sent */
+    pthread_rwlock_t lock; /* written: the spool is being filled anew */
+    bool locked;
+    int respools;
+};
+
+/* ---- tries ---- */
+
+typedef struct Try {
+    HttpAccess *access;
+    const char *shown;
+    int64_t attempt; /* that have failed */
+} Try;
+
+/* After a failed try: STATUS_OK when there is to be another, after a pause; else what failed. */
+static Status try_again(Try *t, Status failure, const HttpReply *reply, bool count)
+{
+    if (failure == ERR_INTERRUPTED || failure == ERR_MEMORY || reply->final) return failure;
+    if (count && t->attempt >= t->access->config->retries) {
+        if (t->attempt > 0) status_prefix("given up after %" PRId64 " tries: ", t->attempt + 1);
+        return failure;
+    }
+    if (count) t->attempt++;
+    atomic_fetch_add(&t->access->retries, 1);
+    log_debug("%s; try %" PRId64, status_message(), t->attempt + 1);
+    return patience_pause(t->access->patience, count ? t->attempt : 1, reply->wait);
+}
+
+typedef struct Buffer {
+    uint8_t *data;
+    int64_t first; /* of the file, where data[0] lies */
+} Buffer;
+
+static Status into_buffer(void *context, const void *data, size_t size, int64_t offset)
+{
+    const Buffer *buffer = context;
+    memcpy(buffer->data + (offset - buffer->first), data, size);
+    return STATUS_OK;
+}
+
+/* Bytes [first, first + count) into `out`, each try where the last one stopped. One that brought an eighth of them is
+ * not counted: a line that is cut now and then comes to its end. */
+static Status fetch_range(HttpShard *shard, int64_t first, int64_t count, uint8_t *out)
+{
+    HttpAccess *access = shard->access;
+    Buffer buffer = {out, first};
+    Try tries = {.access = access, .shown = shard->shown};
+    HttpRequest request = {.url = shard->url,
+                           .shown = shard->shown,
+                           .validator = shard->validator,
+                           .total = shard->bytes,
+                           .sink = into_buffer,
+                           .context = &buffer};
+    for (int64_t done = 0;;) {
+        HttpReply reply;
+        request.first = first + done;
+        request.count = count - done;
+        Status status = http_get(access->http, &request, &reply);
+        done += reply.received;
+        atomic_fetch_add(&access->fetched_bytes, reply.received);
+        if (status == STATUS_OK) return STATUS_OK;
+        status = try_again(&tries, status, &reply, reply.received < (count + 7) / 8);
+        if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
+        if (done > 0) atomic_fetch_add(&access->restarts, 1);
+    }
+}
+
+/* ---- chunks ---- */
+
+/* The piece that is not what was noted; -1: all are. */
+static int64_t wrong_piece(const HttpShard *shard, const uint8_t *data, int64_t first, int64_t count)
+{
+    const Checksums *sums = shard->sums;
+    for (int64_t at = 0; at < count; at += sums->piece) {
+        int64_t size = count - at < sums->piece ? count - at : sums->piece;
+        if (!checksums_match(sums, (first + at) / sums->piece, data + at, size)) return (first + at) / sums->piece;
+    }
+    return -1;
+}
+
+/* A ChunkFetch. What does not match its checksum is fetched anew at once, and then with pauses. */
+static Status fetch_chunk(void *context, int64_t chunk, uint8_t *out, int64_t size, bool again, bool *checked)
+{
+    Status status = STATUS_OK;
+    HttpShard *shard = context;
+    HttpAccess *access = shard->access;
+    const int64_t first = chunk * access->config->chunk_bytes;
+    for (int64_t attempt = 0;; attempt++) {
+        TRY(fetch_range(shard, first, size, out));
+        if (again || attempt > 0) atomic_fetch_add(&access->refetched_bytes, size);
+        int64_t wrong = shard->sums ? wrong_piece(shard, out, first, size) : -1;
+        if (wrong < 0) break;
+        if (attempt >= access->config->retries)
+            FAIL(ERR_FORMAT,
+                 "%s: the %" PRId64 " bytes from byte %" PRId64 " are not those that were indexed, %" PRId64
+                 " times; if the shard has been changed, run `vasily data index` again",
+                 shard->shown, shard->sums->piece, wrong * shard->sums->piece, attempt + 1);
+        log_debug("%s: damaged bytes from byte %" PRId64, shard->shown, wrong * shard->sums->piece);
+        atomic_fetch_add(&access->retries, 1);
+        if (attempt > 0) TRY(patience_pause(access->patience, attempt, 0));
+    }
+    *checked = shard->sums != NULL;
+fail:
+    return status;
+}
+
+/* ---- servers that send whole files only ---- */
+
+static Status into_spool(void *context, const void *data, size_t size, int64_t offset)
+{
+    const int *fd = context;
+    if (offset > SPOOL_MAX_BYTES - (int64_t)size)
+        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a shard of more than 64 GiB that is sent whole");
+    return spool_write(*fd, data, (int64_t)size, offset);
+}
+
+static Status check_spool(const HttpShard *shard, int fd, int64_t bytes)
+{
+    Status status = STATUS_OK;
+    const Checksums *sums = shard->sums;
+    uint8_t *piece = NULL;
+    if (!sums) return STATUS_OK;
+    if (sums->bytes != bytes)
+        FAIL(ERR_FORMAT, "%s: has %" PRId64 " bytes, but %" PRId64 " were indexed", shard->shown, bytes, sums->bytes);
+    piece = malloc((size_t)sums->piece);
+    if (!piece) FAIL(ERR_MEMORY, "out of memory for a part of a shard");
+    for (int64_t at = 0; at < bytes; at += sums->piece) {
+        int64_t size = bytes - at < sums->piece ? bytes - at : sums->piece;
+        TRY(spool_read(fd, shard->shown, piece, size, at));
+        if (!checksums_match(sums, at / sums->piece, piece, size))
+            FAIL(ERR_FORMAT, "%s: the bytes from byte %" PRId64 " are not those that were indexed", shard->shown, at);
+    }
+fail:
+    free(piece);
+    return status;
+}
+
+/* All of the file into a new spool. It cannot go on where it stopped. */
+static Status spool_whole(HttpShard *shard, int64_t expected, int *out, int64_t *bytes)
+{
+    HttpAccess *access = shard->access;
+    Try tries = {.access = access, .shown = shard->shown};
+    int fd = -1;
+    HttpRequest request = {.url = shard->url,
+                           .shown = shard->shown,
+                           .validator = "",
+                           .total = expected,
+                           .sink = into_spool,
+                           .context = &fd};
+    for (;;) {
+        HttpReply reply;
+        Status status = spool_create(access->config, &fd);
+        if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
+        status = http_get(access->http, &request, &reply);
+        atomic_fetch_add(&access->fetched_bytes, reply.received);
+        if (tries.attempt > 0) atomic_fetch_add(&access->refetched_bytes, reply.received);
+        if (status == STATUS_OK) status = check_spool(shard, fd, reply.received);
+        if (status == STATUS_OK) {
+            *out = fd;
+            *bytes = reply.received;
+            return STATUS_OK;
+        }
+        close(fd);
+        status = try_again(&tries, status, &reply, true);
+        if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
+    }
+}
+
+/* ---- opening ---- */
+
+/* Learns size and version by asking for the first bytes, for not every server answers HEAD. */
+static Status probe(HttpShard *shard, bool *whole)
+{
+    HttpAccess *access = shard->access;
+    uint8_t bytes[PROBE];
+    Buffer buffer = {bytes, 0};
+    Try tries = {.access = access, .shown = shard->shown};
+    HttpRequest request = {.url = shard->url,
+                           .shown = shard->shown,
+                           .count = PROBE,
+                           .validator = "",
+                           .total = -1,
+                           .sink = into_buffer,
+                           .context = &buffer};
+    for (;;) {
+        HttpReply reply;
+        Status status = http_get(access->http, &request, &reply);
+        atomic_fetch_add(&access->fetched_bytes, reply.received);
+        *whole = reply.whole || (reply.code == 206 && reply.connected && reply.total < 0 && reply.received > 0);
+        if (*whole) return STATUS_OK;
+        bool empty = reply.code == 416 && reply.total == 0;
+        bool small = reply.code == 206 && reply.total >= 0 && reply.total <= PROBE && reply.received == reply.total;
+        if (status == STATUS_OK || empty || small) {
+            shard->bytes = reply.total;
+            memcpy(shard->validator, reply.validator, sizeof shard->validator);
+            return STATUS_OK;
+        }
+        status = try_again(&tries, status, &reply, true);
+        if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
+    }
+}
+
+/* Checksums are used when a chunk is a whole number of pieces. */
+static Status adopt_sums(HttpShard *shard, const Checksums *sums)
+{
+    Status status = STATUS_OK;
+    static atomic_bool warned;
+    if (!sums) return STATUS_OK;
+    if (shard->bytes >= 0 && shard->bytes != sums->bytes)
+        FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but %" PRId64 " were indexed; run `vasily data index` again",
+             shard->shown, shard->bytes, sums->bytes);
+    if (shard->access->config->chunk_bytes % sums->piece == 0)
+        shard->sums = sums;
+    else if (!atomic_exchange(&warned, true))
+        log_warn("%s: its checksums are not used: they are of pieces of %" PRId64 " bytes; make data.read.chunk_bytes "
+                 "a multiple of that, or run `vasily data index` again",
+                 shard->shown, sums->piece);
+fail:
+    return status;
+}
+
+static Status make_identity(HttpShard *shard)
+{
+    Status status = STATUS_OK;
+    StrBuf text = {0};
+    TRY(strbuf_printf(&text, "%s\n%" PRId64 "\n%s", shard->url, shard->bytes, shard->validator));
+    shard->identity = hash_memory(text.data, text.size);
+fail:
+    strbuf_free(&text);
+    return status;
+}
+
+Status http_shard_open(HttpAccess *access, const char *url, const char *shown, const Checksums *sums, HttpShard **out)
+{
+    Status status = STATUS_OK;
+    bool whole = false;
+    *out = NULL;
+    HttpShard *shard = mem_alloc_array(1, sizeof *shard);
+    if (!shard) FAIL(ERR_MEMORY, "out of memory for a shard");
+    *shard = (HttpShard){.access = access, .url = url, .shown = shown, .bytes = -1, .spool = -1};
+    if (pthread_rwlock_init(&shard->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
+    shard->locked = true;
+    TRY(probe(shard, &whole));
+    TRY(adopt_sums(shard, sums));
+    if (whole) TRY(spool_whole(shard, -1, &shard->spool, &shard->bytes));
+    TRY(make_identity(shard));
+    *out = shard;
+    return STATUS_OK;
+fail:
+    http_shard_close(shard);
+    return status;
+}
+
+void http_shard_close(HttpShard *shard)
+{
+    if (!shard) return;
+    if (shard->spool >= 0) close(shard->spool);
+    if (shard->locked) pthread_rwlock_destroy(&shard->lock);
+    free(shard);
+}
+
+int64_t http_shard_bytes(const HttpShard *shard)
+{
+    return shard->bytes;
+}
+
+/* ---- reading ---- */
+
+Status http_shard_read(HttpShard *shard, void *out, int64_t size, int64_t offset)
+{
+    Status status = STATUS_OK;
+    HttpAccess *access = shard->access;
+    const int64_t chunk_bytes = access->config->chunk_bytes;
+    char *to = out;
+    if (shard->spool >= 0) {
+        pthread_rwlock_rdlock(&shard->lock);
+        status = spool_read(shard->spool, shard->shown, out, size, offset);
+        pthread_rwlock_unlock(&shard->lock);
+        return status;
+    }
+    while (size > 0) {
+        ChunkKey key = {shard->identity, offset / chunk_bytes};
+        int64_t first = key.chunk * chunk_bytes, rest = shard->bytes - first;
+        int64_t chunk = rest < chunk_bytes ? rest : chunk_bytes;
+        int64_t count = first + chunk - offset < size ? first + chunk - offset : size;
+        TRY(chunk_cache_read(access->cache, key, chunk, offset - first, count, to, fetch_chunk, shard));
+        to += count;
+        offset += count;
+        size -= count;
+    }
+fail:
+    return status;
+}
+
+/* Of bytes of a spool, a block at a time. */
+static bool hash_range(int fd, int64_t size, int64_t offset, Hash128 *out)
+{
+    HashStream *hash = NULL;
+    uint8_t *block = malloc(HASH_BLOCK);
+    bool done = block && hash_stream_create(&hash) == STATUS_OK;
+    for (int64_t at = 0; done && at < size; at += HASH_BLOCK) {
+        int64_t part = size - at < HASH_BLOCK ? size - at : HASH_BLOCK;
+        done = spool_read(fd, "", block, part, offset + at) == STATUS_OK;
+        if (done) hash_stream_add(hash, block, (size_t)part);
+    }
+    if (done) *out = hash_stream_value(hash);
+    hash_stream_free(hash);
+    free(block);
+    return done;
+}
+
+/* A spooled shard is fetched anew as a whole, at most `retries` times while it is open: true when the range differs. */
+static bool doubt_spool(HttpShard *shard, int64_t size, int64_t offset)
+{
+    int fd = -1;
+    int64_t bytes;
+    Hash128 before = {0}, after = {0};
+    bool differs = false;
+    if (shard->sums) return false;
+    pthread_rwlock_wrlock(&shard->lock);
+    if (shard->respools < shard->access->config->retries && hash_range(shard->spool, size, offset, &before)) {
+        shard->respools++;
+        if (spool_whole(shard, shard->bytes, &fd, &bytes) == STATUS_OK) {
+            if (bytes == shard->bytes && hash_range(fd, size, offset, &after))
+                differs = before.low != after.low || before.high != after.high;
+            atomic_fetch_add(&shard->access->refetched_bytes, bytes);
+        }
+        if (differs) {
+            int old = shard->spool;
+            shard->spool = fd;
+            fd = old;
+        }
+    }
+    pthread_rwlock_unlock(&shard->lock);
+    if (fd >= 0) close(fd);
+    return differs;
+}
+
+bool http_shard_doubt(HttpShard *shard, int64_t size, int64_t offset)
+{
+    const int64_t chunk_bytes = shard->access->config->chunk_bytes;
+    bool again = false;
+    if (shard->spool >= 0) return doubt_spool(shard, size, offset);
+    for (int64_t chunk = offset / chunk_bytes; chunk <= (offset + size - 1) / chunk_bytes; chunk++)
+        again |= chunk_cache_doubt(shard->access->cache, (ChunkKey){shard->identity, chunk});
+    return again;
+}

@@ -1,0 +1,32 @@
+/* A shard behind http or https: its size, and bytes of it through the chunk cache. A server that does not send parts of
+ * files has it spooled whole into a file without a name. Transfers that fail are tried again, where they stopped. */
+#ifndef DATA_HTTP_SHARD_H
+#define DATA_HTTP_SHARD_H
+
+#include <stdatomic.h>
+
+#include "data/checksums.h"
+#include "data/chunk_cache.h"
+#include "data/http.h"
+
+/* What the shards of a run have in common; owned by ShardAccess. */
+typedef struct HttpAccess {
+    const ReadConfig *config;
+    Patience *patience;
+    Http *http;
+    ChunkCache *cache;
+    atomic_int_least64_t retries, restarts, fetched_bytes, refetched_bytes;
+} HttpAccess;
+
+typedef struct HttpShard HttpShard;
+
+/* `shown`: what messages call it. `sums` (may be NULL): what its bytes are known to be. `url` and `shown` must outlive
+ * it, and `sums` too. ERR_MISMATCH when the sums are of a file of another size. */
+Status http_shard_open(HttpAccess *access, const char *url, const char *shown, const Checksums *sums, HttpShard **out);
+void http_shard_close(HttpShard *shard); /* NULL is fine */
+int64_t http_shard_bytes(const HttpShard *shard);
+/* All of it must lie within the shard. Safe from several threads. */
+Status http_shard_read(HttpShard *shard, void *out, int64_t size, int64_t offset);
+bool http_shard_doubt(HttpShard *shard, int64_t size, int64_t offset); /* as shard_file_doubt */
+
+#endif

@@ -1,0 +1,408 @@
+#include "data/shard_file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/archive.h"
+#include "base/arena.h"
+#include "base/file.h"
+#include "base/log.h"
+#include "data/http_shard.h"
+#include "data/shard_pipe.h"
+#include "data/shard_unpack.h"
+#include "data/spool.h"
+
+struct ShardAccess {
+    const ReadConfig *config;
+    Patience patience;
+    pthread_mutex_t lock; /* http is started when the first shard wants it */
+    bool locks, http_ready;
+    HttpAccess http;
+};
+
+struct ShardFile {
+    ShardAccess *access;
+    char *path;
+    char shown[SHARD_NAME_MAX];
+    ShardKind kind;
+    int64_t bytes;     /* of the plain tar */
+    int64_t raw_bytes; /* of the file as it lies there */
+    int fd;            /* the file, or what was unpacked or piped; -1: read through http */
+    HttpShard *http;   /* NULL: not over http */
+    Checksums sums;    /* count 0: none */
+    bool unpacked;
+};
+
+ShardKind shard_kind(const char *path)
+{
+    if (strncmp(path, "pipe:", 5) == 0) return SHARD_PIPE;
+    if (strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0) return SHARD_HTTP;
+    return SHARD_LOCAL;
+}
+
+void shard_show(const char *path, char *out, size_t capacity)
+{
+    if (shard_kind(path) == SHARD_HTTP)
+        http_show(path, out, capacity);
+    else
+        snprintf(out, capacity, "%s", path);
+}
+
+/* ---- access ---- */
+
+Status shard_access_create(const ReadConfig *config, ShardAccess **out)
+{
+    Status status = STATUS_OK;
+    *out = NULL;
+    ShardAccess *access = mem_alloc_array(1, sizeof *access);
+    if (!access) FAIL(ERR_MEMORY, "out of memory to read shards");
+    access->config = config;
+    TRY(patience_init(&access->patience, config));
+    if (pthread_mutex_init(&access->lock, NULL) != 0) {
+        patience_destroy(&access->patience);
+        FAIL(ERR_MEMORY, "cannot create a lock");
+    }
+    access->locks = true;
+    access->http.config = config;
+    access->http.patience = &access->patience;
+    *out = access;
+    return STATUS_OK;
+fail:
+    shard_access_free(access);
+    return status;
+}
+
+void shard_access_free(ShardAccess *access)
+{
+    if (!access) return;
+    http_free(access->http.http);
+    chunk_cache_free(access->http.cache);
+    if (access->locks) {
+        patience_destroy(&access->patience);
+        pthread_mutex_destroy(&access->lock);
+    }
+    free(access);
+}
+
+void shard_access_stop(ShardAccess *access)
+{
+    patience_stop(&access->patience);
+}
+
+void shard_access_stats(ShardAccess *access, ShardAccessStats *out)
+{
+    HttpAccess *http = &access->http;
+    *out = (ShardAccessStats){.retries = atomic_load(&http->retries),
+                              .restarts = atomic_load(&http->restarts),
+                              .fetched_bytes = atomic_load(&http->fetched_bytes),
+                              .refetched_bytes = atomic_load(&http->refetched_bytes)};
+}
+
+static Status start_http(ShardAccess *access)
+{
+    Status status = STATUS_OK;
+    pthread_mutex_lock(&access->lock);
+    if (!access->http_ready) {
+        if (!access->http.http) TRY(http_create(&access->patience, &access->http.http));
+        TRY(chunk_cache_create(access->config, &access->http.cache));
+        access->http_ready = true;
+    }
+fail:
+    pthread_mutex_unlock(&access->lock);
+    return status;
+}
+
+/* ---- files here ---- */
+
+/* What a parallel file system says while it has a bad moment. */
+static bool may_pass(int error)
+{
+    switch (error) {
+    case EIO:
+    case ESTALE:
+    case ENOENT:
+    case ENOTCONN:
+    case EAGAIN:
+    case EBUSY:
+    case ENFILE:
+    case EMFILE:
+    case ENXIO:
+    case ENODEV:
+    case ETIMEDOUT:
+    case ECONNRESET:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENETRESET:
+    case EREMOTEIO:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static int open_local(const ShardFile *file, int64_t *bytes)
+{
+    struct stat info;
+    int fd = open(file->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return -1;
+    int error = fstat(fd, &info) != 0 ? errno : S_ISREG(info.st_mode) ? 0 : EISDIR;
+    if (error) {
+        close(fd);
+        errno = error;
+        return -1;
+    }
+    *bytes = info.st_size;
+    return fd;
+}
+
+/* After try `attempt` (0: the first) failed with `error`: pauses, or says what failed. */
+static Status local_again(ShardFile *file, int64_t attempt, int error, const char *action)
+{
+    ShardAccess *access = file->access;
+    if (!may_pass(error) || attempt >= access->config->retries) {
+        if (error == EISDIR)
+            return status_fail(ERR_IO, __FILE__, __LINE__, "%s: not a regular file; give the paths of tar files",
+                               file->path);
+        Status status = file_system_error(error, action, file->path);
+        if (attempt > 0) status_prefix("given up after %" PRId64 " tries: ", attempt + 1);
+        return status;
+    }
+    log_debug("%s: %s; try %" PRId64, file->path, strerror(error), attempt + 2);
+    atomic_fetch_add(&access->http.retries, 1);
+    return patience_pause(&access->patience, attempt + 1, 0);
+}
+
+static Status open_with_patience(ShardFile *file)
+{
+    Status status = STATUS_OK;
+    for (int64_t attempt = 0; (file->fd = open_local(file, &file->raw_bytes)) < 0; attempt++)
+        TRY(local_again(file, attempt, errno, "open"));
+fail:
+    return status;
+}
+
+/* The same file opened again in place of the one that fails: dup3 does it while other threads read. */
+static void reopen(ShardFile *file)
+{
+    int64_t bytes;
+    int fd = open_local(file, &bytes);
+    if (fd < 0) return;
+    if (bytes == file->raw_bytes) (void)dup3(fd, file->fd, O_CLOEXEC);
+    close(fd);
+}
+
+static Status read_local(ShardFile *file, void *out, int64_t size, int64_t offset)
+{
+    Status status = STATUS_OK;
+    char *to = out;
+    int64_t attempt = 0;
+    while (size > 0) {
+        ssize_t got = pread(file->fd, to, (size_t)size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) {
+            TRY(local_again(file, attempt++, errno, "read"));
+            reopen(file);
+            continue;
+        }
+        if (got == 0)
+            FAIL(ERR_FORMAT, "%s: ends %" PRId64 " bytes before byte %" PRId64 ": it has become shorter", file->path,
+                 size, offset + size);
+        to += got;
+        offset += got;
+        size -= got;
+    }
+fail:
+    return status;
+}
+
+/* ---- opening ---- */
+
+/* The file as it lies there. */
+static Status read_raw(void *context, void *out, int64_t size, int64_t offset)
+{
+    ShardFile *file = context;
+    if (file->http) return http_shard_read(file->http, out, size, offset);
+    if (file->kind == SHARD_LOCAL) return read_local(file, out, size, offset);
+    return spool_read(file->fd, file->shown, out, size, offset);
+}
+
+static Status open_http(ShardFile *file)
+{
+    Status status = STATUS_OK;
+    const ReadConfig *config = file->access->config;
+    char path[PATH_MAX];
+    TRY(start_http(file->access));
+    if (config->checksums && config->index_folder && config->index_folder[0]) {
+        TRY(checksums_path(file->path, config->index_folder, path));
+        status = checksums_read(path, &file->sums);
+        if (status != STATUS_OK && status != STATUS_END)
+            log_warn("%s; this shard is read without its checksums", status_message());
+    }
+    TRY(http_shard_open(&file->access->http, file->path, file->shown, file->sums.count > 0 ? &file->sums : NULL,
+                        &file->http));
+    file->raw_bytes = http_shard_bytes(file->http);
+fail:
+    return status;
+}
+
+static Status open_pipe(ShardFile *file)
+{
+    Status status = STATUS_OK;
+    ShardAccess *access = file->access;
+    const char *command = file->path + 5;
+    if (!access->config->allow_pipe)
+        FAIL(ERR_CONFIG, "%s: would start a shell; set data.read.allow_pipe: true if you trust whoever wrote the list",
+             file->shown);
+    for (int64_t attempt = 0;; attempt++) {
+        Status run = shard_pipe_spool(&access->patience, command, &file->fd, &file->raw_bytes);
+        if (run == STATUS_OK) break;
+        if (run != ERR_IO || attempt >= access->config->retries) FAIL_WITH(run);
+        log_debug("%s; try %" PRId64, status_message(), attempt + 2);
+        atomic_fetch_add(&access->http.retries, 1);
+        TRY(patience_pause(&access->patience, attempt + 1, 0));
+    }
+fail:
+    return status;
+}
+
+/* Unpacks a shard whose first bytes say that it is compressed. What came damaged over http is fetched anew. */
+static Status unpack(ShardFile *file)
+{
+    Status status = STATUS_OK;
+    ArchiveSource source = {read_raw, file, file->shown, file->raw_bytes};
+    uint8_t magic[4];
+    int64_t size = file->raw_bytes < 4 ? file->raw_bytes : 4;
+    int fd = -1;
+    bool broken = false;
+    if (size > 0) TRY(read_raw(file, magic, size, 0));
+    if (!archive_is_compressed_magic(magic, (size_t)size)) return STATUS_OK;
+    for (int64_t attempt = 0;; attempt++) {
+        TRY(shard_unpack(&file->access->patience, &source, &fd, &file->bytes, &broken));
+        if (!broken || !file->http || attempt >= file->access->config->retries ||
+            !http_shard_doubt(file->http, file->raw_bytes, 0))
+            break;
+        close(fd);
+        fd = -1;
+        atomic_fetch_add(&file->access->http.retries, 1);
+    }
+    file->unpacked = true;
+    if (file->fd >= 0) close(file->fd);
+    file->fd = fd;
+fail:
+    return status;
+}
+
+Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, ShardFile **out)
+{
+    Status status = STATUS_OK;
+    *out = NULL;
+    ShardFile *file = mem_alloc_array(1, sizeof *file);
+    if (!file) FAIL(ERR_MEMORY, "out of memory for a shard");
+    *file = (ShardFile){.access = access, .kind = shard_kind(path), .fd = -1};
+    file->path = strdup(path);
+    if (!file->path) FAIL(ERR_MEMORY, "out of memory for a shard");
+    shard_show(path, file->shown, sizeof file->shown);
+    switch (file->kind) {
+    case SHARD_LOCAL:
+        TRY(open_with_patience(file));
+        break;
+    case SHARD_HTTP:
+        TRY(open_http(file));
+        break;
+    case SHARD_PIPE:
+        TRY(open_pipe(file));
+        break;
+    }
+    if (bytes >= 0 && bytes != file->raw_bytes)
+        FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but its list or index says %" PRId64 "; has it been changed?",
+             file->shown, file->raw_bytes, bytes);
+    file->bytes = file->raw_bytes;
+    TRY(unpack(file));
+    *out = file;
+    return STATUS_OK;
+fail:
+    shard_file_close(file);
+    return status;
+}
+
+void shard_file_close(ShardFile *file)
+{
+    if (!file) return;
+    http_shard_close(file->http);
+    checksums_free(&file->sums);
+    if (file->fd >= 0) close(file->fd);
+    free(file->path);
+    free(file);
+}
+
+const char *shard_file_path(const ShardFile *file)
+{
+    return file->path;
+}
+
+const char *shard_file_shown(const ShardFile *file)
+{
+    return file->shown;
+}
+
+int64_t shard_file_bytes(const ShardFile *file)
+{
+    return file->bytes;
+}
+
+bool shard_file_unpacked(const ShardFile *file)
+{
+    return file->unpacked;
+}
+
+/* ---- reading ---- */
+
+Status shard_file_read(ShardFile *file, void *out, int64_t size, int64_t offset)
+{
+    if (size < 0 || offset < 0 || size > file->bytes || offset > file->bytes - size)
+        return status_fail(ERR_FORMAT, __FILE__, __LINE__,
+                           "%s: has %" PRId64 " bytes, which do not hold %" PRId64 " from byte %" PRId64, file->shown,
+                           file->bytes, size, offset);
+    if (size == 0) return STATUS_OK;
+    return file->unpacked ? spool_read(file->fd, file->shown, out, size, offset) : read_raw(file, out, size, offset);
+}
+
+bool shard_file_doubt(ShardFile *file, int64_t size, int64_t offset)
+{
+    if (file->unpacked || !file->http || size <= 0 || offset < 0 || offset >= file->bytes) return false;
+    if (size > file->bytes - offset) size = file->bytes - offset;
+    return http_shard_doubt(file->http, size, offset);
+}
+
+Status shard_file_sum(ShardFile *file, Checksums *out)
+{
+    Status status = STATUS_OK;
+    Checksums sums = {.piece = file->access->config->chunk_bytes, .bytes = file->raw_bytes};
+    uint8_t *piece = NULL;
+    *out = (Checksums){0};
+    sums.count = sums.bytes / sums.piece + (sums.bytes % sums.piece != 0);
+    piece = malloc((size_t)sums.piece);
+    sums.sums = mem_alloc_array((size_t)sums.count + 1, sizeof sums.sums[0]);
+    if (!piece || !sums.sums) FAIL(ERR_MEMORY, "out of memory for the checksums of %s", file->shown);
+    if (file->unpacked && !file->http)
+        FAIL(ERR_UNSUPPORTED, "%s: a compressed shard that is not read over http has no checksums", file->shown);
+    for (int64_t i = 0; i < sums.count; i++) {
+        int64_t at = i * sums.piece, size = sums.bytes - at < sums.piece ? sums.bytes - at : sums.piece;
+        TRY(read_raw(file, piece, size, at));
+        sums.sums[i] = hash_memory(piece, (size_t)size);
+    }
+    *out = sums;
+    sums.sums = NULL;
+fail:
+    free(sums.sums);
+    free(piece);
+    return status;
+}

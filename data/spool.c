@@ -1,0 +1,68 @@
+#include "data/spool.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+
+Status spool_create(const ReadConfig *config, int *out)
+{
+    Status status = STATUS_OK;
+    char name[PATH_MAX];
+    const char *folder = config->cache_folder;
+    if (!folder || !folder[0]) folder = getenv("TMPDIR");
+    if (!folder || !folder[0]) folder = "/tmp";
+    *out = open(folder, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (*out >= 0) return STATUS_OK;
+    /* Not every file system makes files without names. */
+    int length = snprintf(name, sizeof name, "%s/vasily-XXXXXX", folder);
+    if (length < 0 || length >= (int)sizeof name) FAIL(ERR_LIMIT, "data.read.cache_folder is too long");
+    *out = mkostemp(name, O_CLOEXEC);
+    if (*out < 0)
+        FAIL(ERR_IO, "%s: cannot make a file for what is fetched and unpacked: %s; set data.read.cache_folder", folder,
+             strerror(errno));
+    unlink(name);
+fail:
+    return status;
+}
+
+Status spool_write(int fd, const void *data, int64_t size, int64_t offset)
+{
+    const char *from = data;
+    while (size > 0) {
+        ssize_t done = pwrite(fd, from, (size_t)size, (off_t)offset);
+        if (done < 0 && errno == EINTR) continue;
+        if (done <= 0)
+            return status_fail(ERR_IO, __FILE__, __LINE__,
+                               "cannot keep what is fetched and unpacked: %s; "
+                               "data.read.cache_folder ($TMPDIR, /tmp) says where",
+                               strerror(done < 0 ? errno : ENOSPC));
+        from += done;
+        size -= done;
+        offset += done;
+    }
+    return STATUS_OK;
+}
+
+Status spool_read(int fd, const char *name, void *out, int64_t size, int64_t offset)
+{
+    char *to = out;
+    while (size > 0) {
+        ssize_t got = pread(fd, to, (size_t)size, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return file_system_error(errno, "read", name);
+        if (got == 0)
+            return status_fail(ERR_FORMAT, __FILE__, __LINE__, "%s: ends %" PRId64 " bytes before byte %" PRId64, name,
+                               size, offset + size);
+        to += got;
+        size -= got;
+        offset += got;
+    }
+    return STATUS_OK;
+}

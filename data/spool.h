@@ -1,0 +1,19 @@
+/* A file without a name in the cache folder: nothing is left behind, whatever happens. */
+#ifndef DATA_SPOOL_H
+#define DATA_SPOOL_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+#include "data/read_config.h"
+
+#define SPOOL_MAX_BYTES ((int64_t)64 << 30) /* of one shard: for those who write */
+
+/* An open file of no bytes. ERR_IO names the folder. */
+Status spool_create(const ReadConfig *config, int *fd);
+/* All of it. ERR_IO names a remedy. */
+Status spool_write(int fd, const void *data, int64_t size, int64_t offset);
+/* All of it; ERR_FORMAT when the file ends before. Messages name `name`. */
+Status spool_read(int fd, const char *name, void *out, int64_t size, int64_t offset);
+
+#endif

@@ -1,0 +1,139 @@
+/* vasily data stats: what a config, or filters on shards, would keep. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "data/data_stats.h"
+#include "data/filter.h"
+#include "data/loader.h"
+#include "train/command.h"
+#include "train/run_config.h"
+
+typedef struct StatsArguments {
+    ArgTexts filters;
+    int64_t samples, threads;
+    const char *json;
+} StatsArguments;
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* The positional arguments are shards: one source, of which nothing is left out but by --filter. */
+static Status shards_config(const CommandCall *call, RunConfig *run, Config **file)
+{
+    static const char text[] = "sources: [{name: shards, shards: [x]}]\n"
+                               "write_index: false\n"
+                               "filter: {watermark_max: 10, unsafe_max: 10, similarity_min: -1, min_side: 0}\n";
+    Status status = STATUS_OK;
+    TRY(config_load("command line", text, &data_config_schema, NULL, 0, &run->data, file));
+    SourceConfig *source = run->data.sources.items;
+    source->shards.count = call->positional.count;
+    source->shards.items = arena_alloc_array(call->arena, call->positional.count, sizeof source->shards.items[0]);
+    if (!source->shards.items) FAIL_WITH(ERR_MEMORY);
+    for (size_t i = 0; i < call->positional.count; i++) {
+        source->shards.items[i] = arena_strdup(call->arena, call->positional.items[i]);
+        if (!source->shards.items[i]) FAIL_WITH(ERR_MEMORY);
+    }
+    TRY(data_config_check(NULL, "data", &run->data));
+fail:
+    return status;
+}
+
+static Status read_config(CommandCall *call, RunConfig *run, Config **file)
+{
+    Status status = STATUS_OK;
+    const char *const *overrides;
+    size_t override_count;
+    if (call->positional.count == 0)
+        FAIL(ERR_USAGE, "a config or shards are missing: vasily %s %s", call->command->name, call->command->usage);
+    const char *first = call->positional.items[0];
+    if (!ends_with(first, ".yaml") && !ends_with(first, ".yml")) return shards_config(call, run, file);
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(run_config_load(first, NULL, overrides, override_count, run, file));
+    TRY(data_config_check(*file, "data", &run->data));
+fail:
+    return status;
+}
+
+/* After those of the config. */
+static Status add_filters(const CommandCall *call, const ArgTexts *filters, ConfigStrings *where)
+{
+    Status status = STATUS_OK;
+    size_t count = where->count + filters->count;
+    char **items = arena_alloc_array(call->arena, count + 1, sizeof items[0]);
+    if (!items) FAIL_WITH(ERR_MEMORY);
+    if (where->count > 0) memcpy(items, where->items, where->count * sizeof items[0]);
+    for (size_t i = 0; i < filters->count; i++) {
+        FilterExpression *expression;
+        status = filter_parse(filters->items[i], &expression);
+        if (status != STATUS_OK) {
+            status_prefix("--filter '%.200s': ", filters->items[i]);
+            goto fail;
+        }
+        filter_free(expression);
+        items[where->count + i] = arena_strdup(call->arena, filters->items[i]);
+        if (!items[where->count + i]) FAIL_WITH(ERR_MEMORY);
+    }
+    *where = (ConfigStrings){items, count};
+fail:
+    return status;
+}
+
+static Status run(CommandCall *call)
+{
+    Status status = STATUS_OK;
+    const StatsArguments *arguments = call->options;
+    RunConfig config = {0};
+    Config *file = NULL;
+    DataStats *stats = NULL;
+    StrBuf text = {0}, json = {0};
+    TRY(read_config(call, &config, &file));
+    TRY(add_filters(call, &arguments->filters, &config.data.filter.where));
+    TRY(data_stats_collect(&config.data,
+                           &(StatsOptions){.resolution = (int)config.train.resolution,
+                                           .samples = arguments->samples,
+                                           .threads = (int)arguments->threads,
+                                           .progress = true},
+                           &stats));
+    TRY(data_stats_print(stats, &text));
+    if (arguments->json) {
+        TRY(data_stats_write_json(stats, &json));
+        TRY(file_write_atomic(arguments->json, json.data, json.size));
+    }
+    fputs(text.data, stdout);
+fail:
+    data_stats_free(stats);
+    strbuf_free(&text);
+    strbuf_free(&json);
+    config_free(file);
+    return status;
+}
+
+static const ArgSpec options[] = {
+    {"filter", ARG_TEXTS, offsetof(StatsArguments, filters), "EXPR",
+     "another filter expression, such as 'watermark < 0.5'; may be repeated", 0, 0, NULL},
+    {"samples", ARG_INT, offsetof(StatsArguments, samples), "N",
+     "look at N samples of each source, of shards spread over it (default: all)", 1, 1e12, NULL},
+    {"threads", ARG_INT, offsetof(StatsArguments, threads), "N", "threads (default: data.decode_threads)", 1,
+     LOADER_MAX_THREADS, NULL},
+    {"json", ARG_TEXT, offsetof(StatsArguments, json), "FILE", "write all counts to this file, too", 0, 0, NULL},
+};
+static const StatsArguments defaults = {0};
+
+const Command command_data_stats = {
+    .name = "data stats",
+    .summary = "count what the filters keep, without training",
+    .usage = "CONFIG [key.path=value ...] | SHARD ... [--filter EXPR ...] [--samples N] [--threads N] [--json FILE]",
+    .details =
+        "Looks at the fields and captions of all samples, and at the headers of those pictures that the filters keep;\n"
+        "prints how many each filter leaves out, by itself and after those before it, how the fields are distributed,\n"
+        "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths, globs,\n"
+        "braces, URLs, list:FILE) only the filters of --filter count. docs/filters.md describes expressions.\n",
+    .table = COMMAND_TABLE(options),
+    .options_size = sizeof(StatsArguments),
+    .defaults = &defaults,
+    .run = run,
+};
