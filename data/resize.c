@@ -109,15 +109,13 @@ static Status make_room(uint32_t **buffer, size_t *capacity, size_t count)
 
 const ResizeKernels *resize_kernels_available(int i)
 {
-    const ResizeKernels *found[4];
+    const ResizeKernels *found[3];
     int count = 0;
     found[count++] = &resize_kernels_plain;
 #ifdef __x86_64__
     found[count++] = &resize_kernels_sse2;
     __builtin_cpu_init();
     if (__builtin_cpu_supports("avx2")) found[count++] = &resize_kernels_avx2;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw"))
-        found[count++] = &resize_kernels_avx512;
 #endif
     return i >= 0 && i < count ? found[i] : NULL;
 }

@@ -23,7 +23,7 @@ const ResizeKernels *resize_kernels_available(int i);
 
 extern const ResizeKernels resize_kernels_plain;
 #ifdef __x86_64__
-extern const ResizeKernels resize_kernels_sse2, resize_kernels_avx2, resize_kernels_avx512;
+extern const ResizeKernels resize_kernels_sse2, resize_kernels_avx2;
 #endif
 
 /* Numbers in a row of weights: a multiple of four taps, which the kernels take at once, a zero before and behind. */

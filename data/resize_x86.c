@@ -1,5 +1,8 @@
-/* The resizer's loops for x86-64: any, with AVX2, with AVX512BW. A lane of 128 bits holds a row: from the bytes at a
- * pixel, shuffles make pairs of neighbouring pixels' channels, which one multiply-add with a pair of weights takes. */
+/* The resizer's loops for x86-64: any, and with AVX2. A lane of 128 bits holds a row: from the bytes at a
+ * pixel, shuffles make pairs of neighbouring pixels' channels, which one multiply-add with a pair of weights takes.
+ *
+ * With vectors of 512 bits these loops were a tenth faster and decoding, which comes in between, slower by more: the
+ * processor lowers its clock for a while after each use of them. */
 #ifdef __x86_64__
 #include <immintrin.h>
 #include <string.h>
@@ -7,7 +10,6 @@
 #include "data/resize_kernels.h"
 
 #define AVX2 __attribute__((target("avx2")))
-#define AVX512 __attribute__((target("avx512f,avx512bw")))
 
 /* Pixels 0 and 1, or 2 and 3, of 16 bytes: (r0 r1 g0 g1 b0 b1 - -), 16 bits each. */
 #define Z ((char)0x80)
@@ -149,65 +151,8 @@ AVX2 static void column_avx2(const ResizeAxis *axis, int i, const uint32_t *ring
     }
 }
 
-/* ---- AVX512 ---- */
-
-AVX512 static void rows_avx512(const ResizeAxis *axis, const uint8_t *const in[RESIZE_ROWS], bool mirror,
-                               uint32_t *const out[2])
-{
-    const __m512i half = _mm512_set1_epi32((int32_t)1 << (axis->bits - 1));
-    const __m512i p01 = _mm512_broadcast_i32x4(PIXELS_01), p23 = _mm512_broadcast_i32x4(PIXELS_23);
-    const __m128i bits = _mm_cvtsi32_si128(axis->bits);
-    for (int j = 0; j < axis->to; j++) {
-        int i = mirror ? axis->to - 1 - j : j;
-        const int16_t *w = resize_weights(axis, i);
-        size_t at = 3 * (size_t)axis->first[i];
-        __m512i sum = half;
-        for (int k = 0; k < axis->taps[i]; k += 4, at += 12) {
-            __m256i low = load_two(in[0] + at, in[2] + at), high = load_two(in[1] + at, in[3] + at);
-            __m512i pixels = _mm512_inserti64x4(_mm512_castsi256_si512(low), high, 1);
-            sum = _mm512_add_epi32(
-                sum, _mm512_madd_epi16(_mm512_shuffle_epi8(pixels, p01), _mm512_set1_epi32(weight_pair(w + k))));
-            sum = _mm512_add_epi32(
-                sum, _mm512_madd_epi16(_mm512_shuffle_epi8(pixels, p23), _mm512_set1_epi32(weight_pair(w + k + 2))));
-        }
-        __m512i v = _mm512_sra_epi32(sum, bits);
-        v = _mm512_min_epi32(_mm512_max_epi32(v, _mm512_setzero_si512()), _mm512_set1_epi32(255));
-        __m256i both =
-            _mm256_or_si256(_mm512_castsi512_si256(v), _mm256_slli_epi32(_mm512_extracti64x4_epi64(v, 1), 16));
-        _mm_storeu_si128((__m128i *)(void *)(out[0] + 3 * (size_t)j), _mm256_castsi256_si128(both));
-        _mm_storeu_si128((__m128i *)(void *)(out[1] + 3 * (size_t)j), _mm256_extracti128_si256(both, 1));
-    }
-}
-
-AVX512 static void column_avx512(const ResizeAxis *axis, int i, const uint32_t *ring, size_t pitch, int mask,
-                                 size_t width, uint8_t *out)
-{
-    const __m512i half = _mm512_set1_epi32((int32_t)1 << (axis->bits - 1));
-    const __m128i bits = _mm_cvtsi32_si128(axis->bits);
-    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-    int odd = axis->first[i] & 1, at = axis->first[i] / 2, pairs = (odd + axis->taps[i] + 1) / 2;
-    const int16_t *w = resize_weights(axis, i) - odd;
-    for (size_t x = 0; x < width; x += 64) {
-        __m512i sum[4] = {half, half, half, half};
-        for (int k = 0; k < pairs; k++) {
-            const uint32_t *p = ring + (size_t)((at + k) & mask) * pitch + x;
-            __m512i both = _mm512_set1_epi32(weight_pair(w + 2 * k));
-            for (int b = 0; b < 4; b++)
-                sum[b] = _mm512_add_epi32(sum[b], _mm512_madd_epi16(_mm512_load_si512(p + 16 * b), both));
-        }
-        for (int b = 0; b < 4; b++) sum[b] = _mm512_sra_epi32(sum[b], bits);
-        __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(sum[0], sum[1]), _mm512_packs_epi32(sum[2], sum[3]));
-        bytes = _mm512_permutexvar_epi32(order, bytes);
-        if (width - x >= 64)
-            _mm512_storeu_si512(out + x, bytes);
-        else
-            memcpy(out + x, &bytes, width - x);
-    }
-}
-
 const ResizeKernels resize_kernels_sse2 = {"sse2", rows_sse2, column_sse2};
 const ResizeKernels resize_kernels_avx2 = {"avx2", rows_avx2, column_avx2};
-const ResizeKernels resize_kernels_avx512 = {"avx512", rows_avx512, column_avx512};
 #else
 typedef int resize_x86_is_empty; /* ISO C wants a declaration */
 #endif
