@@ -156,8 +156,7 @@ bool candidate_read_captions(const CandidateContext *context, CandidateScratch *
         bool by_language = json_is_object(meta->captions);
         if (!(by_language ? add_by_language(c, choice, meta->captions) : add_list(c, choice, meta))) return false;
     }
-    if (c->caption_count == 0 && from != CAPTION_JSON &&
-        !add_members(context, scratch, c, window, sample, choice))
+    if (c->caption_count == 0 && from != CAPTION_JSON && !add_members(context, scratch, c, window, sample, choice))
         return false;
     if (c->caption_count == 0 && from != CAPTION_TXT && meta->caption &&
         !add_single(c, choice, meta, meta->caption, meta->caption_size))

@@ -25,8 +25,8 @@ static bool read_json(const CandidateContext *context, CandidateScratch *scratch
     return false;
 }
 
-/* caption_length is of the caption that the .json gives, else of the .txt. That is read for it only where a filter asks,
- * or somebody looks on: which must not change what becomes of the sample. */
+/* caption_length is of the caption that the .json gives, else of the .txt. That is read for it only where a filter
+ * asks, or somebody looks on: which must not change what becomes of the sample. */
 static bool measure_caption(const CandidateContext *context, CandidateScratch *scratch, Candidate *c,
                             const ShardWindow *window, const Sample *sample, Metadata *meta)
 {
@@ -46,8 +46,7 @@ static bool measure_caption(const CandidateContext *context, CandidateScratch *s
 static bool filter(const CandidateContext *context, Candidate *c, const ShardWindow *window, const Sample *sample,
                    const Metadata *meta, int64_t min_side)
 {
-    SampleReason reason =
-        filter_set_check(context->filters, c->source, meta, min_side, c->detail, sizeof c->detail);
+    SampleReason reason = filter_set_check(context->filters, c->source, meta, min_side, c->detail, sizeof c->detail);
     if (reason == SAMPLE_MISSING_FIELD && context->config->filter.missing == MISSING_ERROR) {
         candidate_stop_run(
             c, status_fail(ERR_FORMAT, __FILE__, __LINE__,
@@ -68,8 +67,7 @@ bool candidate_read_texts(const CandidateContext *context, CandidateScratch *scr
     if (!read_json(context, scratch, c, window, sample, &doc)) return false;
     metadata_read(doc ? json_root(doc) : NULL, &meta);
     bool going = measure_caption(context, scratch, c, window, sample, &meta);
-    if (going && context->look)
-        context->look(context->looker, c, &window->index->table, sample, &meta, min_side);
+    if (going && context->look) context->look(context->looker, c, &window->index->table, sample, &meta, min_side);
     going = going && filter(context, c, window, sample, &meta, min_side) &&
             candidate_read_captions(context, scratch, c, window, sample, &meta);
     json_free(doc);

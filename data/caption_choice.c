@@ -6,8 +6,8 @@
 #include "base/config.h"
 #include "base/json.h"
 
-static const char *const end_words[] = {[CAPTION_END_NONE] = "", [CAPTION_END_RANDOM] = "random",
-                                        [CAPTION_END_FIRST] = "first"};
+static const char *const end_words[] = {
+    [CAPTION_END_NONE] = "", [CAPTION_END_RANDOM] = "random", [CAPTION_END_FIRST] = "first"};
 
 static bool is_blank(char c)
 {

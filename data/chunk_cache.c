@@ -39,6 +39,7 @@ typedef struct Doubt {
     Hash128 bytes;
     int32_t count;
     double last;
+    bool failed; /* what was fetched last did not come at all */
 } Doubt;
 
 struct ChunkCache {
@@ -106,7 +107,7 @@ void chunk_cache_free(ChunkCache *cache)
 {
     if (!cache) return;
     if (cache->fd >= 0) close(cache->fd);
-    for (int32_t i = 0; i < cache->used; i++) free(cache->slots[i].failure);
+    for (int32_t i = 0; cache->slots && i < cache->used; i++) free(cache->slots[i].failure);
     if (cache->locks) {
         pthread_mutex_destroy(&cache->lock);
         pthread_cond_destroy(&cache->changed);
@@ -193,6 +194,14 @@ static int32_t take_slot(ChunkCache *cache, ChunkKey key)
 
 /* ---- reading ---- */
 
+/* Doubting what could not be had is of no use: it has been asked for often enough. */
+static void note_fetch(ChunkCache *cache, uint64_t hash, Status status)
+{
+    Doubt *doubt = &cache->doubts[hash / 2 % REMEMBERED];
+    if (status != STATUS_OK && doubt->key != hash) *doubt = (Doubt){.key = hash};
+    if (doubt->key == hash) doubt->failed = status != STATUS_OK;
+}
+
 /* Fetches into a slot, with the lock let go; then the slot is READY, or FAILED, or no longer the chunk's. */
 static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, ChunkFetch fetch, void *context)
 {
@@ -212,6 +221,7 @@ static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, 
         log_warn("%s; shards are fetched again and again meanwhile", status_message());
         cache->warned = true;
     }
+    note_fetch(cache, hash, status);
     slot->checked = checked;
     slot->size = size;
     slot->failure = failure;
@@ -220,6 +230,24 @@ static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, 
     if (slot->state == SLOT_FREE || (slot->state == SLOT_FAILED && status != ERR_FORMAT && slot->waiting == 0))
         drop(cache, i);
     pthread_cond_broadcast(&cache->changed);
+    return status;
+}
+
+/* The slot's chunk, as it comes. */
+static Status fetch_and_copy(ChunkCache *cache, int32_t i, int64_t size, int64_t from, int64_t count, void *out,
+                             ChunkFetch fetch, void *context)
+{
+    Status status = STATUS_OK;
+    uint8_t *buffer = malloc((size_t)size);
+    if (!buffer) {
+        drop(cache, i);
+        pthread_cond_broadcast(&cache->changed);
+        FAIL(ERR_MEMORY, "out of memory for a part of a shard");
+    }
+    TRY(fill(cache, i, buffer, size, fetch, context));
+    memcpy(out, buffer + from, (size_t)count);
+fail:
+    free(buffer);
     return status;
 }
 
@@ -250,8 +278,7 @@ static Status copy_out(ChunkCache *cache, int32_t i, int64_t from, int64_t count
 Status chunk_cache_read(ChunkCache *cache, ChunkKey key, int64_t size, int64_t from, int64_t count, void *out,
                         ChunkFetch fetch, void *context)
 {
-    Status status = STATUS_OK;
-    uint8_t *buffer = NULL;
+    Status status;
     bool waited = false;
     int32_t i;
     pthread_mutex_lock(&cache->lock);
@@ -273,17 +300,8 @@ Status chunk_cache_read(ChunkCache *cache, ChunkKey key, int64_t size, int64_t f
         if (waited) cache->slots[i].waiting++;
         pthread_cond_wait(&cache->changed, &cache->lock);
     }
-    buffer = malloc((size_t)size);
-    if (buffer)
-        status = fill(cache, i, buffer, size, fetch, context);
-    else {
-        status = status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory for a part of a shard");
-        drop(cache, i);
-        pthread_cond_broadcast(&cache->changed);
-    }
+    status = fetch_and_copy(cache, i, size, from, count, out, fetch, context);
     pthread_mutex_unlock(&cache->lock);
-    if (status == STATUS_OK) memcpy(out, buffer + from, (size_t)count);
-    free(buffer);
     return status;
 }
 
@@ -309,7 +327,9 @@ bool chunk_cache_doubt(ChunkCache *cache, ChunkKey key)
     pthread_mutex_lock(&cache->lock);
     int32_t i = find(cache, key);
     const SlotState state = i == NONE ? SLOT_FREE : cache->slots[i].state;
-    if (state == SLOT_FREE || state == SLOT_FETCHING || (state == SLOT_READY && !cache->slots[i].checked)) {
+    const bool failed = doubt->key == hash && doubt->failed;
+    if (!failed &&
+        (state == SLOT_FREE || state == SLOT_FETCHING || (state == SLOT_READY && !cache->slots[i].checked))) {
         Hash128 bytes = {0};
         bool known = state == SLOT_READY && hash_slot(cache, i, &bytes);
         if (doubt->key != hash || now - doubt->last > DOUBT_SECONDS)
@@ -318,7 +338,7 @@ bool chunk_cache_doubt(ChunkCache *cache, ChunkKey key)
         again = !same && doubt->count < MOST_DOUBTS;
         /* Another thread may have doubted and dropped it while its bytes were looked at. */
         if (again && known && find(cache, key) == i && cache->slots[i].state == SLOT_READY) drop(cache, i);
-        *doubt = (Doubt){hash, known ? bytes : doubt->key == hash ? doubt->bytes : bytes, doubt->count + 1, now};
+        *doubt = (Doubt){hash, known ? bytes : doubt->key == hash ? doubt->bytes : bytes, doubt->count + 1, now, false};
     }
     pthread_mutex_unlock(&cache->lock);
     return again;

@@ -128,7 +128,7 @@ typedef struct Collection {
     pthread_mutex_t lock; /* of what follows */
     double shown;
     size_t shards_done;
-    StatusRecord *failure;
+    StatusRecord failure;
     bool failed;
 } Collection;
 
@@ -208,7 +208,7 @@ static void *look_at_shards(void *argument)
             continue;
         }
         pthread_mutex_lock(&all->lock);
-        if (!all->failed) status_save(status, all->failure);
+        if (!all->failed) status_save(status, &all->failure);
         all->failed = true;
         pthread_mutex_unlock(&all->lock);
         atomic_store(&all->stop, true);
@@ -219,13 +219,10 @@ static void *look_at_shards(void *argument)
 static Status run_threads(Collection *all, int count, DataStats *stats)
 {
     Status status = STATUS_OK;
-    StatusRecord failure;
     int ready = 0, started = 0;
     StatsThread *threads = mem_alloc_array((size_t)count, sizeof threads[0]);
     if (!threads) FAIL(ERR_MEMORY, "out of memory for statistics");
-    all->failure = &failure;
-    int64_t min_side =
-        all->config.filter.min_side < 0 ? all->options->resolution : all->config.filter.min_side;
+    int64_t min_side = all->config.filter.min_side < 0 ? all->options->resolution : all->config.filter.min_side;
     for (; ready < count; ready++) {
         StatsLooker *looker = &threads[ready].looker;
         threads[ready].all = all;
@@ -238,12 +235,11 @@ static Status run_threads(Collection *all, int count, DataStats *stats)
                                              .look = stats_look,
                                              .looker = looker};
     }
-    while (started < count - 1 &&
-           pthread_create(&threads[started].id, NULL, look_at_shards, &threads[started]) == 0)
+    while (started < count - 1 && pthread_create(&threads[started].id, NULL, look_at_shards, &threads[started]) == 0)
         started++;
     (void)look_at_shards(&threads[started]); /* this one, too */
     for (int i = 0; i < started; i++) pthread_join(threads[i].id, NULL);
-    if (all->failed) TRY(status_restore(&failure));
+    if (all->failed) TRY(status_restore(&all->failure));
     for (int i = 0; i < ready; i++) stats_merge(stats, threads[i].looker.stats);
 fail:
     for (int i = 0; i < ready; i++) stats_looker_free(&threads[i].looker);

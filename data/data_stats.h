@@ -69,11 +69,11 @@ typedef struct StatsSource {
 typedef struct DataStats {
     StatsSource *sources;
     int source_count;
-    BadSamples counts; /* of all sources, empty and broken shards among them */
+    BadSamples counts;   /* of all sources, empty and broken shards among them */
     int64_t with_fields; /* samples whose fields could be read: what the histograms are of */
     StatsHistogram histograms[STATS_FIELDS];
     int64_t pictures[PICTURE_WEBP + 1]; /* by format, of the samples that filters and captions let through */
-    int64_t *languages[2]; /* (STATS_LANGUAGES) samples with a caption in it: of those with fields, of those kept */
+    int64_t *languages[2];   /* (STATS_LANGUAGES) samples with a caption in it: of those with fields, of those kept */
     int64_t languageless[2]; /* samples that tell no language */
 } DataStats;
 

@@ -7,7 +7,7 @@
 
 /* What is known of a sample before its verdict. */
 typedef struct SeenSample {
-    bool fields; /* they could be read; the rest is of them */
+    bool fields;                 /* they could be read; the rest is of them */
     double values[STATS_FIELDS]; /* NaN: missing */
     bool *left_out, *lacks;      /* (filters of its source) */
     size_t filter_capacity;

@@ -117,8 +117,8 @@ static Status see_filters(StatsLooker *looker, int32_t source, const Metadata *m
     for (size_t i = 0; i < filter_set_count(set, source); i++) {
         const FilterItem *item = filter_set_item(set, source, i);
         seen->lacks[at] = filter_item_check(item, meta, MISSING_DROP, detail, sizeof detail) == SAMPLE_MISSING_FIELD;
-        seen->left_out[at++] = filter_item_check(item, meta, (MissingField)filter->missing, detail, sizeof detail) !=
-                               SAMPLE_ACCEPTED;
+        seen->left_out[at++] =
+            filter_item_check(item, meta, (MissingField)filter->missing, detail, sizeof detail) != SAMPLE_ACCEPTED;
     }
 fail:
     return status;

@@ -12,9 +12,16 @@
 
 const StatsScale *stats_scale(StatsField field)
 {
-#define TWENTIETHS \
-    20, {0, .05, .1, .15, .2, .25, .3, .35, .4, .45, .5, .55, .6, .65, .7, .75, .8, .85, .9, .95}
-#define SIDES 13, {1, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096}
+#define TWENTIETHS                                                                              \
+    20,                                                                                         \
+    {                                                                                           \
+        0, .05, .1, .15, .2, .25, .3, .35, .4, .45, .5, .55, .6, .65, .7, .75, .8, .85, .9, .95 \
+    }
+#define SIDES                                                             \
+    13,                                                                   \
+    {                                                                     \
+        1, 64, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048, 3072, 4096 \
+    }
     static const StatsScale scales[STATS_FIELDS] = {
         [STATS_WATERMARK] = {"watermark", TWENTIETHS},
         [STATS_UNSAFE] = {"unsafe", TWENTIETHS},
@@ -158,8 +165,7 @@ static Status print_histogram(const StatsHistogram *histogram, const StatsScale 
             snprintf(label, sizeof label, "%g to %g", scale->edges[k - 1], scale->edges[k]);
         TRY(print_row(label, histogram->bins[0][k], histogram->bins[1][k], most, out));
     }
-    if (histogram->missing[0] > 0)
-        TRY(print_row("missing", histogram->missing[0], histogram->missing[1], 0, out));
+    if (histogram->missing[0] > 0) TRY(print_row("missing", histogram->missing[0], histogram->missing[1], 0, out));
 fail:
     return status;
 }
@@ -202,8 +208,7 @@ static Status print_languages(const DataStats *stats, StrBuf *out)
         TRY(print_row(name, list[i].all, list[i].kept, list[0].all, out));
     }
     if (count > SHOWN_LANGUAGES) TRY(strbuf_printf(out, "  and %zu more\n", count - SHOWN_LANGUAGES));
-    if (stats->languageless[0] > 0)
-        TRY(print_row("not told", stats->languageless[0], stats->languageless[1], 0, out));
+    if (stats->languageless[0] > 0) TRY(print_row("not told", stats->languageless[0], stats->languageless[1], 0, out));
 fail:
     free(list);
     return status;
@@ -215,8 +220,7 @@ Status data_stats_print(const DataStats *stats, StrBuf *out)
     TRY(print_sources(stats, out));
     TRY(print_reasons(stats, out));
     TRY(print_filters(stats, out));
-    for (int f = 0; f < STATS_FIELDS; f++)
-        TRY(print_histogram(&stats->histograms[f], stats_scale((StatsField)f), out));
+    for (int f = 0; f < STATS_FIELDS; f++) TRY(print_histogram(&stats->histograms[f], stats_scale((StatsField)f), out));
     TRY(print_languages(stats, out));
     TRY(strbuf_printf(out, "\npictures, where nothing left the sample out before\n"));
     for (int p = PICTURE_UNKNOWN; p <= PICTURE_WEBP; p++)
@@ -231,8 +235,7 @@ fail:
 static void write_counts(JsonWriter *w, const char *key, const BadSamples *counts, int end)
 {
     json_object(w, key);
-    for (int r = SAMPLE_ACCEPTED; r < end; r++)
-        json_int(w, sample_reason_name((SampleReason)r), counts->counts[r]);
+    for (int r = SAMPLE_ACCEPTED; r < end; r++) json_int(w, sample_reason_name((SampleReason)r), counts->counts[r]);
     json_end_object(w);
 }
 
@@ -315,8 +318,7 @@ Status data_stats_write_json(const DataStats *stats, StrBuf *out)
     for (int s = 0; s < stats->source_count; s++) write_source(w, &stats->sources[s]);
     json_end_array(w);
     json_object(w, "histograms");
-    for (int f = 0; f < STATS_FIELDS; f++)
-        write_histogram(w, &stats->histograms[f], stats_scale((StatsField)f));
+    for (int f = 0; f < STATS_FIELDS; f++) write_histogram(w, &stats->histograms[f], stats_scale((StatsField)f));
     json_end_object(w);
     TRY(write_languages(w, stats));
     json_object(w, "pictures");

@@ -35,8 +35,8 @@ const FilterItem *filter_set_item(const FilterSet *set, int32_t source, size_t i
 bool filter_set_asks_caption_length(const FilterSet *set, int32_t source);
 const CaptionChoice *filter_set_captions(const FilterSet *set, int32_t source);
 
-/* One expression: SAMPLE_ACCEPTED, SAMPLE_WHERE, or, unless `missing` is MISSING_PASS, SAMPLE_MISSING_FIELD; with a word
- * about it in `detail` (at least 128 bytes). */
+/* One expression: SAMPLE_ACCEPTED, SAMPLE_WHERE, or, unless `missing` is MISSING_PASS, SAMPLE_MISSING_FIELD; with a
+ * word about it in `detail` (at least 128 bytes). */
 SampleReason filter_item_check(const FilterItem *item, const Metadata *meta, MissingField missing, char *detail,
                                size_t detail_size);
 /* The thresholds of data.filter, then the expressions: the first that leaves the sample out. */

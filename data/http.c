@@ -250,10 +250,11 @@ static CURL *take_connection(Http *http)
     return curl;
 }
 
-static void give_connection(Http *http, CURL *curl)
+/* After a transfer that failed the connection is closed, and nothing else of the handle is worth keeping. */
+static void give_connection(Http *http, CURL *curl, bool sound)
 {
     pthread_mutex_lock(&http->lock);
-    bool keep = http->idle_count < MAX_IDLE;
+    bool keep = sound && http->idle_count < MAX_IDLE;
     if (keep) http->idle[http->idle_count++] = curl;
     pthread_mutex_unlock(&http->lock);
     if (!keep) curl_easy_cleanup(curl);
@@ -368,19 +369,20 @@ Status http_get(Http *http, const HttpRequest *request, HttpReply *reply)
     char error[CURL_ERROR_SIZE] = "";
     Transfer t = {.http = http, .request = request, .reply = reply, .range_first = -1, .range_total = -1};
     curl_off_t wait = 0;
+    CURLcode code = CURLE_FAILED_INIT;
     *reply = (HttpReply){.total = -1};
     if (patience_stopped(http->patience)) FAIL(ERR_INTERRUPTED, "%s: stopped", request->shown);
     t.curl = take_connection(http);
     if (!t.curl || !prepare(&t, &headers, error)) FAIL(ERR_MEMORY, "%s: out of memory for a transfer", request->shown);
     t.mark_time = clock_seconds();
-    CURLcode code = curl_easy_perform(t.curl);
+    code = curl_easy_perform(t.curl);
     if (curl_easy_getinfo(t.curl, CURLINFO_RETRY_AFTER, &wait) == CURLE_OK && wait > 0) reply->wait = (double)wait;
     status = judge(&t, code, error);
 fail:
     if (t.curl) {
         (void)curl_easy_setopt(t.curl, CURLOPT_ERRORBUFFER, NULL);
         (void)curl_easy_setopt(t.curl, CURLOPT_HTTPHEADER, NULL);
-        give_connection(http, t.curl);
+        give_connection(http, t.curl, code == CURLE_OK);
     }
     curl_slist_free_all(headers);
     return status;

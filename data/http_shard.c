@@ -11,7 +11,6 @@
 #include "base/log.h"
 #include "data/spool.h"
 
-#define HASH_BLOCK ((int64_t)256 << 10)
 #define PROBE 512 /* bytes that are asked for to learn the size */
 
 struct HttpShard {
@@ -20,6 +19,7 @@ struct HttpShard {
     const Checksums *sums; /* NULL: none that fit the chunks */
     int64_t bytes;
     char validator[HTTP_MAX_VALIDATOR + 1];
+    uint8_t start[4];
     Hash128 identity;
     /* of a server that does not send parts */
     int spool;             /* -1: parts are sent */
@@ -196,7 +196,7 @@ static Status spool_whole(HttpShard *shard, int64_t expected, int *out, int64_t 
 static Status probe(HttpShard *shard, bool *whole)
 {
     HttpAccess *access = shard->access;
-    uint8_t bytes[PROBE];
+    uint8_t bytes[PROBE] = {0};
     Buffer buffer = {bytes, 0};
     Try tries = {.access = access, .shown = shard->shown};
     HttpRequest request = {.url = shard->url,
@@ -217,6 +217,7 @@ static Status probe(HttpShard *shard, bool *whole)
         if (status == STATUS_OK || empty || small) {
             shard->bytes = reply.total;
             memcpy(shard->validator, reply.validator, sizeof shard->validator);
+            memcpy(shard->start, bytes, sizeof shard->start);
             return STATUS_OK;
         }
         status = try_again(&tries, status, &reply, true);
@@ -266,7 +267,10 @@ Status http_shard_open(HttpAccess *access, const char *url, const char *shown, c
     shard->locked = true;
     TRY(probe(shard, &whole));
     TRY(adopt_sums(shard, sums));
-    if (whole) TRY(spool_whole(shard, -1, &shard->spool, &shard->bytes));
+    if (whole) {
+        TRY(spool_whole(shard, -1, &shard->spool, &shard->bytes));
+        if (shard->bytes >= 4) TRY(spool_read(shard->spool, shown, shard->start, 4, 0));
+    }
     TRY(make_identity(shard));
     *out = shard;
     return STATUS_OK;
@@ -286,6 +290,11 @@ void http_shard_close(HttpShard *shard)
 int64_t http_shard_bytes(const HttpShard *shard)
 {
     return shard->bytes;
+}
+
+const uint8_t *http_shard_start(const HttpShard *shard)
+{
+    return shard->start;
 }
 
 /* ---- reading ---- */
@@ -316,36 +325,19 @@ fail:
     return status;
 }
 
-/* Of bytes of a spool, a block at a time. */
-static bool hash_range(int fd, int64_t size, int64_t offset, Hash128 *out)
-{
-    HashStream *hash = NULL;
-    uint8_t *block = malloc(HASH_BLOCK);
-    bool done = block && hash_stream_create(&hash) == STATUS_OK;
-    for (int64_t at = 0; done && at < size; at += HASH_BLOCK) {
-        int64_t part = size - at < HASH_BLOCK ? size - at : HASH_BLOCK;
-        done = spool_read(fd, "", block, part, offset + at) == STATUS_OK;
-        if (done) hash_stream_add(hash, block, (size_t)part);
-    }
-    if (done) *out = hash_stream_value(hash);
-    hash_stream_free(hash);
-    free(block);
-    return done;
-}
-
 /* A spooled shard is fetched anew as a whole, at most `retries` times while it is open: true when the range differs. */
 static bool doubt_spool(HttpShard *shard, int64_t size, int64_t offset)
 {
     int fd = -1;
-    int64_t bytes;
+    int64_t bytes = 0;
     Hash128 before = {0}, after = {0};
     bool differs = false;
     if (shard->sums) return false;
     pthread_rwlock_wrlock(&shard->lock);
-    if (shard->respools < shard->access->config->retries && hash_range(shard->spool, size, offset, &before)) {
+    if (shard->respools < shard->access->config->retries && spool_hash(shard->spool, size, offset, &before)) {
         shard->respools++;
         if (spool_whole(shard, shard->bytes, &fd, &bytes) == STATUS_OK) {
-            if (bytes == shard->bytes && hash_range(fd, size, offset, &after))
+            if (bytes == shard->bytes && spool_hash(fd, size, offset, &after))
                 differs = before.low != after.low || before.high != after.high;
             atomic_fetch_add(&shard->access->refetched_bytes, bytes);
         }

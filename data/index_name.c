@@ -1,9 +1,13 @@
 #include "data/index_name.h"
 
+#include <errno.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "data/shard_file.h"
 
@@ -26,14 +30,46 @@ static void base_name(const char *shard, char out[MAX_BASE + 1])
     out[size] = 0;
 }
 
+Status index_absolute(const char *path, char out[PATH_MAX])
+{
+    Status status = STATUS_OK;
+    size_t size = 0;
+    out[0] = 0;
+    if (path[0] != '/') {
+        if (!getcwd(out, PATH_MAX)) FAIL_WITH(file_system_error(errno, "find", "the current folder"));
+        size = strlen(out);
+        while (size > 0 && out[size - 1] == '/') size--;
+    }
+    while (*path) {
+        size_t length = strcspn(path, "/");
+        bool empty = length == 0 || (length == 1 && path[0] == '.');
+        if (!empty) {
+            if (size + length + 2 > PATH_MAX) FAIL(ERR_LIMIT, "a path is too long: %.60s...", path);
+            out[size++] = '/';
+            memcpy(out + size, path, length);
+            size += length;
+        }
+        path += length + (path[length] == '/');
+    }
+    if (size == 0) out[size++] = '/';
+    out[size] = 0;
+fail:
+    return status;
+}
+
 Status index_name(const char *shard, const char *folder, const char *suffix, char path[PATH_MAX])
 {
     Status status = STATUS_OK;
-    char base[MAX_BASE + 1];
+    char base[MAX_BASE + 1], absolute[PATH_MAX];
     int length;
     if (folder && folder[0]) {
+        const char *whole = shard;
+        if (shard_kind(shard) == SHARD_LOCAL) {
+            TRY(index_absolute(shard, absolute));
+            whole = absolute;
+        }
         base_name(shard, base);
-        length = snprintf(path, PATH_MAX, "%s/%s.%016" PRIx64 "%s", folder, base, hash_string64(shard), suffix);
+        length = snprintf(path, PATH_MAX, "%s/%s.%016" PRIx64 "%s", folder, base, hash_string64(whole), suffix);
     } else {
         if (shard_kind(shard) != SHARD_LOCAL)
             FAIL(ERR_CONFIG, "an index of a shard that is not a file here needs a folder: set data.read.index_folder");

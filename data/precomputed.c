@@ -50,8 +50,8 @@ void precomputed_facts_free(PrecomputedFacts *facts)
     *facts = (PrecomputedFacts){0};
 }
 
-/* ", where watermark < 0.5; aspect < 2": nothing without expressions, so that older files stay valid. Long ones are told
- * apart by a hash. */
+/* ", where watermark < 0.5; aspect < 2": nothing without expressions, so that older files stay valid. Long ones are
+ * told apart by a hash. */
 static Status describe_where(const DataConfig *config, const SourceConfig *source, StrBuf *out)
 {
     Status status = STATUS_OK;

@@ -48,8 +48,8 @@ Status shard_reader_open(const DataConfig *config, ShardStore *store, int resolu
     ShardReader *reader = mem_alloc_array(1, sizeof *reader);
     if (!reader) FAIL(ERR_MEMORY, "out of memory to read shards");
     TRY(filter_set_create(NULL, "data", config, &reader->filters));
-    reader->context = (CandidateContext){
-        .config = config, .filters = reader->filters, .store = store, .resolution = resolution};
+    reader->context =
+        (CandidateContext){.config = config, .filters = reader->filters, .store = store, .resolution = resolution};
     atomic_init(&reader->stop, false);
     if (pthread_mutex_init(&reader->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");
     if (pthread_cond_init(&reader->done, NULL) != 0) {

@@ -26,8 +26,8 @@ typedef struct ShardStoreOptions {
     bool write_index;                   /* leave index files; one rank of a run should */
     bool progress;                      /* show how far the reading of shards without an index has come */
     bool pass_over; /* a shard that cannot be read counts as broken, with no samples, instead of being an error */
-    int threads;                        /* that read them */
-    int windows;                        /* how many may stay open */
+    int threads;    /* that read them */
+    int windows;    /* how many may stay open */
 } ShardStoreOptions;
 
 typedef struct ShardWindow {

@@ -264,6 +264,25 @@ fail:
     return status;
 }
 
+static const char *source_name(const ShardStore *store, int64_t shard)
+{
+    return data_config_source(store->config, (size_t)store_source_of(store, shard))->name;
+}
+
+/* Samples that were there when they were counted, and are not any more. */
+static void log_missing(ShardStore *store, const OpenWindow *window, OpenFile *open)
+{
+    char detail[640];
+    const int64_t have = (int64_t)window->index.table.sample_count;
+    if (have >= window->shown.count) return;
+    pthread_mutex_lock(&open->index_lock);
+    snprintf(detail, sizeof detail, "the shard has fewer samples than its list or index says%s%s",
+             open->index.broken ? ": " : "", open->index.broken ? open->index.trouble : "");
+    pthread_mutex_unlock(&open->index_lock);
+    bad_log_shard(store->bad_log, source_name(store, window->shard), window->shown.path, window->shown.first + have,
+                  window->shown.count - have, SAMPLE_READ_ERROR, detail);
+}
+
 /* Called and left with the lock held. */
 static Status load_window(ShardStore *store, OpenWindow *window, int32_t source)
 {
@@ -273,15 +292,11 @@ static Status load_window(ShardStore *store, OpenWindow *window, int32_t source)
     if (!store->without_tars) {
         pthread_mutex_unlock(&store->lock);
         status = load_index(store, open, window->shown.first, window->shown.count, &window->index);
+        if (status == STATUS_OK) log_missing(store, window, open);
         pthread_mutex_lock(&store->lock);
     }
     window->open = open;
     return status;
-}
-
-static const char *source_name(const ShardStore *store, int64_t shard)
-{
-    return data_config_source(store->config, (size_t)store_source_of(store, shard))->name;
 }
 
 /* The window is given up, with the last recorded message as the cause. */
@@ -323,6 +338,11 @@ static Status make_ready(ShardStore *store, OpenWindow *window, int32_t source)
         window->open = NULL;
         give_up(store, window, status);
     }
+    if (status == STATUS_OK) {
+        window->shown.file = window->open->file;
+        window->shown.index = &window->index;
+        memcpy(window->shown.precomputed, window->open->precomputed, sizeof window->shown.precomputed);
+    }
     pthread_cond_broadcast(&store->changed);
     return status;
 }
@@ -341,9 +361,6 @@ Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard, int
     window->last_use = ++store->clock;
     if (status == STATUS_OK) {
         window->users++;
-        window->shown.file = window->open->file;
-        window->shown.index = &window->index;
-        memcpy(window->shown.precomputed, window->open->precomputed, sizeof window->shown.precomputed);
         *out = &window->shown;
     }
     pthread_mutex_unlock(&store->lock);

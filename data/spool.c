@@ -11,6 +11,8 @@
 
 #include "base/file.h"
 
+#define HASH_BLOCK ((int64_t)256 << 10)
+
 Status spool_create(const ReadConfig *config, int *out)
 {
     Status status = STATUS_OK;
@@ -65,4 +67,20 @@ Status spool_read(int fd, const char *name, void *out, int64_t size, int64_t off
         offset += got;
     }
     return STATUS_OK;
+}
+
+bool spool_hash(int fd, int64_t size, int64_t offset, Hash128 *out)
+{
+    HashStream *hash = NULL;
+    uint8_t *block = malloc(HASH_BLOCK);
+    bool done = block && hash_stream_create(&hash) == STATUS_OK;
+    for (int64_t at = 0; done && at < size; at += HASH_BLOCK) {
+        int64_t part = size - at < HASH_BLOCK ? size - at : HASH_BLOCK;
+        done = spool_read(fd, "what was spooled", block, part, offset + at) == STATUS_OK;
+        if (done) hash_stream_add(hash, block, (size_t)part);
+    }
+    if (done) *out = hash_stream_value(hash);
+    hash_stream_free(hash);
+    free(block);
+    return done;
 }

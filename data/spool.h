@@ -2,8 +2,10 @@
 #ifndef DATA_SPOOL_H
 #define DATA_SPOOL_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
+#include "base/hash.h"
 #include "base/status.h"
 #include "data/read_config.h"
 
@@ -15,5 +17,7 @@ Status spool_create(const ReadConfig *config, int *fd);
 Status spool_write(int fd, const void *data, int64_t size, int64_t offset);
 /* All of it; ERR_FORMAT when the file ends before. Messages name `name`. */
 Status spool_read(int fd, const char *name, void *out, int64_t size, int64_t offset);
+/* XXH3-128 of bytes of it; false when they cannot be read. */
+bool spool_hash(int fd, int64_t size, int64_t offset, Hash128 *out);
 
 #endif

@@ -19,6 +19,8 @@
 #define LEAST_LINE 8      /* bytes of a sample's line, or more */
 #define LOCAL_WINDOW 4096 /* read where a header is looked for: a picture's neighbours lie in it, too */
 #define REMOTE_WINDOW 65536
+#define DOUBT (2 << 20) /* before a header that makes no sense, what led to it: more than a pax header may have */
+#define SCAN_TRIES 3    /* of what came damaged over http */
 
 /* ---- the scan ---- */
 
@@ -33,36 +35,47 @@ static bool is_damage(Status status)
     return status == ERR_FORMAT || status == ERR_LIMIT;
 }
 
-Status tar_index_scan(ShardFile *file, TarIndex *out)
+static Status scan_once(ShardFile *file, TarIndex *index, int64_t *position)
 {
     Status status = STATUS_OK;
     TarWalk *walk = NULL;
-    TarIndex index = {0};
     bool local = shard_kind(shard_file_path(file)) == SHARD_LOCAL;
-    TarWalkSource source = {read_shard, file, shard_file_path(file), shard_file_bytes(file),
+    TarWalkSource source = {read_shard, file, shard_file_shown(file), shard_file_bytes(file),
                             local ? LOCAL_WINDOW : REMOTE_WINDOW};
-    *out = (TarIndex){0};
+    *index = (TarIndex){0};
     TRY(tar_walk_create(&source, &walk));
-    for (;;) {
+    while (status == STATUS_OK) {
         const char *name;
         int64_t offset, size;
         status = tar_walk_next(walk, &name, &offset, &size);
-        if (status == STATUS_OK) status = sample_table_add(&index.table, name, offset, size);
-        if (status != STATUS_OK) break;
+        if (status == STATUS_OK) status = sample_table_add(&index->table, name, offset, size);
     }
+    *position = tar_walk_position(walk);
     if (is_damage(status)) {
-        index.broken = true;
-        snprintf(index.trouble, sizeof index.trouble, "%s", status_message());
-        sample_table_drop_last(&index.table);
+        index->broken = true;
+        snprintf(index->trouble, sizeof index->trouble, "%s", status_message());
+        sample_table_drop_last(&index->table);
     } else if (status != STATUS_END) {
         FAIL_WITH(status);
     }
-    tar_walk_free(walk);
-    *out = index;
-    return STATUS_OK;
+    status = STATUS_OK;
 fail:
     tar_walk_free(walk);
-    tar_index_free(&index);
+    if (status != STATUS_OK) tar_index_free(index);
+    return status;
+}
+
+Status tar_index_scan(ShardFile *file, TarIndex *out)
+{
+    Status status = STATUS_OK;
+    int64_t position;
+    for (int attempt = 0; attempt < SCAN_TRIES; attempt++) {
+        TRY(scan_once(file, out, &position));
+        int64_t from = position > DOUBT ? position - DOUBT : 0;
+        if (!out->broken || !shard_file_doubt(file, DOUBT + REMOTE_WINDOW, from)) break;
+        if (attempt + 1 < SCAN_TRIES) tar_index_free(out);
+    }
+fail:
     return status;
 }
 
@@ -77,11 +90,11 @@ void tar_index_free(TarIndex *index)
 /* x.tar -> x.idx, as DALI's wds2idx names it. False: there is no such name. */
 static bool path_of_dali(const char *shard, char path[PATH_MAX])
 {
-    const char *slash = strrchr(shard, '/'), *name = slash ? slash + 1 : shard;
-    const char *dot = strrchr(name, '.');
-    if (!dot || dot == name || strcmp(dot, ".idx") == 0) return false;
-    int n = snprintf(path, PATH_MAX, "%.*s.idx", (int)(dot - shard), shard);
-    return n > 0 && n < PATH_MAX;
+    size_t size = strlen(shard);
+    if (size < 5 || size >= PATH_MAX || strcmp(shard + size - 4, ".tar") != 0) return false;
+    memcpy(path, shard, size - 4);
+    memcpy(path + size - 4, ".idx", 5);
+    return true;
 }
 
 Status tar_index_path(const char *shard, const char *folder, char path[PATH_MAX])

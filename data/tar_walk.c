@@ -28,6 +28,7 @@ struct TarWalk {
     int64_t window_at, window_size;
     /* what the extension headers before a member say about it */
     int64_t pax_size; /* -1: nothing */
+    bool cut;         /* the archive ends inside a member's padding */
     bool long_name, sparse;
     char name[TAR_MAX_NAME + 2];
     char *extension; /* (MAX_EXTENSION_BYTES + 1), from the first pax header on */
@@ -50,6 +51,11 @@ void tar_walk_free(TarWalk *walk)
     if (!walk) return;
     free(walk->extension);
     free(walk);
+}
+
+int64_t tar_walk_position(const TarWalk *walk)
+{
+    return walk->position;
 }
 
 /* The block at `position`, of which the archive has all bytes. */
@@ -252,6 +258,7 @@ fail:
 static Status next_header(TarWalk *walk, const uint8_t **header)
 {
     Status status = STATUS_OK;
+    if (walk->cut) FAIL(ERR_FORMAT, "%s: truncated behind %.200s", walk->source.name, walk->name);
     if (walk->position >= walk->source.bytes) return STATUS_END;
     if (walk->source.bytes - walk->position < TAR_BLOCK)
         FAIL(ERR_FORMAT, "%s: truncated inside a header, at byte %" PRId64, walk->source.name, walk->position);
@@ -286,7 +293,8 @@ static Status step(TarWalk *walk, int *extensions, bool *found, int64_t *offset,
     *offset = walk->position;
     walk->position += *size;
     int64_t pad = (TAR_BLOCK - *size % TAR_BLOCK) % TAR_BLOCK, rest = walk->source.bytes - walk->position;
-    walk->position += pad < rest ? pad : rest;
+    walk->cut = pad > rest;
+    walk->position += walk->cut ? rest : pad;
     if (!extension) {
         *found = (type == '0' || type == 0 || type == '7') && !walk->sparse && !is_folder_name(walk->name);
         *extensions = 0;

@@ -34,5 +34,7 @@ void tar_walk_free(TarWalk *walk); /* NULL is fine */
  * STATUS_END at the end: a block of zeros, as all readers take it, or where the bytes end between two members.
  * ERR_FORMAT where the archive is cut off or damaged, ERR_LIMIT for a name over 4096 bytes; what `read` fails with. */
 Status tar_walk_next(TarWalk *walk, const char **name, int64_t *offset, int64_t *size);
+/* Of the header to come, or that was no good. */
+int64_t tar_walk_position(const TarWalk *walk);
 
 #endif

@@ -45,6 +45,8 @@ extern const Command command_probe_mt5;
 extern const Command command_probe_tokenize;
 extern const Command command_data_order;
 extern const Command command_data_stats;
+extern const Command command_data_index;
+extern const Command command_data_show;
 extern const Command command_bench_step;
 extern const Command command_bench_autoencoder;
 extern const Command command_bench_comm;

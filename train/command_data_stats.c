@@ -6,57 +6,13 @@
 #include "data/data_stats.h"
 #include "data/filter.h"
 #include "data/loader.h"
-#include "train/command.h"
-#include "train/run_config.h"
+#include "train/data_arguments.h"
 
 typedef struct StatsArguments {
     ArgTexts filters;
     int64_t samples, threads;
     const char *json;
 } StatsArguments;
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t n = strlen(text), m = strlen(end);
-    return n >= m && strcmp(text + n - m, end) == 0;
-}
-
-/* The positional arguments are shards: one source, of which nothing is left out but by --filter. */
-static Status shards_config(const CommandCall *call, RunConfig *run, Config **file)
-{
-    static const char text[] = "sources: [{name: shards, shards: [x]}]\n"
-                               "write_index: false\n"
-                               "filter: {watermark_max: 10, unsafe_max: 10, similarity_min: -1, min_side: 0}\n";
-    Status status = STATUS_OK;
-    TRY(config_load("command line", text, &data_config_schema, NULL, 0, &run->data, file));
-    SourceConfig *source = run->data.sources.items;
-    source->shards.count = call->positional.count;
-    source->shards.items = arena_alloc_array(call->arena, call->positional.count, sizeof source->shards.items[0]);
-    if (!source->shards.items) FAIL_WITH(ERR_MEMORY);
-    for (size_t i = 0; i < call->positional.count; i++) {
-        source->shards.items[i] = arena_strdup(call->arena, call->positional.items[i]);
-        if (!source->shards.items[i]) FAIL_WITH(ERR_MEMORY);
-    }
-    TRY(data_config_check(NULL, "data", &run->data));
-fail:
-    return status;
-}
-
-static Status read_config(CommandCall *call, RunConfig *run, Config **file)
-{
-    Status status = STATUS_OK;
-    const char *const *overrides;
-    size_t override_count;
-    if (call->positional.count == 0)
-        FAIL(ERR_USAGE, "a config or shards are missing: vasily %s %s", call->command->name, call->command->usage);
-    const char *first = call->positional.items[0];
-    if (!ends_with(first, ".yaml") && !ends_with(first, ".yml")) return shards_config(call, run, file);
-    TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(first, NULL, overrides, override_count, run, file));
-    TRY(data_config_check(*file, "data", &run->data));
-fail:
-    return status;
-}
 
 /* After those of the config. */
 static Status add_filters(const CommandCall *call, const ArgTexts *filters, ConfigStrings *where)
@@ -90,7 +46,7 @@ static Status run(CommandCall *call)
     Config *file = NULL;
     DataStats *stats = NULL;
     StrBuf text = {0}, json = {0};
-    TRY(read_config(call, &config, &file));
+    TRY(data_arguments_load(call, &config, &file));
     TRY(add_filters(call, &arguments->filters, &config.data.filter.where));
     TRY(data_stats_collect(&config.data,
                            &(StatsOptions){.resolution = (int)config.train.resolution,
@@ -130,7 +86,8 @@ const Command command_data_stats = {
     .details =
         "Looks at the fields and captions of all samples, and at the headers of those pictures that the filters keep;\n"
         "prints how many each filter leaves out, by itself and after those before it, how the fields are distributed,\n"
-        "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths, globs,\n"
+        "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths, "
+        "globs,\n"
         "braces, URLs, list:FILE) only the filters of --filter count. docs/filters.md describes expressions.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(StatsArguments),

@@ -176,12 +176,8 @@ static void test_ends(void **state)
             const Batch *batch;
             Status status;
             int64_t served = 0;
-            const LoaderOptions options = {.seed = 3,
-                                           .resolution = 8,
-                                           .global_batch = 12,
-                                           .rank = rank,
-                                           .world = world,
-                                           .keys_only = true};
+            const LoaderOptions options = {
+                .seed = 3, .resolution = 8, .global_batch = 12, .rank = rank, .world = world, .keys_only = true};
             assert_ok(loader_open(&data, &options, &loader));
             assert_true(loader_is_finite(loader));
             for (; (status = loader_next(loader, &batch)) == STATUS_OK; served++) {

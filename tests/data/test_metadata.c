@@ -2,6 +2,7 @@
 #include "shards.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "data/metadata.h"
@@ -48,6 +49,25 @@ static void test_spellings(void **state)
     assert_true(isnan(m.watermark) && !m.caption && !m.failed);
     assert_true(read("{\"status\": \"failed_to_download\"}").failed);
     assert_false(read("{\"status\": \"success\"}").failed);
+    assert_string_equal(read("{\"status\": \"success\"}").status, "success");
+    /* captions: by language, or a list */
+    assert_non_null(read("{\"captions\": {\"en\": \"a\"}}").captions);
+    assert_non_null(read("{\"captions\": [\"a\", \"b\"]}").captions);
+    assert_null(read("{\"captions\": {}}").captions);
+    assert_null(read("{\"captions\": \"a\"}").captions);
+    /* characters, without the blanks around */
+    assert_int_equal(read("{\"TEXT\": \"\\u043a\\u043e\\u0442 \\ud83d\\udc22\\n\"}").caption_length, 5);
+    assert_int_equal(read("{\"caption\": \" \\t\"}").caption_length, 0);
+    assert_int_equal(read("{\"caption\": \"\"}").caption_length, -1);
+    assert_int_equal(read("{\"caption\": \"\\ud83d!\"}").caption_length, 2); /* half a pair is one, too */
+    /* numbers as texts: decimal notation and nothing else */
+    assert_true(read("{\"pwatermark\": \"+1.5e-1\"}").watermark == 0.15);
+    for (int i = 0; i < 7; i++) {
+        static const char *const odd[] = {"\"0x1\"", "\" 1\"", "\"1 \"", "\"nan\"", "\"1e\"", "\"1e999\"", "true"};
+        char json[100];
+        snprintf(json, sizeof json, "{\"pwatermark\": %s}", odd[i]);
+        if (!isnan(read(json).watermark)) fail_msg("%s is a number", odd[i]);
+    }
     json_free(doc);
     doc = NULL;
 }
@@ -74,6 +94,20 @@ static void test_filters(void **state)
     assert_int_equal(filter("{\"width\": 256, \"height\": 255}", &c, 256), SAMPLE_SMALL);
     assert_int_equal(filter("{\"width\": 256, \"height\": 256}", &c, 256), SAMPLE_ACCEPTED);
     assert_int_equal(filter("{\"status\": \"failed\"}", &c, 256), SAMPLE_NOT_DOWNLOADED);
+    for (int r = 0; r < METADATA_RULES; r++) { /* what each says of itself */
+        static const char *const texts[] = {"downloaded", "watermark < 0.5", NULL, "similarity >= 0.26",
+                                            NULL,         "side >= 64"};
+        Metadata none = read("{}"),
+                 all = read("{\"status\": \"x\", \"pwatermark\": 0, \"similarity\": 0, \"punsafe\": 0, "
+                            "\"aesthetic\": 0, \"width\": 1, \"height\": 1}");
+        StrBuf text = {0};
+        assert_int_equal(metadata_rule_asked((MetadataRule)r, &c, 64), texts[r] != NULL);
+        assert_ok(metadata_rule_format((MetadataRule)r, &c, 64, &text));
+        if (texts[r]) assert_string_equal(text.data, texts[r]);
+        assert_true(metadata_rule_lacks((MetadataRule)r, &none) && !metadata_rule_lacks((MetadataRule)r, &all));
+        strbuf_free(&text);
+    }
+    assert_false(metadata_rule_asked(RULE_SIDE, &c, 0));
     c.missing = MISSING_DROP;
     assert_int_equal(filter("{\"pwatermark\": 0.1}", &c, 0), SAMPLE_MISSING_FIELD);
     assert_int_equal(filter("{\"pwatermark\": 0.1, \"similarity\": 0.3}", &c, 0), SAMPLE_ACCEPTED);

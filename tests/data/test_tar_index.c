@@ -36,6 +36,7 @@ static int tear_down(void **state)
 static Status scan(const char *path, TarIndex *out)
 {
     ShardFile *file = NULL;
+    *out = (TarIndex){0};
     Status status = shard_file_open(shard_access, path, -1, &file);
     if (status == STATUS_OK) status = tar_index_scan(file, out);
     shard_file_close(file);
@@ -45,6 +46,7 @@ static Status scan(const char *path, TarIndex *out)
 static Status open_in(const char *path, const char *index_folder, bool write, TarIndex *out)
 {
     ShardFile *file = NULL;
+    *out = (TarIndex){0};
     Status status = shard_file_open(shard_access, path, -1, &file);
     if (status == STATUS_OK) status = tar_index_open(file, index_folder, write, out);
     shard_file_close(file);

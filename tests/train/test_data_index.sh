@@ -1,0 +1,60 @@
+#!/bin/bash
+# vasily data index and data show: index files, lists that a config can name, shards that are passed over.
+# shellcheck source=tests/train/common.sh disable=SC2154
+source "$(dirname "$0")/common.sh"
+
+plain=(data.write_index=false)
+"$vasily" data order tiny.yaml "${plain[@]}" --steps 12 2> order.log > order.plain
+[ -z "$(ls shards/*.idx 2> /dev/null)" ] || fail "an index was written with data.write_index=false"
+
+expect 0 index.log "$vasily" data index tiny.yaml --list list.txt
+for shard in shards/*.tar; do [ -s "$shard.idx" ] || fail "$shard has no index"; done
+contains list.txt "shards/000000.tar	24	"
+[ "$(grep -c tar list.txt)" = 4 ] || fail "the list has not 4 shards: $(cat list.txt)"
+expect 0 again.log "$vasily" data index list:list.txt
+grep -Eq 'shards +4 +0 +4 ' again.log || fail "indexes were made again: $(cat again.log)"
+expect 0 forced.log "$vasily" data index --force list:list.txt
+grep -Eq 'shards +4 +4 +0 ' forced.log || fail "--force made no indexes: $(cat forced.log)"
+
+# Indexes and a list change nothing in the order; nor does a list that stands in another folder.
+"$vasily" data order tiny.yaml --steps 12 > order.index
+cmp order.plain order.index
+"$vasily" data order tiny.yaml --steps 12 'data.sources=[{name: shapes, shards: ["list:list.txt"]}]' > order.list
+cmp order.plain order.list
+mkdir -p elsewhere/deep
+expect 0 two.log "$vasily" data index tiny.yaml --list 'elsewhere/deep/{source}.txt' --index-folder kept \
+    "data.sources=[{name: shapes, shards: ['shards/*.tar']}, {name: b, shards: [shards/000001.tar]}]"
+kept=(kept/*.idx)
+[ "${#kept[@]}" = 4 ] || fail "the index folder has not 4 files: ${kept[*]}"
+contains "elsewhere/deep/shapes.txt" "$work/shards/000003.tar	24	"
+rm shards/*.idx
+"$vasily" data order tiny.yaml "${plain[@]}" --steps 12 data.read.index_folder=kept \
+    "data.sources=[{name: shapes, shards: ['list:elsewhere/deep/shapes.txt']}]" > order.moved
+cmp order.plain order.moved
+expect 2 pattern.log "$vasily" data index tiny.yaml --list one.txt \
+    'data.sources=[{name: a, shards: [shards/000000.tar]}, {name: b, shards: [shards/000001.tar]}]'
+contains pattern.log "{source}"
+expect 2 http.log "$vasily" data index http://127.0.0.1:1/x.tar
+contains http.log "data.read.index_folder"
+
+# What is damaged or cannot be read is said, and passed over.
+head -c 20000 shards/000002.tar > cut.tar
+: > empty.tar
+expect 3 bad.log "$vasily" data index shards/000000.tar cut.tar empty.tar --list some.txt
+contains bad.log "cut.tar: truncated"
+contains some.txt "# damaged: cut.tar"
+contains some.txt "empty.tar	0	0"
+[ ! -e cut.tar.idx ] || fail "a damaged shard has an index"
+expect 3 absent.log "$vasily" data index tiny.yaml data.read.retries=0 \
+    'data.sources=[{name: a, shards: [shards/000000.tar, absent.tar]}]'
+contains absent.log "absent.tar"
+grep -Eq 'a +2 +0 +1 +0 +0 +1 +24 ' absent.log || fail "one of two shards should be unreadable: $(cat absent.log)"
+
+# One line a sample; its members as they lie in the tar.
+"$vasily" data show tiny.yaml > show.all
+[ "$(wc -l < show.all)" = 96 ] || fail "data show prints $(wc -l < show.all) lines, not 96"
+[ "$("$vasily" data show shards/000001.tar --samples 5 | grep -c '"verdict": "accepted"')" = 5 ] ||
+    fail "data show: five samples are not accepted"
+first=$(tar -tf shards/000000.tar | head -1)
+tar -xf shards/000000.tar "$first"
+contains <(head -1 show.all) "\"bytes\": $(stat -c %s "$first")"

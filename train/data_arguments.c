@@ -1,0 +1,48 @@
+#include "train/data_arguments.h"
+
+#include <string.h>
+
+#include "data/data_config.h"
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), m = strlen(end);
+    return n >= m && strcmp(text + n - m, end) == 0;
+}
+
+/* The positional arguments are shards: one source, of which nothing is left out but by --filter. */
+static Status shards_config(const CommandCall *call, RunConfig *run, Config **file)
+{
+    static const char text[] = "sources: [{name: shards, shards: [x]}]\n"
+                               "write_index: false\n"
+                               "filter: {watermark_max: 10, unsafe_max: 10, similarity_min: -1, min_side: 0}\n";
+    Status status = STATUS_OK;
+    TRY(config_load("command line", text, &data_config_schema, NULL, 0, &run->data, file));
+    SourceConfig *source = run->data.sources.items;
+    source->shards.count = call->positional.count;
+    source->shards.items = arena_alloc_array(call->arena, call->positional.count, sizeof source->shards.items[0]);
+    if (!source->shards.items) FAIL_WITH(ERR_MEMORY);
+    for (size_t i = 0; i < call->positional.count; i++) {
+        source->shards.items[i] = arena_strdup(call->arena, call->positional.items[i]);
+        if (!source->shards.items[i]) FAIL_WITH(ERR_MEMORY);
+    }
+    TRY(data_config_check(NULL, "data", &run->data));
+fail:
+    return status;
+}
+
+Status data_arguments_load(CommandCall *call, RunConfig *run, Config **file)
+{
+    Status status = STATUS_OK;
+    const char *const *overrides;
+    size_t override_count;
+    if (call->positional.count == 0)
+        FAIL(ERR_USAGE, "a config or shards are missing: vasily %s %s", call->command->name, call->command->usage);
+    const char *first = call->positional.items[0];
+    if (!ends_with(first, ".yaml") && !ends_with(first, ".yml")) return shards_config(call, run, file);
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(run_config_load(first, NULL, overrides, override_count, run, file));
+    TRY(data_config_check(*file, "data", &run->data));
+fail:
+    return status;
+}

@@ -1,0 +1,15 @@
+/* The arguments of the commands that look at data alone: CONFIG [key.path=value ...], or SHARD ... */
+#ifndef TRAIN_DATA_ARGUMENTS_H
+#define TRAIN_DATA_ARGUMENTS_H
+
+#include "train/command.h"
+#include "train/run_config.h"
+
+#define DATA_ARGUMENTS "CONFIG [key.path=value ...] | SHARD ..."
+
+/* A first argument that ends with .yaml or .yml is a config; else all are shards, as data.sources[].shards names them:
+ * then config->data has one source, "shards", of which no filter leaves anything out. *file is to be freed with
+ * config_free, after the last use of `config`. */
+Status data_arguments_load(CommandCall *call, RunConfig *config, Config **file);
+
+#endif
