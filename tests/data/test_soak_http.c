@@ -30,7 +30,7 @@
 #define REOPEN 25.0 /* seconds, after which the loader is opened anew where it was */
 #define HANGS 240   /* seconds without a step */
 
-static double seconds = 8;
+static double seconds = 6;
 static char folder[512];
 static int port, to_server;
 static pid_t server_process;
