@@ -107,7 +107,7 @@ void chunk_cache_free(ChunkCache *cache)
 {
     if (!cache) return;
     if (cache->fd >= 0) close(cache->fd);
-    for (int32_t i = 0; i < cache->used; i++) free(cache->slots[i].failure);
+    for (int32_t i = 0; cache->slots && i < cache->used; i++) free(cache->slots[i].failure);
     if (cache->locks) {
         pthread_mutex_destroy(&cache->lock);
         pthread_cond_destroy(&cache->changed);
@@ -233,6 +233,24 @@ static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, 
     return status;
 }
 
+/* The slot's chunk, as it comes. */
+static Status fetch_and_copy(ChunkCache *cache, int32_t i, int64_t size, int64_t from, int64_t count, void *out,
+                             ChunkFetch fetch, void *context)
+{
+    Status status = STATUS_OK;
+    uint8_t *buffer = malloc((size_t)size);
+    if (!buffer) {
+        drop(cache, i);
+        pthread_cond_broadcast(&cache->changed);
+        FAIL(ERR_MEMORY, "out of memory for a part of a shard");
+    }
+    TRY(fill(cache, i, buffer, size, fetch, context));
+    memcpy(out, buffer + from, (size_t)count);
+fail:
+    free(buffer);
+    return status;
+}
+
 /* The failure that somebody else met while this thread waited, or that is remembered. */
 static Status share_failure(ChunkCache *cache, int32_t i, bool waited)
 {
@@ -260,8 +278,7 @@ static Status copy_out(ChunkCache *cache, int32_t i, int64_t from, int64_t count
 Status chunk_cache_read(ChunkCache *cache, ChunkKey key, int64_t size, int64_t from, int64_t count, void *out,
                         ChunkFetch fetch, void *context)
 {
-    Status status = STATUS_OK;
-    uint8_t *buffer = NULL;
+    Status status;
     bool waited = false;
     int32_t i;
     pthread_mutex_lock(&cache->lock);
@@ -283,17 +300,8 @@ Status chunk_cache_read(ChunkCache *cache, ChunkKey key, int64_t size, int64_t f
         if (waited) cache->slots[i].waiting++;
         pthread_cond_wait(&cache->changed, &cache->lock);
     }
-    buffer = malloc((size_t)size);
-    if (buffer)
-        status = fill(cache, i, buffer, size, fetch, context);
-    else {
-        status = status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory for a part of a shard");
-        drop(cache, i);
-        pthread_cond_broadcast(&cache->changed);
-    }
+    status = fetch_and_copy(cache, i, size, from, count, out, fetch, context);
     pthread_mutex_unlock(&cache->lock);
-    if (status == STATUS_OK) memcpy(out, buffer + from, (size_t)count);
-    free(buffer);
     return status;
 }
 

@@ -58,11 +58,14 @@ static bool read_rows(PngRead *read)
     png_set_gray_to_rgb(read->png);
     read->passes = png_set_interlace_handling(read->png);
     /* The limits before png_read_update_info, which allocates rows. */
-    read->status = picture_begin(read->picture, png_get_image_width(read->png, read->info),
-                                 png_get_image_height(read->png, read->info), 4, read->limits);
+    read->status = picture_check(read->picture, png_get_image_width(read->png, read->info),
+                                 png_get_image_height(read->png, read->info), read->limits);
     if (read->status != STATUS_OK) return true;
     png_read_update_info(read->png, read->info);
     read->channels = png_get_channels(read->png, read->info);
+    read->status =
+        picture_make_room(read->picture, read->picture->width, read->picture->height, read->channels == 3 ? 3 : 4);
+    if (read->status != STATUS_OK) return true;
     size_t row_bytes = png_get_rowbytes(read->png, read->info);
     if ((read->channels != 3 && read->channels != 4) ||
         row_bytes != (size_t)read->picture->width * (size_t)read->channels)
@@ -83,7 +86,7 @@ Status picture_decode_png(const uint8_t *data, size_t size, const PictureLimits 
     if (!read.info) FAIL(ERR_MEMORY, "out of memory for a PNG reader");
     if (!read_rows(&read)) FAIL(ERR_FORMAT, "PNG: %s", read.message);
     TRY(read.status);
-    if (read.channels == 4) picture_drop_alpha(picture);
+    if (read.channels == 4) picture_drop_alpha(picture->rgb, (size_t)picture->width * (size_t)picture->height);
 fail:
     png_destroy_read_struct(&read.png, &read.info, NULL);
     return status;

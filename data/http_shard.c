@@ -329,7 +329,7 @@ fail:
 static bool doubt_spool(HttpShard *shard, int64_t size, int64_t offset)
 {
     int fd = -1;
-    int64_t bytes;
+    int64_t bytes = 0;
     Hash128 before = {0}, after = {0};
     bool differs = false;
     if (shard->sums) return false;

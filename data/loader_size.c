@@ -22,13 +22,14 @@ int loader_threads(const DataConfig *config)
 int64_t loader_memory(const DataConfig *config, const LoaderOptions *options)
 {
     const PrecomputedSpec *spec = options->precomputed;
-    int64_t pixels = (int64_t)options->resolution * options->resolution * 3, tokens = 0, row = 0, under_way = 0;
+    int64_t pixels = (int64_t)options->resolution * options->resolution * 3, under_way = 0;
+    int64_t bytes = 0, tokens = 0, row = 0; /* of a sample in a batch: bytes, tokens, floats */
     int64_t rows = options->global_batch / options->world;
     int threads = loader_threads(config);
     if (spec && spec->wanted[PRECOMPUTED_LATENTS])
         row += precomputed_moment_values(spec);
     else
-        row += pixels, under_way = pixels * (2 * (4 * threads > rows ? 4 * threads : rows < 64 ? rows : 64) + 1);
+        bytes = pixels, under_way = pixels * (2 * (4 * threads > rows ? 4 * threads : rows < 64 ? rows : 64) + 1);
     if (spec && spec->wanted[PRECOMPUTED_TEXT]) {
         row += spec->tokens * (spec->width1 + spec->width2) + spec->pooled;
         tokens = 2 * spec->tokens;
@@ -36,5 +37,5 @@ int64_t loader_memory(const DataConfig *config, const LoaderOptions *options)
         if (config->tokenizer1.model[0]) tokens += config->tokenizer1.max_tokens;
         if (config->tokenizer2.model[0]) tokens += config->tokenizer2.max_tokens;
     }
-    return (config->prefetch_batches + 1) * rows * (row + 2 * tokens) * 4 + under_way;
+    return (config->prefetch_batches + 1) * rows * (bytes + (row + 2 * tokens) * 4) + under_way;
 }

@@ -16,11 +16,16 @@ fail:
     return status;
 }
 
-/* One step: a batch of each rank, written in global order. */
+/* One step: a batch of each rank, written in global order. STATUS_END when the sources have none left for one of them.
+ */
 static Status print_step(Loader **loaders, const Batch **batches, int world, int64_t global_batch, StrBuf *out)
 {
     Status status = STATUS_OK;
-    for (int r = 0; r < world; r++) TRY(loader_next(loaders[r], &batches[r]));
+    for (int r = 0; r < world; r++) {
+        status = loader_next(loaders[r], &batches[r]);
+        if (status == STATUS_END) return status;
+        TRY(status);
+    }
     int64_t base = batches[0]->cursor->next_index - global_batch;
     for (int64_t j = 0; j < global_batch; j++) {
         const Batch *batch = batches[(base + j) % world];
@@ -59,7 +64,12 @@ Status order_print(const DataConfig *config, const PrecomputedSpec *precomputed,
                                  .keys_only = true};
         TRY(loader_open(&small, &options, &loaders[r]));
     }
-    for (int64_t s = 0; s < steps; s++) TRY(print_step(loaders, batches, world, global_batch, out));
+    for (int64_t s = 0; s < steps; s++) {
+        status = print_step(loaders, batches, world, global_batch, out);
+        if (status == STATUS_END) break;
+        TRY(status);
+    }
+    status = STATUS_OK;
 fail:
     for (int r = 0; loaders && r < world; r++) loader_close(loaders[r]);
     free(loaders);

@@ -31,20 +31,30 @@ static bool is_frame(uint8_t marker)
     return marker >= 0xc0 && marker <= 0xcf && marker != 0xc4 && marker != 0xc8 && marker != 0xcc;
 }
 
+/* TEM, RST0 to RST7; and 0, which makes no marker of the FF before it. */
+static bool has_no_segment(uint8_t marker)
+{
+    return marker <= 0x01 || (marker >= 0xd0 && marker <= 0xd7);
+}
+
 /* From marker to marker until the frame header: 8 bits of precision, then height and width (T.81, B.2.2). */
 static Status jpeg_size(const uint8_t *data, size_t size, int64_t *width, int64_t *height)
 {
     Status status = STATUS_OK;
     size_t at = 2;
     for (;;) {
-        if (at >= size) return STATUS_END;
-        if (data[at] != 0xff) FAIL(ERR_FORMAT, "JPEG: no marker where one belongs");
+        while (at < size && data[at] != 0xff) at++; /* decoders pass over bytes between segments, too */
         while (at < size && data[at] == 0xff) at++; /* a marker may have fill bytes before it */
-        if (at + 3 > size) return STATUS_END;
+        if (at >= size) return STATUS_END;
         uint8_t marker = data[at];
+        if (has_no_segment(marker)) {
+            at++;
+            continue;
+        }
+        if (marker >= 0xd8 && marker <= 0xda) FAIL(ERR_FORMAT, "JPEG: no frame header before its bytes");
+        if (at + 3 > size) return STATUS_END;
         size_t length = (size_t)big_endian(data + at + 1, 2);
-        if (marker == 0x00 || marker == 0xd9 || marker == 0xda || length < 2)
-            FAIL(ERR_FORMAT, "JPEG: no frame header before its bytes");
+        if (length < 2) length = 2; /* as libjpeg takes it */
         if (is_frame(marker)) {
             if (at + 8 > size) return STATUS_END;
             *height = big_endian(data + at + 4, 2);

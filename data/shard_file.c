@@ -31,11 +31,11 @@ struct ShardFile {
     char *path;
     char shown[SHARD_NAME_MAX];
     ShardKind kind;
-    int64_t bytes;     /* of the plain tar */
-    int64_t raw_bytes; /* of the file as it lies there */
-    int fd;            /* the file, or what was unpacked or piped; -1: read through http */
-    HttpShard *http;   /* NULL: not over http */
-    Checksums sums;    /* count 0: none */
+    atomic_int_least64_t bytes; /* of the plain tar */
+    int64_t raw_bytes;          /* of the file as it lies there */
+    int fd;                     /* the file, or what was unpacked or piped; -1: read through http */
+    HttpShard *http;            /* NULL: not over http */
+    Checksums sums;             /* count 0: none */
     bool unpacked;
     pthread_mutex_t doubt_lock; /* unpacked: held while it is unpacked anew */
     int64_t doubts;             /* how often it was */
@@ -292,6 +292,20 @@ fail:
     return status;
 }
 
+/* libarchive takes what follows damaged bytes of a gzip file for the end, and does not look at the size that stands
+ * there (RFC 1952, 2.3.1). One of several members in a row has another: then doubt finds the same bytes again. */
+static Status check_gzip_size(ShardFile *file, int64_t bytes, bool *damaged)
+{
+    Status status = STATUS_OK;
+    uint8_t end[4];
+    if (http_shard_start(file->http)[0] != 0x1f || file->raw_bytes < 4) return STATUS_OK;
+    TRY(read_raw(file, end, 4, file->raw_bytes - 4));
+    uint32_t told = end[0] | (uint32_t)end[1] << 8 | (uint32_t)end[2] << 16 | (uint32_t)end[3] << 24;
+    *damaged = told != (uint32_t)bytes;
+fail:
+    return status;
+}
+
 /* The plain tar. What came damaged over http is fetched anew. */
 static Status unpack(ShardFile *file, int *out, int64_t *bytes)
 {
@@ -299,15 +313,19 @@ static Status unpack(ShardFile *file, int *out, int64_t *bytes)
     ArchiveSource source = {read_raw, file, file->shown, file->raw_bytes};
     const int64_t retries = file->access->config->retries;
     int fd = -1;
-    bool broken = false;
+    bool damaged = false;
     for (int64_t attempt = 0;; attempt++) {
-        TRY(shard_unpack(&file->access->patience, &source, &fd, bytes, &broken));
-        if (!broken || !file->http || attempt >= retries || !http_shard_doubt(file->http, file->raw_bytes, 0)) break;
+        TRY(shard_unpack(&file->access->patience, &source, &fd, bytes, &damaged));
+        if (!damaged && file->http) TRY(check_gzip_size(file, *bytes, &damaged));
+        if (!damaged || !file->http || attempt >= retries || !http_shard_doubt(file->http, file->raw_bytes, 0)) break;
         close(fd);
+        fd = -1;
         atomic_fetch_add(&file->access->http.retries, 1);
     }
     *out = fd;
+    fd = -1;
 fail:
+    if (fd >= 0) close(fd);
     return status;
 }
 
@@ -316,6 +334,7 @@ static Status open_unpacked(ShardFile *file)
 {
     Status status = STATUS_OK;
     int fd;
+    int64_t bytes;
     TRY(look_compressed(file, &file->unpacked));
     file->bytes = file->raw_bytes;
     if (!file->unpacked) return STATUS_OK;
@@ -323,7 +342,8 @@ static Status open_unpacked(ShardFile *file)
         file->unpacked = false;
         FAIL(ERR_MEMORY, "cannot create a lock");
     }
-    TRY(unpack(file, &fd, &file->bytes));
+    TRY(unpack(file, &fd, &bytes));
+    file->bytes = bytes;
     if (file->fd >= 0) close(file->fd);
     file->fd = fd;
 fail:
@@ -402,10 +422,11 @@ bool shard_file_unpacked(const ShardFile *file)
 
 Status shard_file_read(ShardFile *file, void *out, int64_t size, int64_t offset)
 {
-    if (size < 0 || offset < 0 || size > file->bytes || offset > file->bytes - size)
+    const int64_t bytes = file->bytes;
+    if (size < 0 || offset < 0 || size > bytes || offset > bytes - size)
         return status_fail(ERR_FORMAT, __FILE__, __LINE__,
                            "%s: has %" PRId64 " bytes, which do not hold %" PRId64 " from byte %" PRId64, file->shown,
-                           file->bytes, size, offset);
+                           bytes, size, offset);
     if (size == 0) return STATUS_OK;
     return file->unpacked ? spool_read(file->fd, file->shown, out, size, offset) : read_raw(file, out, size, offset);
 }
@@ -414,7 +435,7 @@ Status shard_file_read(ShardFile *file, void *out, int64_t size, int64_t offset)
  * unpacked anew as a whole, at most `retries` times while it is open: true when these bytes differ. */
 static bool doubt_unpacked(ShardFile *file, int64_t size, int64_t offset)
 {
-    Hash128 before, after;
+    Hash128 before = {0}, after = {0};
     int64_t bytes;
     int fd = -1;
     bool differs = false;
@@ -422,9 +443,10 @@ static bool doubt_unpacked(ShardFile *file, int64_t size, int64_t offset)
     if (file->doubts < file->access->config->retries && spool_hash(file->fd, size, offset, &before) &&
         http_shard_doubt(file->http, file->raw_bytes, 0)) {
         file->doubts++;
-        if (unpack(file, &fd, &bytes) == STATUS_OK && bytes == file->bytes && spool_hash(fd, size, offset, &after))
-            differs = before.low != after.low || before.high != after.high;
-        if (differs) differs = dup3(fd, file->fd, O_CLOEXEC) >= 0; /* while other threads read */
+        if (unpack(file, &fd, &bytes) == STATUS_OK)
+            differs = bytes != file->bytes || !spool_hash(fd, size, offset, &after) || before.low != after.low ||
+                      before.high != after.high;
+        if (differs && dup3(fd, file->fd, O_CLOEXEC) >= 0) file->bytes = bytes; /* while other threads read */
         if (fd >= 0) close(fd);
     }
     pthread_mutex_unlock(&file->doubt_lock);
@@ -433,9 +455,12 @@ static bool doubt_unpacked(ShardFile *file, int64_t size, int64_t offset)
 
 bool shard_file_doubt(ShardFile *file, int64_t size, int64_t offset)
 {
-    if (!file->http || size <= 0 || offset < 0 || offset >= file->bytes) return false;
-    if (size > file->bytes - offset) size = file->bytes - offset;
-    return file->unpacked ? doubt_unpacked(file, size, offset) : http_shard_doubt(file->http, size, offset);
+    const int64_t bytes = file->bytes;
+    if (!file->http || size <= 0 || offset < 0) return false;
+    if (offset > bytes) offset = bytes; /* what was unpacked from damaged bytes may be too short */
+    if (size > bytes - offset) size = bytes - offset;
+    if (file->unpacked) return doubt_unpacked(file, size, offset);
+    return size > 0 && http_shard_doubt(file->http, size, offset);
 }
 
 Status shard_file_sum(ShardFile *file, Checksums *out)

@@ -338,6 +338,11 @@ static Status make_ready(ShardStore *store, OpenWindow *window, int32_t source)
         window->open = NULL;
         give_up(store, window, status);
     }
+    if (status == STATUS_OK) {
+        window->shown.file = window->open->file;
+        window->shown.index = &window->index;
+        memcpy(window->shown.precomputed, window->open->precomputed, sizeof window->shown.precomputed);
+    }
     pthread_cond_broadcast(&store->changed);
     return status;
 }
@@ -356,9 +361,6 @@ Status shard_store_acquire(ShardStore *store, int32_t source, int32_t shard, int
     window->last_use = ++store->clock;
     if (status == STATUS_OK) {
         window->users++;
-        window->shown.file = window->open->file;
-        window->shown.index = &window->index;
-        memcpy(window->shown.precomputed, window->open->precomputed, sizeof window->shown.precomputed);
         *out = &window->shown;
     }
     pthread_mutex_unlock(&store->lock);

@@ -50,6 +50,7 @@ extern const Command command_data_show;
 extern const Command command_bench_step;
 extern const Command command_bench_autoencoder;
 extern const Command command_bench_comm;
+extern const Command command_bench_data;
 extern const Command command_import;
 extern const Command command_inspect;
 extern const Command command_export;

@@ -273,10 +273,25 @@ fail:
     return status;
 }
 
+/* A precomputed latent is of one picture; what is drawn anew for each visit needs the pixels. */
+static Status check_augment(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    const AugmentConfig *a = &run->data.augment;
+    static const char remedy[] = "frozen.latents is precomputed, from one square of each picture; set frozen.latents "
+                                 "to inline, or %s";
+    if (run->frozen.latents != FROZEN_PRECOMPUTED) return STATUS_OK;
+    if (a->crop != CROP_MIDDLE) FAIL_WITH(config_error(config, "data.augment.crop", remedy, "crop to middle"));
+    if (a->flip > 0) FAIL_WITH(config_error(config, "data.augment.flip", remedy, "flip to 0"));
+fail:
+    return status;
+}
+
 Status run_config_check_precompute(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
+    TRY(check_augment(run, config));
     if (run->frozen.text == FROZEN_INLINE) return STATUS_OK;
     TRY(check_tokenizer(run, config, &run->data.tokenizer1, 1));
     TRY(check_tokenizer(run, config, &run->data.tokenizer2, 2));
@@ -288,6 +303,7 @@ Status run_config_check_data(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
+    TRY(check_augment(run, config));
     /* with precomputed text, tokenizers serve previews alone */
     bool precomputed = run->frozen.text == FROZEN_PRECOMPUTED;
     if (!precomputed || file_exists(run->data.tokenizer1.model))

@@ -153,7 +153,9 @@ def members(rng):
     data = picture(rng)
     if data is not None:
         out.append((rng.choice(["jpg", "png", "JPG", "webp"]), data))
-    if rng.random() < 0.005 and out:
+    if not out:
+        out.append(("txt", b"alone"))
+    if rng.random() < 0.005:
         out.append(out[0])
     rng.shuffle(out)
     return out

@@ -251,13 +251,13 @@ static void tell(Soak *soak)
 {
     ShardAccessStats access = access_stats(soak);
     double now = clock_seconds() - soak->begun;
+    const int64_t samples = soak->steps * BATCH;
     soak->told = clock_seconds();
     printf(
         "%6.0f s: %8lld samples, %6.0f/s; %6.1f MiB resident, %3d files; %7lld tries again, %6lld where they stopped; "
         "%8.1f MB fetched, %7.1f again\n",
-        now, (long long)(soak->steps * BATCH), (double)(soak->steps * BATCH) / now, resident(), open_files(),
-        (long long)access.retries, (long long)access.restarts, (double)access.fetched_bytes / 1e6,
-        (double)access.refetched_bytes / 1e6);
+        now, (long long)samples, (double)samples / now, resident(), open_files(), (long long)access.retries,
+        (long long)access.restarts, (double)access.fetched_bytes / 1e6, (double)access.refetched_bytes / 1e6);
     fflush(stdout);
 }
 

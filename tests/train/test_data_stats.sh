@@ -1,0 +1,37 @@
+#!/bin/bash
+# vasily data stats: of shards and of a config, what it prints and writes, its mistakes.
+# shellcheck source=tests/train/common.sh disable=SC2154
+source "$(dirname "$0")/common.sh"
+
+mkdir mixed
+"$make_test_shards" mixed 3 100 16 mixed # every 7th sample has a watermark of 0.9, from the 4th on
+expect 0 shards.log "$vasily" data stats 'mixed/*.tar' --filter 'watermark < 0.5' --filter 'caption_length >= 4' \
+    --filter 'json.pwatermark < 0.05 or not has similarity' --json counts.json
+marked=0
+for n in $(seq 0 299); do [ $((n % 7)) = 3 ] && marked=$((marked + 1)); done
+for text in "\"looked_at\": 300" "\"kept\": $((300 - marked))," "\"filtered\": $marked," \
+    "{\"filter\": \"watermark < 0.5\", \"alone\": $marked, \"after\": $marked, \"missing\": 0}" \
+    "{\"filter\": \"json.pwatermark < 0.05 or not has similarity\", \"alone\": 0, \"after\": 0, \"missing\": 0}" \
+    "\"xx\": {\"all\": 300, \"kept\": $((300 - marked))}" "\"PNG\": $((300 - marked))"; do
+    contains counts.json "$text"
+done
+contains shards.log "watermark < 0.5"
+for threads in 1 5; do
+    expect 0 again.log "$vasily" data stats 'mixed/*.tar' --filter 'watermark < 0.5' --filter 'caption_length >= 4' \
+        --filter 'json.pwatermark < 0.05 or not has similarity' --json again.json --threads $threads
+    cmp counts.json again.json || fail "$threads threads count something else"
+done
+
+# A config, with its own filters and those of the command line; a part of it; a shard that is not there.
+expect 0 config.log "$vasily" data stats tiny.yaml data.filter.min_side=0 --json config.json --samples 50
+contains config.json "\"looked_at\": 50"
+expect 0 gone.log "$vasily" data stats mixed/000000.tar nowhere.tar mixed/*1.tar
+contains gone.log "nowhere.tar"
+contains gone.log "broken_shard"
+
+expect 2 mistake.log "$vasily" data stats 'mixed/*.tar' --filter 'watermrk < 0.5'
+contains mistake.log "--filter 'watermrk < 0.5': column 1: \"watermrk\" is not a field; did you mean watermark?"
+expect 2 mistake.log "$vasily" data stats tiny.yaml 'data.filter.where=[side > 1, aspect <]'
+contains mistake.log "data.filter.where[1]: column 9: expected a value, not the end"
+expect 2 mistake.log "$vasily" data stats
+contains mistake.log "a config or shards are missing"
