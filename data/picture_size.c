@@ -54,7 +54,7 @@ static Status jpeg_size(const uint8_t *data, size_t size, int64_t *width, int64_
         if (marker >= 0xd8 && marker <= 0xda) FAIL(ERR_FORMAT, "JPEG: no frame header before its bytes");
         if (at + 3 > size) return STATUS_END;
         size_t length = (size_t)big_endian(data + at + 1, 2);
-        if (length < 2) FAIL(ERR_FORMAT, "JPEG: a segment of %zu bytes", length);
+        if (length < 2) length = 2; /* as libjpeg takes it */
         if (is_frame(marker)) {
             if (at + 8 > size) return STATUS_END;
             *height = big_endian(data + at + 4, 2);

@@ -43,6 +43,9 @@ refused "model.text_encoder1" model.text_encoder1.heads=4
 refused "data.filter = watermark_max 0.5" data.filter.watermark_max=0.4
 contains mistake.log "watermark_max 0.4"
 refused "data.caption_language" data.caption_language=en
+refused "data.filter = watermark_max 0.5" "data.filter.where=[aspect < 2]"
+refused "data.filter = watermark_max 0.5" "data.sources[0].where=[aspect < 2]"
+refused "data.caption_language" "data.sources[0].language=ru, random"
 refused "frozen.dtype = f32" frozen.dtype=bf16
 refused "text_rows = valid" frozen.path=valid frozen.latents=inline
 code=3 refused "000000.latents-16.h5, of another resolution than 32" train.resolution=32 data.filter.min_side=0
