@@ -14,7 +14,7 @@
 #include "train/frozen_data.h"
 #include "train/run_config.h"
 
-#define SLICE 1.0 /* seconds, of the loader and of the bare loop in turn */
+#define SLICE 0.5 /* seconds, of the loader and of the bare loop in turn */
 
 typedef struct BenchArguments {
     double seconds;
@@ -328,7 +328,7 @@ const Command command_bench_data = {
         "Opens the loader of CONFIG as training on one rank does, tokenizers included, and takes batches as fast as\n"
         "they come. Reading, texts, decoding and resizing are of the decode threads (data.decode_threads); `other` is\n"
         "the rest of the process: taking samples in order, tokens, copies.\n"
-        "--peak alternates, second by second, with as many threads that do nothing but decode in full and resize up\n"
+        "--peak alternates, half a second each, with as many threads that do nothing but decode in full and resize up\n"
         "to 1024 pictures in memory, so that both see the same machine. On one that other programs use, too, the\n"
         "ratio by processor time is the steadier one.\n",
     .table = COMMAND_TABLE(options),
