@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "data/shard_file.h"
 
 struct BadLog {
     char *path;
@@ -80,6 +81,14 @@ static void write_line(BadLog *log, JsonWriter *w, StrBuf *line)
     strbuf_free(line);
 }
 
+/* Passwords in URLs are nobody's business. */
+static void add_shard(JsonWriter *w, const char *shard)
+{
+    char shown[SHARD_NAME_MAX];
+    shard_show(shard, shown, sizeof shown);
+    json_string(w, "shard", shown);
+}
+
 void bad_log_shard(BadLog *log, const char *source, const char *shard, int64_t first, int64_t samples,
                    SampleReason reason, const char *detail)
 {
@@ -88,7 +97,7 @@ void bad_log_shard(BadLog *log, const char *source, const char *shard, int64_t f
     if (!log) return;
     begin_line(log, &w, &line, "shard");
     json_string(&w, "source", source);
-    json_string(&w, "shard", shard);
+    add_shard(&w, shard);
     json_int(&w, "first", first);
     json_int(&w, "samples", samples);
     json_string(&w, "reason", sample_reason_name(reason));
@@ -104,7 +113,7 @@ void bad_log_sample(BadLog *log, const char *source, const char *shard, const ch
     if (!log) return;
     begin_line(log, &w, &line, "sample");
     json_string(&w, "source", source);
-    json_string(&w, "shard", shard);
+    add_shard(&w, shard);
     json_string(&w, "key", key);
     json_string(&w, "reason", sample_reason_name(reason));
     json_string(&w, "detail", detail);

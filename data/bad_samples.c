@@ -3,6 +3,7 @@
 #include <inttypes.h>
 
 #include "base/log.h"
+#include "data/shard_file.h"
 
 static const char *const names[SAMPLE_REASON_COUNT] = {
     [SAMPLE_ACCEPTED] = "accepted",
@@ -57,10 +58,12 @@ void bad_samples_add(BadSamples *bad, SampleReason reason, const char *shard, co
 {
     int64_t count = ++bad->counts[reason];
     if (reason == SAMPLE_ACCEPTED || sample_reason_is_filter(reason) || !is_worth_a_line(count)) return;
+    char shown[SHARD_NAME_MAX];
+    shard_show(shard, shown, sizeof shown);
     if (reason == SHARD_EMPTY || reason == SHARD_BROKEN)
-        log_warn("%s (number %" PRId64 "): %s: %s", names[reason], count, shard, detail);
+        log_warn("%s (number %" PRId64 "): %s: %s", names[reason], count, shown, detail);
     else
-        log_warn("passed over, %s (number %" PRId64 "): %s in %s: %s", names[reason], count, key, shard, detail);
+        log_warn("passed over, %s (number %" PRId64 "): %s in %s: %s", names[reason], count, key, shown, detail);
 }
 
 int64_t bad_samples_seen(const BadSamples *bad)

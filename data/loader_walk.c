@@ -246,7 +246,11 @@ static Status fill(Loader *loader, OwnBatch *own)
         TRY(status);
         loader->under_way--;
         status = batch_put(&loader->maker, own, k, loader->take_index, c, loader->rows ? &loader->rows[k] : NULL);
-        if (status != STATUS_OK) status_prefix("%s in %s: ", c->key.data, c->shard_path);
+        if (status != STATUS_OK) {
+            char shown[SHARD_NAME_MAX];
+            shard_show(c->shard_path, shown, sizeof shown);
+            status_prefix("%s in %s: ", c->key.data, shown);
+        }
         give_back(loader, c);
         TRY(status);
         if (loader->rows) issue_row(loader, k);

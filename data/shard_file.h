@@ -18,7 +18,7 @@
 #include "data/checksums.h"
 #include "data/read_config.h"
 
-#define SHARD_NAME_MAX 512
+#define SHARD_NAME_MAX 4096
 typedef enum ShardKind { SHARD_LOCAL, SHARD_HTTP, SHARD_PIPE } ShardKind;
 ShardKind shard_kind(const char *path);
 /* The path as messages and logs may show it: a URL without user, password and query; cut at the capacity. */

@@ -413,13 +413,13 @@ static void note_read(ShardStore *store, const ShardWindow *shown, Status result
 Status shard_window_read(ShardStore *store, const ShardWindow *window, const SampleMember *member, uint8_t *out)
 {
     Status status = shard_file_read(window->file, out, SHARD_HEADER + member->size, member->offset - SHARD_HEADER);
-    if (status == ERR_IO) note_read(store, window, status);
+    if (status == ERR_IO || status == ERR_MISMATCH) note_read(store, window, status);
     if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
     note_read(store, window, STATUS_OK);
     if (size_in_header(out) != member->size)
         return status_fail(ERR_FORMAT, __FILE__, __LINE__,
                            "%s: is not the file that was indexed; delete its index, or run `vasily data index`",
-                           window->path);
+                           shard_file_shown(window->file));
     return STATUS_OK;
 }
 

@@ -126,7 +126,7 @@ static void index_for_http(ShardAccess *access, const char *name, bool with_sums
     ShardFile *file;
     TarIndex index;
     Checksums sums;
-    snprintf(url, sizeof url, "http://127.0.0.1:%d/%s", port, name);
+    snprintf(url, sizeof url, "http://user:secret@127.0.0.1:%d/%s", port, name);
     assert_ok(shard_file_open(access, in_folder(folder, name), -1, &file));
     assert_ok(tar_index_scan(file, &index));
     assert_int_equal(index.table.sample_count, SAMPLES);
@@ -332,6 +332,7 @@ static void check_bad_log(const Soak *soak)
         for (int i = 0; i < 3; i++)
             if (strstr(line, NAMES[i])) which = i;
         if (which < 0) print_error("%s\n", line);
+        assert_null(strstr(line, "secret"));
         assert_true(which >= 0);
         seen[which]++;
     }
@@ -350,7 +351,7 @@ static void test_soak(void **state)
     start_server();
     printf("the server's seed is %d\n", (int)server_process);
     make_all();
-    snprintf(url, sizeof url, "http://127.0.0.1:%d", port);
+    snprintf(url, sizeof url, "http://user:secret@127.0.0.1:%d", port);
     Config *here = config_at(folder, 1, &soak.here_config), *there = config_at(url, 4, &soak.there_config);
     soak.begun = soak.told = clock_seconds();
     assert_ok(loader_open(&soak.here_config, &options, &soak.here));
