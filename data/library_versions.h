@@ -1,4 +1,5 @@
-/* The versions of the libraries that data/ stands on: of libpng, libwebp and libcurl as loaded now, of the others as built. */
+/* The versions of the libraries that data/ stands on: of libpng, libwebp and libcurl as loaded now, of the others as
+ * built. */
 #ifndef DATA_LIBRARY_VERSIONS_H
 #define DATA_LIBRARY_VERSIONS_H
 

@@ -49,7 +49,7 @@ const char *shard_file_shown(const ShardFile *file); /* of its path (shard_show)
 /* Of the plain tar: of a compressed or piped shard, of what was unpacked. */
 int64_t shard_file_bytes(const ShardFile *file);
 int64_t shard_file_raw_bytes(const ShardFile *file); /* of the file as it lies there */
-bool shard_file_unpacked(const ShardFile *file); /* compressed: its offsets are not those of the file itself */
+bool shard_file_unpacked(const ShardFile *file);     /* compressed: its offsets are not those of the file itself */
 
 /* `size` bytes from `offset`. ERR_FORMAT when the shard ends before. */
 Status shard_file_read(ShardFile *file, void *out, int64_t size, int64_t offset);
