@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -180,10 +181,12 @@ fail:
 Status file_write_atomic(const char *path, const void *data, size_t size)
 {
     Status status = STATUS_OK;
+    static atomic_uint written; /* two threads may write the same file */
     char temporary[PATH_MAX];
     int fd = -1;
     bool made = false;
-    int length = snprintf(temporary, sizeof temporary, "%s.tmp-%ld", path, (long)getpid());
+    int length =
+        snprintf(temporary, sizeof temporary, "%s.tmp-%ld-%u", path, (long)getpid(), atomic_fetch_add(&written, 1));
     if (length < 0 || (size_t)length >= sizeof temporary) FAIL(ERR_LIMIT, "%s: the path is too long", path);
     fd = open(temporary, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0) FAIL_WITH(file_system_error(errno, "create", temporary));

@@ -26,7 +26,7 @@ void file_unmap(FileMap *map);
  * for memory of the heap, which would lose its contents. */
 void file_release(const void *data, size_t size);
 
-/* Writes path.tmp-PID, syncs, renames over `path`, syncs the folder: readers see the old or the new file, never half.
+/* Writes path.tmp-PID-N, syncs, renames over `path`, syncs the folder: readers see the old or the new file, never half.
  */
 Status file_write_atomic(const char *path, const void *data, size_t size);
 Status file_append_line(const char *path, const char *line); /* one write(2) with O_APPEND */

@@ -12,9 +12,8 @@
 
 #define NONE (-1)
 #define LEAST_SLOTS 4
-#define REMEMBERED                                                                                                 \
-    65536             /* dropped chunks, and as many doubted ones: by a hash of their key, later ones over earlier \
-                       */
+#define DROPPED 65536 /* chunks that are remembered, by a hash of their key, later ones over earlier */
+#define DOUBTED 4096  /* likewise */
 #define MOST_DOUBTS 8 /* of one chunk in a row */
 #define DOUBT_SECONDS 300.0
 #define FAILURE_SECONDS 60.0 /* that damaged bytes are not asked for again */
@@ -50,8 +49,8 @@ struct ChunkCache {
     Slot *slots;
     int32_t *buckets;
     int32_t newest, oldest;
-    uint64_t *dropped; /* (REMEMBERED) keys */
-    Doubt *doubts;     /* (REMEMBERED) */
+    uint64_t *dropped; /* (DROPPED) keys */
+    Doubt *doubts;     /* (DOUBTED) */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool locks, warned;
@@ -85,8 +84,8 @@ Status chunk_cache_create(const ReadConfig *config, ChunkCache **out)
     /* calloc: pages that are never touched take no memory. */
     cache->slots = mem_alloc_array((size_t)cache->slot_count, sizeof cache->slots[0]);
     cache->buckets = mem_alloc_array((size_t)cache->bucket_mask + 1, sizeof cache->buckets[0]); /* index + 1 */
-    cache->dropped = mem_alloc_array(REMEMBERED, sizeof cache->dropped[0]);
-    cache->doubts = mem_alloc_array(REMEMBERED, sizeof cache->doubts[0]);
+    cache->dropped = mem_alloc_array(DROPPED, sizeof cache->dropped[0]);
+    cache->doubts = mem_alloc_array(DOUBTED, sizeof cache->doubts[0]);
     if (!cache->slots || !cache->buckets || !cache->dropped || !cache->doubts)
         FAIL(ERR_MEMORY, "out of memory for the cache of shards");
     TRY(spool_create(config, &cache->fd));
@@ -163,7 +162,7 @@ static void drop(ChunkCache *cache, int32_t i)
     }
     if (slot->state == SLOT_READY) {
         uint64_t hash = key_hash(slot->key);
-        cache->dropped[hash / 2 % REMEMBERED] = hash;
+        cache->dropped[hash / 2 % DROPPED] = hash;
     }
     free(slot->failure);
     slot->failure = NULL;
@@ -197,7 +196,7 @@ static int32_t take_slot(ChunkCache *cache, ChunkKey key)
 /* Doubting what could not be had is of no use: it has been asked for often enough. */
 static void note_fetch(ChunkCache *cache, uint64_t hash, Status status)
 {
-    Doubt *doubt = &cache->doubts[hash / 2 % REMEMBERED];
+    Doubt *doubt = &cache->doubts[hash / 2 % DOUBTED];
     if (status != STATUS_OK && doubt->key != hash) *doubt = (Doubt){.key = hash};
     if (doubt->key == hash) doubt->failed = status != STATUS_OK;
 }
@@ -208,7 +207,7 @@ static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, 
     Slot *slot = &cache->slots[i];
     const ChunkKey key = slot->key;
     const uint64_t hash = key_hash(key);
-    bool again = cache->dropped[hash / 2 % REMEMBERED] == hash, checked = false, kept = false;
+    bool again = cache->dropped[hash / 2 % DROPPED] == hash, checked = false, kept = false;
     StatusRecord *failure = NULL;
     pthread_mutex_unlock(&cache->lock);
     Status status = fetch(context, key.chunk, buffer, size, again, &checked);
@@ -321,7 +320,7 @@ static bool hash_slot(ChunkCache *cache, int32_t i, Hash128 *out)
 bool chunk_cache_doubt(ChunkCache *cache, ChunkKey key)
 {
     const uint64_t hash = key_hash(key);
-    Doubt *doubt = &cache->doubts[hash / 2 % REMEMBERED];
+    Doubt *doubt = &cache->doubts[hash / 2 % DOUBTED];
     bool again = false;
     double now = clock_seconds();
     pthread_mutex_lock(&cache->lock);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -169,12 +170,41 @@ static void test_paths(void **state)
     assert_true(clock_seconds() > 0);
 }
 
+/* Threads that write the same file at the same time: each write succeeds, and the file is one of them, whole. */
+static void *write_again_and_again(void *argument)
+{
+    static const char text[2][4] = {"aaa", "bbb"};
+    int failed = 0;
+    for (int i = 0; i < 100; i++) failed += file_write_atomic(argument, text[i % 2], 3) != STATUS_OK;
+    return failed ? argument : NULL;
+}
+
+static void test_write_together(void **state)
+{
+    (void)state;
+    char path[600], *data;
+    size_t size;
+    pthread_t threads[4];
+    assert_ok(file_make_dirs(temp_path("together")));
+    snprintf(path, sizeof path, "%s", temp_path("together/x"));
+    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, write_again_and_again, path), 0);
+    for (int i = 0; i < 4; i++) {
+        void *failed;
+        pthread_join(threads[i], &failed);
+        assert_null(failed);
+    }
+    assert_ok(file_read(path, 10, &data, &size));
+    assert_true(strcmp(data, "aaa") == 0 || strcmp(data, "bbb") == 0);
+    free(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),        cmocka_unit_test(test_map),    cmocka_unit_test(test_write_atomic),
-        cmocka_unit_test(test_write_fails), cmocka_unit_test(test_append), cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_read),         cmocka_unit_test(test_map),
+        cmocka_unit_test(test_write_atomic), cmocka_unit_test(test_write_fails),
+        cmocka_unit_test(test_append),       cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_paths),        cmocka_unit_test(test_write_together),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
 }

@@ -25,8 +25,8 @@
 #define BLOCK 65536
 #define CORRUPT_STEP 50021 /* bytes from one that is always wrong to the next */
 
-const char *const FAULT_NAMES[FAULT_COUNT] = {"stall",  "cut",    "flip",    "error", "busy",  "missing",
-                                              "refuse", "longer", "shorter", "drip",  "whole", "redirect"};
+const char *const FAULT_NAMES[FAULT_COUNT] = {"stall",  "cut",     "flip", "error", "busy",     "missing", "refuse",
+                                              "longer", "shorter", "drip", "whole", "redirect", "other"};
 
 typedef struct Connection {
     FaultServer *server;
@@ -208,7 +208,7 @@ static bool send_file(FaultServer *server, int fd, const Request *request, const
             return send_code(fd, 416, range);
         }
         int64_t last = request->last >= 0 && request->last < size ? request->last : size - 1;
-        body.first = request->first;
+        body.first = request->first + (draw->fault == FAULT_OTHER && request->first < last);
         body.size = last - request->first + 1;
         snprintf(range, sizeof range, "Content-Range: bytes %" PRId64 "-%" PRId64 "/%" PRId64 "\r\n", body.first, last,
                  size);

@@ -19,6 +19,7 @@ typedef enum Fault {
     FAULT_DRIP,     /* the body comes at 50 bytes a second */
     FAULT_WHOLE,    /* Range is passed over: 200 and all of the file */
     FAULT_REDIRECT, /* 302 to the same file by another name */
+    FAULT_OTHER,    /* another range than was asked for */
     FAULT_COUNT
 } Fault;
 

@@ -2,7 +2,7 @@
  *              [--gone WORD] [--truncated WORD] [--corrupt WORD] [--FAULT SHARE]...
  *
  * Serves FOLDER on 127.0.0.1 until standard input ends; prints the port. FAULT: stall, cut, flip, error, busy, missing,
- * refuse, longer, shorter, drip, whole, redirect; SHARE: of requests, 0 to 1. */
+ * refuse, longer, shorter, drip, whole, redirect, other; SHARE: of requests, 0 to 1. */
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -30,7 +30,7 @@
 #define REOPEN 25.0 /* seconds, after which the loader is opened anew where it was */
 #define HANGS 240   /* seconds without a step */
 
-static double seconds = 8;
+static double seconds = 6;
 static char folder[512];
 static int port, to_server;
 static pid_t server_process;
@@ -39,7 +39,7 @@ static pid_t server_process;
 
 static void be_server(int from_parent, int to_parent)
 {
-    FaultOptions options = {.seed = 11,
+    FaultOptions options = {.seed = (uint64_t)getpid(),
                             .share = {[FAULT_STALL] = 0.004,
                                       [FAULT_CUT] = 0.03,
                                       [FAULT_FLIP] = 0.03,
@@ -51,7 +51,8 @@ static void be_server(int from_parent, int to_parent)
                                       [FAULT_SHORTER] = 0.02,
                                       [FAULT_DRIP] = 0.002,
                                       [FAULT_WHOLE] = 0.003,
-                                      [FAULT_REDIRECT] = 0.03},
+                                      [FAULT_REDIRECT] = 0.03,
+                                      [FAULT_OTHER] = 0.01},
                             .stall_seconds = 20,
                             .busy_seconds = 1,
                             .gone = "r-003",
@@ -347,6 +348,7 @@ static void test_soak(void **state)
     LoaderOptions options = {.seed = 3, .resolution = RESOLUTION, .global_batch = BATCH, .world = 1};
     make_folder(folder);
     start_server();
+    printf("the server's seed is %d\n", (int)server_process);
     make_all();
     snprintf(url, sizeof url, "http://127.0.0.1:%d", port);
     Config *here = config_at(folder, 1, &soak.here_config), *there = config_at(url, 4, &soak.there_config);

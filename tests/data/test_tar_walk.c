@@ -137,11 +137,15 @@ static void test_kinds(void **state)
     StrBuf tar = {0}, pax = {0};
     const char types[] = "1234567VMDN\0";
     for (size_t i = 0; i < sizeof types - 1; i++) { /* of a link and the like nothing follows, whatever its size says */
-        TarHeader h = {.name = "k.jpg", .type = types[i], .size = 5};
-        bool bytes = types[i] < '1' || types[i] > '6';
-        tar_put(&tar, &h, "12345", bytes ? 5 : 0);
+        char expected[64], after[16];
+        bool bytes = types[i] < '1' || types[i] > '6', file = types[i] == '7' || types[i] == 0;
+        snprintf(after, sizeof after, "after%d.txt", (int)i);
+        tar.size = 0;
+        tar_put(&tar, &(TarHeader){.name = "k.jpg", .type = types[i], .size = 5}, "12345", bytes ? 5 : 0);
+        tar_put_text(&tar, &(TarHeader){.name = after, .type = '0'}, "a");
+        snprintf(expected, sizeof expected, "%s%s:1", file ? "k.jpg:5 " : "", after); /* 7: contiguous; NUL: old */
+        expect_members(&tar, STATUS_END, expected);
     }
-    expect_members(&tar, STATUS_END, "k.jpg:5 k.jpg:5"); /* 7, contiguous, and NUL, of old programs */
     tar.size = 0;
     tar_put_text(&tar, &(TarHeader){.name = "n.txt", .prefix = "p/q", .type = '0'}, "x");
     tar_put_text(&tar, &(TarHeader){.name = "n.txt", .prefix = "0123", .type = '0', .magic = MAGIC_GNU}, "x");
@@ -265,6 +269,12 @@ static void huge_extension(int64_t block, uint8_t out[512])
     if (block == 0) tar_header(&(TarHeader){.name = "h", .type = 'x', .size = (int64_t)4 << 30}, out);
 }
 
+static void large_extension(int64_t block, uint8_t out[512])
+{
+    memset(out, 'x', 512);
+    if (block == 0) tar_header(&(TarHeader){.name = "h", .type = 'L', .size = (1 << 20) + 1, .magic = MAGIC_GNU}, out);
+}
+
 static void zeros(int64_t block, uint8_t out[512])
 {
     (void)block;
@@ -297,6 +307,7 @@ static void test_hostile(void **state)
     expect_cheap(zeros, (int64_t)1 << 50, STATUS_END, 4096);
     expect_cheap(endless_map, (int64_t)1 << 50, ERR_FORMAT, (int64_t)600 << 20);
     expect_cheap(endless_extensions, (int64_t)1 << 50, ERR_FORMAT, 1 << 20);
+    expect_cheap(large_extension, (int64_t)1 << 50, ERR_FORMAT, 4096);
     expect_cheap(huge_extension, (int64_t)1 << 50, ERR_FORMAT, 4096);
     expect_cheap(members_of_nothing, (int64_t)64 << 20, STATUS_END, (int64_t)64 << 20);
 }
