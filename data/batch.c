@@ -62,15 +62,17 @@ static Status alloc_floats(int32_t count, int64_t row, float **out)
     return STATUS_OK;
 }
 
-static Status alloc_pixels(int32_t count, int32_t resolution, uint8_t **out)
+static Status alloc_pixels(int32_t count, int32_t resolution, uint8_t ***out)
 {
-    size_t bytes;
-    if (!mem_mul_size((size_t)count, (size_t)resolution * (size_t)resolution * 3, &bytes))
-        return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a batch of %d pictures of %d pixels a side", count,
-                           resolution);
-    *out = mem_alloc_aligned(bytes);
-    if (!*out) return status_fail(ERR_MEMORY, __FILE__, __LINE__, "out of memory for a batch of %d pictures", count);
-    return STATUS_OK;
+    Status status = STATUS_OK;
+    *out = mem_alloc_array((size_t)count, sizeof **out);
+    if (!*out) FAIL(ERR_MEMORY, "out of memory for a batch of %d pictures", count);
+    for (int32_t k = 0; k < count; k++) {
+        (*out)[k] = mem_alloc_array((size_t)resolution * (size_t)resolution, 3);
+        if (!(*out)[k]) FAIL(ERR_MEMORY, "out of memory for a batch of %d pictures", count);
+    }
+fail:
+    return status;
 }
 
 static Status alloc_tokens(int32_t count, int32_t rows, int32_t **tokens, int32_t **mask)
@@ -155,7 +157,8 @@ void batch_free(OwnBatch *own)
     free(own->key_at);
     free(own->caption_at);
     free(own->language_at);
-    mem_free_aligned(b->pixels);
+    for (int32_t k = 0; b->pixels && k < b->count; k++) free(b->pixels[k]);
+    free(b->pixels);
     mem_free_aligned(b->moments);
     mem_free_aligned(b->states1);
     mem_free_aligned(b->pooled1);
@@ -194,7 +197,7 @@ static Status put_tokens(const BatchMaker *maker, int e, const char *text, size_
     return STATUS_OK;
 }
 
-Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, const Candidate *c, BatchRow *row)
+Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, Candidate *c, BatchRow *row)
 {
     Status status = STATUS_OK;
     Batch *b = &own->batch;
@@ -216,9 +219,10 @@ Status batch_put(const BatchMaker *maker, OwnBatch *own, int32_t k, int64_t i, c
     if (maker->tokenizers[1])
         TRY(put_tokens(maker, 1, text, caption->text_size, b->dropped[k],
                        b->tokens2 + (size_t)k * (size_t)b->tokens2_max, b->mask2 + (size_t)k * (size_t)b->tokens2_max));
-    if (b->pixels) {
-        size_t values = (size_t)b->resolution * (size_t)b->resolution * 3;
-        memcpy(b->pixels + (size_t)k * values, c->pixels, values);
+    if (b->pixels) { /* not copied: the candidate goes on with the row's old picture */
+        uint8_t *old = b->pixels[k];
+        b->pixels[k] = c->pixels;
+        c->pixels = old;
     }
     if (batch_has_rows(maker))
         *row = (BatchRow){.kind = WORK_ROW,

@@ -41,10 +41,10 @@ void batch_maker_free(BatchMaker *maker);
 Status batch_create(const BatchMaker *maker, const Cursor *shape, OwnBatch **out);
 void batch_free(OwnBatch *batch);
 void batch_begin(OwnBatch *batch, int64_t step);
-/* Row k is the accepted sample `candidate`, global index i: draws its caption and dropout, tokenizes, converts. With
+/* Row k is the accepted sample `candidate`, global index i: draws its caption and dropout, tokenizes, takes its
+ * picture in exchange for that of the row. With
  * precomputed arrays `row` is filled for batch_read_row. */
-Status batch_put(const BatchMaker *maker, OwnBatch *batch, int32_t k, int64_t i, const Candidate *candidate,
-                 BatchRow *row);
+Status batch_put(const BatchMaker *maker, OwnBatch *batch, int32_t k, int64_t i, Candidate *candidate, BatchRow *row);
 /* Whether rows have anything to read. */
 bool batch_has_rows(const BatchMaker *maker);
 void batch_read_row(ShardStore *store, PrecomputedScratch *scratch, BatchRow *row);

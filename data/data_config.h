@@ -80,7 +80,7 @@ typedef struct DataConfig {
     int64_t prefetch_batches; /* ready in the ring, ahead of the trainer */
     double max_bad_share;     /* broken samples (not filtered ones) among those looked at */
     bool write_index;
-    bool scaled_decode; /* JPEGs more than twice too large are decoded at a half, quarter or eighth */
+    bool scaled_decode; /* JPEGs are decoded at a half, quarter or eighth where that is still twice what is needed */
     FilterConfig filter;
     AugmentConfig augment;
     ReadConfig read;

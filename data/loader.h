@@ -42,8 +42,9 @@ typedef struct Batch {
     int32_t resolution;               /* R */
     int32_t tokens1_max, tokens2_max; /* T1, T2 */
     int64_t *index;                   /* (count) global sample index: the key of all random numbers of the sample */
-    uint8_t *pixels; /* (count, R, R, 3) RGB; pixels_to_floats makes the network's input of it. NULL with keys_only */
-    float *moments;  /* (count, side, side, M) in place of pixels where latents are precomputed */
+    uint8_t *
+        *pixels; /* (count) of (R, R, 3) RGB; pixels_to_floats makes the network's input of it. NULL with keys_only */
+    float *moments; /* (count, side, side, M) in place of pixels where latents are precomputed */
     float *states1, *pooled1,
         *states2; /* (count, T1, D1), (count, P), (count, T2, D2) where text is precomputed, too */
     int64_t moment_values, width1, pooled, width2; /* side x side x M, D1, P, D2; 0 where not precomputed */

@@ -49,7 +49,7 @@ struct Loader {
     int thread_count, started;
     bool walking, locks;
     pthread_mutex_t lock;
-    pthread_cond_t settled; /* a candidate is done, or the loader stops */
+    pthread_cond_t settled; /* what the walker waits for is done, or the loader stops */
     atomic_bool stop;
     Queue *jobs, *ready, *empty;
     OwnBatch **batches;
@@ -58,6 +58,7 @@ struct Loader {
 
     /* guarded by lock */
     int32_t rows_under_way;
+    const Candidate *awaited; /* by the walker, which sleeps; NULL: it does not */
     BadSamples bad;
     int64_t bytes_read;
     double stage_seconds[CANDIDATE_STAGES];

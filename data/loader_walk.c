@@ -5,6 +5,23 @@
 
 #define DRY_SAMPLES 100 /* an epoch of a lane without an accepted sample is an error from this many on */
 
+/* Notes that a piece of work is done. The walker is woken only when that is of use to it: it takes samples in order,
+ * and may issue others in place of those passed over. */
+static void settle(Loader *loader, WorkKind *work)
+{
+    bool wake;
+    pthread_mutex_lock(&loader->lock);
+    if (*work == WORK_ROW) {
+        wake = --loader->rows_under_way == 0;
+    } else {
+        Candidate *c = (Candidate *)(void *)work;
+        c->done = true;
+        wake = loader->awaited && (c == loader->awaited || c->reason != SAMPLE_ACCEPTED);
+    }
+    if (wake) pthread_cond_signal(&loader->settled);
+    pthread_mutex_unlock(&loader->lock);
+}
+
 void *loader_decode(void *argument)
 {
     Loader *loader = argument;
@@ -17,13 +34,7 @@ void *loader_decode(void *argument)
         } else if (!stop) {
             candidate_process(&loader->context, &scratch, (Candidate *)(void *)work);
         }
-        pthread_mutex_lock(&loader->lock);
-        if (*work == WORK_ROW)
-            loader->rows_under_way--;
-        else
-            ((Candidate *)(void *)work)->done = true;
-        pthread_cond_broadcast(&loader->settled);
-        pthread_mutex_unlock(&loader->lock);
+        settle(loader, work);
     }
     candidate_scratch_free(&scratch);
     return NULL;
@@ -170,8 +181,10 @@ static Status take(Loader *loader, Stream *stream, Candidate **out)
         pthread_mutex_lock(&loader->lock);
         while (!c->done && !atomic_load(&loader->stop)) {
             replace_rejected(loader);
+            loader->awaited = c;
             pthread_cond_wait(&loader->settled, &loader->lock);
         }
+        loader->awaited = NULL;
         pthread_mutex_unlock(&loader->lock);
         if (atomic_load(&loader->stop)) FAIL(ERR_INTERRUPTED, "the loader was closed");
         stream->head = c->next;

@@ -219,7 +219,8 @@ static Status print_table(Bench *bench)
     Status status = STATUS_OK;
     StrBuf reasons = {0};
     const double rate = (double)bench->samples / bench->seconds;
-    double other = bench->cpu_seconds;
+    const double all = bench->seconds * bench->threads;
+    double other = all;
     TRY(bad_samples_format(&bench->at_end.bad, &reasons));
     printf("%" PRId64 " samples in %.1f s: %.1f samples/s, %.1f a thread of %d; %.1f a second of processor time; "
            "%.1f MB/s read\n",
@@ -227,13 +228,12 @@ static Status print_table(Bench *bench)
            1e-6 * (double)bench->bytes / bench->seconds);
     printf("waited for %.1f%% of the time; passed over: %s\n", 100 * bench->waited / bench->seconds, reasons.data);
     print_sources(bench);
-    printf("seconds of the decode threads, and shares of the processor time of %.1f s:\n", bench->cpu_seconds);
+    printf("the decode threads' time:\n");
     for (int s = 0; s < CANDIDATE_STAGES; s++) {
-        printf("  %-8s %8.2f s  %5.1f%%\n", stage_names[s], bench->stages[s],
-               100 * bench->stages[s] / bench->cpu_seconds);
+        printf("  %-8s %8.2f s  %5.1f%%\n", stage_names[s], bench->stages[s], 100 * bench->stages[s] / all);
         other -= bench->stages[s];
     }
-    printf("  %-8s %8.2f s  %5.1f%%\n", "other", other, 100 * other / bench->cpu_seconds);
+    printf("  %-8s %8.2f s  %5.1f%%\n", "other", other, 100 * other / all);
     if (bench->bare) {
         printf("bare loop over %d pictures in turn with it: %.1f pictures/s, %.1f a thread; %.1f a second of processor "
                "time\n",
@@ -326,8 +326,8 @@ const Command command_bench_data = {
     .usage = "CONFIG [key.path=value ...] [--seconds S] [--peak] [--json]",
     .details =
         "Opens the loader of CONFIG as training on one rank does, tokenizers included, and takes batches as fast as\n"
-        "they come. Reading, texts, decoding and resizing are of the decode threads (data.decode_threads); `other` is\n"
-        "the rest of the process: taking samples in order, tokens, copies.\n"
+        "they come. Reading, texts, decoding and resizing are of the decode threads (data.decode_threads), by the\n"
+        "clock; `other` is what is left of their time: sleeping, and whatever kept them from the processors.\n"
         "--peak alternates, half a second each, with as many threads that do nothing but decode in full and resize up\n"
         "to 1024 pictures in memory, so that both see the same machine. On one that other programs use, too, the\n"
         "ratio by processor time is the steadier one.\n",

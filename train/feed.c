@@ -144,11 +144,13 @@ static Status put(Feed *feed, SlotName name, const void *data)
 }
 
 /* Pixels become floats where they are wanted: in the input itself, or in page-locked memory. */
-static void put_pixels(Feed *feed, const uint8_t *pixels)
+static void put_pixels(Feed *feed, const Batch *batch, int64_t first)
 {
     const Slot *slot = &feed->slots[SLOT_PIXELS];
-    void *out = feed_runs_ahead(feed) ? feed->locked + slot->offset : slot->place;
-    if (slot->place) pixels_to_floats(pixels, slot->bytes / sizeof(float), out);
+    const size_t count = (size_t)batch->resolution * (size_t)batch->resolution * 3;
+    float *out = feed_runs_ahead(feed) ? (void *)(feed->locked + slot->offset) : slot->place;
+    for (int64_t k = 0; slot->place && k < feed->options.micro_batch; k++, out += count)
+        pixels_to_floats(batch->pixels[first + k], count, out);
 }
 
 /* The text: tokens for the encoders of the graph, or the states that they would give. */
@@ -191,14 +193,13 @@ Status feed_fill(Feed *feed, const Batch *batch, int64_t first)
 {
     Status status = STATUS_OK;
     Backend *backend = feed->options.backend;
-    const int64_t pixels = (int64_t)batch->resolution * batch->resolution * 3;
     /* The last send began when the micro-batch before took its inputs: it is over long since, as a rule. */
     if (feed_runs_ahead(feed)) TRY(backend->device->sent_wait(backend));
     draw(feed, batch, first);
     if (batch->moments)
         TRY(put(feed, SLOT_MOMENTS, batch->moments + first * batch->moment_values));
     else
-        put_pixels(feed, batch->pixels + first * pixels);
+        put_pixels(feed, batch, first);
     TRY(put_text(feed, batch, first));
     TRY(put(feed, SLOT_TIMESTEPS, feed->timesteps));
     TRY(put(feed, SLOT_INDEX, feed->indices));

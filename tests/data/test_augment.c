@@ -69,7 +69,7 @@ static void serve(const char *augment, int threads, int world, int64_t first_ste
             assert_ok(loader_next(loader, &b));
             for (int32_t k = 0; k < b->count; k++) {
                 int64_t at = b->index[k] - first_step * BATCH;
-                memcpy(out->pixels + at * BYTES, b->pixels + (size_t)k * BYTES, BYTES);
+                memcpy(out->pixels + at * BYTES, b->pixels[k], BYTES);
                 snprintf(out->keys[at], sizeof out->keys[at], "%s", b->keys[k]);
             }
             if (s == steps - 1) {

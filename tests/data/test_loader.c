@@ -100,7 +100,7 @@ static Served serve(const DataConfig *data, int64_t global_batch, int world, int
                 assert_null(served.rows[at]);
                 if (asprintf(&served.rows[at], "%lld %s %d|%s|%s|%d|%.6f", (long long)b->index[k], b->keys[k],
                              b->sources[k], b->captions[k], b->languages[k], b->dropped[k],
-                             sum_of(b->pixels + (size_t)k * 192, 192)) < 0)
+                             sum_of(b->pixels[k], 192)) < 0)
                     fail();
             }
             if (s == steps - 1) {
@@ -272,7 +272,7 @@ static void test_batch_contents(void **state)
             }
             int low = 255, high = 0;
             for (int v = 0; v < 192; v++) {
-                int x = b->pixels[192 * k + v];
+                int x = b->pixels[k][v];
                 low = x < low ? x : low;
                 high = x > high ? x : high;
             }
@@ -311,7 +311,8 @@ static void test_pixel_values(void **state)
     assert_ok(loader_open(&data, &options, &loader));
     assert_ok(loader_next(loader, &b));
     for (int p = 0; p < 2 * 64; p++) {
-        assert_true(b->pixels[3 * p] == 0 && b->pixels[3 * p + 1] == 255 && b->pixels[3 * p + 2] == 51);
+        const uint8_t *pixel = b->pixels[p / 64] + 3 * (p % 64);
+        assert_true(pixel[0] == 0 && pixel[1] == 255 && pixel[2] == 51);
     }
     assert_string_equal(b->captions[1], "a caption");
     assert_string_equal(b->languages[1], "");

@@ -54,7 +54,7 @@ static void exact(const uint8_t *rgb, const ResizeShape *s, uint8_t *out)
     int most = s->width > s->height ? s->width : s->height;
     double *line = mem_alloc_array((size_t)most, sizeof *line);
     double *middle = mem_alloc_array((size_t)s->height * (size_t)s->to_width, sizeof *middle);
-    double *result = mem_alloc_array((size_t)(s->to_width + s->to_height), sizeof *result);
+    double *result = mem_alloc_array((size_t)s->to_width + (size_t)s->to_height, sizeof *result);
     for (int c = 0; c < 3; c++) {
         for (int y = 0; y < s->height; y++) {
             for (int x = 0; x < s->width; x++) line[x] = rgb[(y * s->width + x) * 3 + c];
@@ -158,7 +158,7 @@ static void test_bounds(void **state)
     for (int to = 1; to < 70; to++)
         for (int k = 0; resize_kernels_available(k); k++) {
             Resizer resizer = {.kernels = resize_kernels_available(k)};
-            size_t bytes = (size_t)to * 3 * 2;
+            size_t bytes = (size_t)to * 6;
             uint8_t *out = malloc(bytes + 64);
             memset(out, 0xa5, bytes + 64);
             assert_ok(resize_box(&resizer, rgb, 120, 40, 40, to, 2, out));

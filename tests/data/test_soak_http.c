@@ -274,7 +274,7 @@ static void compare(Soak *soak, const Batch *here, const Batch *there)
         if (here->sources[k] == 0) {
             assert_string_equal(here->keys[k], there->keys[k]);
             assert_string_equal(here->captions[k], there->captions[k]);
-            assert_memory_equal(here->pixels + (size_t)k * pixels, there->pixels + (size_t)k * pixels, pixels);
+            assert_memory_equal(here->pixels[k], there->pixels[k], pixels);
             soak->compared++;
         } else {
             int shard, sample;

@@ -49,3 +49,7 @@ expect 2 export.log "$vasily" export elsewhere/moved
 expect 0 bench.json "$vasily" bench step tiny.yaml --steps 2 --warmup 1
 "$vasily" bench step tiny.yaml --steps 2 --warmup 1 --json > bench.json 2> bench.log || fail "bench --json"
 for key in images_per_second gflops matmul_peak_gflops share_of_peak ops; do contains bench.json "\"$key\""; done
+expect 0 data.txt "$vasily" bench data tiny.yaml --seconds 0.3 --peak
+contains data.txt "bare loop over"
+"$vasily" bench data tiny.yaml --seconds 0.2 --json > data.json 2> data.log || fail "bench data --json"
+for key in samples_per_second bytes_per_second stages sources; do contains data.json "\"$key\""; done

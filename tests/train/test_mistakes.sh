@@ -25,6 +25,8 @@ refused "data.tokenizer1.max_tokens" data.tokenizer1.max_tokens=9
 refused "model.text_encoder2.vocab" model.text_encoder2.vocab=10
 refused "did you mean watermark" "data.filter.where=[watermrk < 0.5]"
 refused "data.caption_language" data.caption_language=rnadom
+refused "data.augment.crop" frozen.latents=precomputed data.augment.crop=random
+refused "frozen.latents" frozen.latents=precomputed data.augment.flip=0.5
 refused "preview.steps" preview.steps=2000
 refused "is one argument too many" stray
 refused "did you mean --resume" --resum auto
@@ -48,7 +50,7 @@ contains absent.log "absent.yaml"
 expect 3 shards.log "$vasily" train tiny.yaml 'data.sources=[{name: gone, shards: [gone.tar]}]'
 contains shards.log "gone.tar"
 
-for command in train precompute sample plan "bench step" "probe unet" "data order" "data stats" export config; do
+for command in train precompute sample plan "bench step" "bench data" "probe unet" "data order" "data stats" export config; do
     expect 0 help.log "$vasily" $command --help
     contains help.log "usage: vasily $command"
     [ "$(grep -c "^  --help " help.log)" = 1 ] || fail "$command: --help is not listed once"
