@@ -10,6 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/status.h"
+
 #define LINE_MAX_BYTES 8192
 #define LIVE_MAX_BYTES 1024
 #define CLEAR_LINE "\r\033[K"
@@ -92,6 +94,7 @@ void log_write(LogLevel level, const char *format, ...)
     const char *name = level >= LOG_DEBUG && level <= LOG_ERROR ? NAMES[level] : "?";
     used += (size_t)snprintf(line + used, 32, "%-5s ", name);
     if (world > 1) used += (size_t)snprintf(line + used, 32, "[%d] ", rank);
+    size_t message = used;
     va_list args;
     va_start(args, format);
     errno = saved; /* for %m */
@@ -101,6 +104,8 @@ void log_write(LogLevel level, const char *format, ...)
         size_t room = LINE_MAX_BYTES - used - 2;
         used += (size_t)length < room ? (size_t)length : room;
     }
+    line[used] = '\0';
+    text_blunt_controls(line + message);
     while (used > 0 && line[used - 1] == '\n') used--;
     line[used++] = '\n';
 

@@ -8,6 +8,8 @@ typedef enum LogLevel { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR } LogLevel;
 void log_configure(LogLevel level, int rank, int world);
 int log_rank(void);
 
+/* Characters that a terminal obeys (but for newlines and tabs), such as come in names inside archives, are shown as ?.
+ */
 void log_write(LogLevel level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 #define log_debug(...) log_write(LOG_DEBUG, __VA_ARGS__)

@@ -68,8 +68,7 @@ static void mark_cut(char *text, size_t capacity)
     memcpy(text + end, "...", 4);
 }
 
-/* Messages quote files that may be hostile: what a terminal would obey (but tabs and line ends) becomes '?'. */
-static void blunt_controls(char *text)
+void text_blunt_controls(char *text)
 {
     for (unsigned char *c = (unsigned char *)text; *c; c++) {
         bool c1 = c[0] == 0xc2 && c[1] >= 0x80 && c[1] <= 0x9f; /* U+0080 to U+009F in UTF-8 */
@@ -88,7 +87,7 @@ Status status_fail(Status status, const char *file, int line, const char *format
     va_end(args);
     if (length < 0) snprintf(message, sizeof message, "(the message could not be formatted: %s)", format);
     if (length >= (int)sizeof message) mark_cut(message, sizeof message);
-    blunt_controls(message);
+    text_blunt_controls(message);
     memcpy(thread_message, message, strlen(message) + 1);
     thread_trail[0] = '\0';
     return status_trace(status, file, line);

@@ -52,6 +52,9 @@ const char *status_name(Status status);
  * 6 communication and mismatch, 75 interrupted (asks a scheduler to requeue), 70 internal. */
 int status_exit_code(Status status);
 
+/* What a terminal would obey, but for tabs and line ends, becomes '?': texts may quote files that are hostile. */
+void text_blunt_controls(char *text);
+
 /* The last failure of this thread: the message, without the trail. Never NULL; valid until the next failure. */
 const char *status_message(void);
 

@@ -164,7 +164,7 @@ static SampleReason look_at_picture(StatsLooker *looker, const ShardWindow *wind
     if (!member) return SAMPLE_NO_PICTURE;
     if (member->size > config->limits.member_bytes) return SAMPLE_TOO_LARGE;
     Status status = read_size(looker, window, member, &width, &height);
-    if (status == ERR_IO) return SAMPLE_READ_ERROR;
+    if (status == ERR_IO || status == ERR_MISMATCH) return SAMPLE_READ_ERROR;
     if (status != STATUS_OK && status != ERR_FORMAT) {
         looker->failure = status;
         return SAMPLE_READ_ERROR;

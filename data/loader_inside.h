@@ -41,6 +41,7 @@ struct Loader {
     Candidate *candidates;
     BatchRow *rows; /* (maker.count) of the batch that is filled; NULL where nothing is precomputed */
     int candidate_count, lookahead, under_way;
+    int replaced; /* candidates in use that have a successor already */
     Candidate *free_list;
     int64_t take_index, issue_index, step;
 

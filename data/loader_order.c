@@ -108,6 +108,9 @@ Status loader_open_order(Loader *loader, const Cursor *start)
                                    p->position));
             stream->once = !data_config_source(config, (size_t)s)->repeat;
             stream->epoch = stream->order.epoch;
+            if (stream->once && p->epoch > 0 && l == 0 && o->rank == 0)
+                log_info("source %s does not repeat, and was gone through before: it serves nothing more",
+                         loader->sources[s].name);
             stream->fresh = stream->order.group == 0 && stream->order.in_group == 0;
         }
     /* The first index of this rank: the least one not below next_index with i mod W = rank. */

@@ -92,20 +92,22 @@ static void issue(Loader *loader, Stream *stream)
 }
 
 /* Samples that are known to be passed over get a successor before their turn comes, so that strict filters do not make
- * the pool idle. The order stays: a stream's samples are issued and taken in one order whatever the timing. Called with
- * the lock held. */
+ * the pool idle. The order stays: a stream's samples are issued and taken in one order whatever the timing. At
+ * most `lookahead` of them at a time, so that a candidate is left for each row. Called with the lock held. */
 static void replace_rejected(Loader *loader)
 {
-    for (int i = 0; i < loader->candidate_count && loader->free_list; i++) {
+    for (int i = 0; i < loader->candidate_count && loader->replaced < loader->lookahead; i++) {
         Candidate *c = &loader->candidates[i];
         if (!c->in_use || !c->done || c->replaced || c->reason == SAMPLE_ACCEPTED || c->fatal != STATUS_OK) continue;
         c->replaced = true;
+        loader->replaced++;
         issue(loader, &loader->streams[c->stream]);
     }
 }
 
 static void give_back(Loader *loader, Candidate *c)
 {
+    if (c->replaced) loader->replaced--;
     c->in_use = false;
     c->next = loader->free_list;
     loader->free_list = c;

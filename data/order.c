@@ -20,7 +20,11 @@ Status order_source_create(const char *name, const int64_t *shard_samples, int32
     *out = (OrderSource){0};
     if (shuffle->mix < 1 || shuffle->mix > ORDER_MAX_MIX)
         FAIL(ERR_CONFIG, "data.shuffle_mix is %d, at most %d is possible", shuffle->mix, ORDER_MAX_MIX);
-    for (int32_t i = 0; i < shard_count; i++) source.samples += shard_samples[i];
+    for (int32_t i = 0; i < shard_count; i++) {
+        if (shard_samples[i] < 0 || shard_samples[i] > ORDER_MAX_SHARD_SAMPLES)
+            FAIL(ERR_LIMIT, "source %s: a shard of %" PRId64 " samples", name, shard_samples[i]);
+        source.samples += shard_samples[i];
+    }
     if (source.samples < shuffle->lanes)
         FAIL(ERR_CONFIG,
              "source %s has %" PRId64 " samples, fewer than data.lanes (%d); add samples, or set data.lanes to at most "
@@ -78,7 +82,6 @@ static int64_t find_block(const OrderStream *stream, int64_t turn, OrderBlock *o
     int64_t in_shard = block - source->first_block[out->shard];
     int64_t blocks = source->first_block[out->shard + 1] - source->first_block[out->shard];
     int64_t samples = source->shard_samples[out->shard];
-    /* samples < 2^32 a shard and blocks <= samples: the products fit */
     out->first = samples * in_shard / blocks;
     out->size = samples * (in_shard + 1) / blocks - out->first;
     return block;

@@ -20,6 +20,7 @@
 #include "base/status.h"
 
 #define ORDER_MAX_MIX 64
+#define ORDER_MAX_SHARD_SAMPLES ((int64_t)1 << 31) /* products of two such numbers fit */
 
 /* What the config says about the shuffle. */
 typedef struct OrderShuffle {
@@ -37,7 +38,7 @@ typedef struct OrderSource {
     int32_t mix; /* at most ORDER_MAX_MIX */
 } OrderSource;
 
-/* ERR_CONFIG when there are fewer samples than lanes. */
+/* ERR_CONFIG when there are fewer samples than lanes, ERR_LIMIT for a shard of impossible size. */
 Status order_source_create(const char *name, const int64_t *shard_samples, int32_t shard_count,
                            const OrderShuffle *shuffle, OrderSource *out);
 void order_source_free(OrderSource *source);

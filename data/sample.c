@@ -3,8 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_MEMBERS ((size_t)64 << 20)
-#define MAX_TEXT ((size_t)1 << 30)
+#define MAX_MEMBERS ((size_t)8 << 20)
+#define MAX_TEXT ((size_t)256 << 20)
 #define MAX_SAMPLE_MEMBERS 1000 /* each is compared with those before; a sample of more counts as damaged */
 
 bool sample_split_name(const char *name, size_t *key_size, const char **suffix)
@@ -74,6 +74,23 @@ void sample_table_drop_last(SampleTable *table)
     const Sample *last = &table->samples[--table->sample_count];
     table->member_count = last->first_member;
     table->text.size = last->key;
+}
+
+static void shrink(void *items_pointer, size_t *capacity, size_t used, size_t item_size)
+{
+    void **items = items_pointer;
+    if (used == 0 || used == *capacity) return;
+    void *smaller = realloc(*items, used * item_size);
+    if (!smaller) return;
+    *items = smaller;
+    *capacity = used;
+}
+
+void sample_table_shrink(SampleTable *table)
+{
+    shrink(&table->samples, &table->sample_capacity, table->sample_count, sizeof table->samples[0]);
+    shrink(&table->members, &table->member_capacity, table->member_count, sizeof table->members[0]);
+    if (table->text.data) shrink(&table->text.data, &table->text.capacity, table->text.size + 1, 1);
 }
 
 void sample_table_free(SampleTable *table)

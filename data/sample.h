@@ -35,10 +35,12 @@ typedef struct SampleTable {
 /* False when a member of this name is passed over. *key_size: bytes of the key; *suffix: into `name`. */
 bool sample_split_name(const char *name, size_t *key_size, const char **suffix);
 
-/* Appends a member; names that are passed over change nothing. ERR_LIMIT above 64 Mi members or 1 GiB of names. */
+/* Appends a member; names that are passed over change nothing. ERR_LIMIT above 8 Mi members or 256 MiB of names. */
 Status sample_table_add(SampleTable *table, const char *name, int64_t offset, int64_t size);
 /* Takes the last sample away: a broken archive may have cut it. */
 void sample_table_drop_last(SampleTable *table);
+/* Gives back the room for more; failing that changes nothing. */
+void sample_table_shrink(SampleTable *table);
 void sample_table_free(SampleTable *table);
 
 static inline const char *sample_key(const SampleTable *table, const Sample *sample)

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "data/order.h"
 #include "data/shard_store_inside.h"
 
 #define MOST_THREADS 64
@@ -91,6 +92,16 @@ fail:
     return status;
 }
 
+static Status too_many(const ShardStore *store, int64_t shard)
+{
+    char shown[SHARD_NAME_MAX];
+    shard_show(store->paths[shard], shown, sizeof shown);
+    return status_fail(ERR_LIMIT, __FILE__, __LINE__,
+                       "%s: %" PRId64 " samples, more than a shard may have (%" PRId64
+                       "); correct the list or the index that says so",
+                       shown, store->samples[shard], ORDER_MAX_SHARD_SAMPLES);
+}
+
 static Status count_one(Count *count, int64_t shard)
 {
     Status status = STATUS_OK;
@@ -132,6 +143,8 @@ static void *count_thread(void *argument)
         int64_t shard = atomic_fetch_add(&count->next, 1);
         if (shard >= count->store->shard_count) break;
         Status status = count_one(count, shard);
+        if (status == STATUS_OK && count->store->samples[shard] > ORDER_MAX_SHARD_SAMPLES)
+            status = too_many(count->store, shard);
         if ((shard & 15) == 0) show_progress(count);
         if (status == STATUS_OK || pass_over(count, shard, status)) continue;
         status_prefix("source %s: ",

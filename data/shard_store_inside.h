@@ -41,6 +41,7 @@ typedef struct OpenWindow {
     int users;
     uint64_t last_use;
     TarIndex index;
+    int64_t index_bytes;
     OpenFile *open;          /* pinned while there are users */
     atomic_int failed_reads; /* in a row */
     Status failure;
@@ -67,6 +68,8 @@ struct ShardStore {
     OpenFile *files;
     int window_count, file_count;
     int64_t scanned_bytes; /* of the indexes in `files` */
+    int64_t window_bytes;  /* of those in `windows` */
+    bool said_scanned;
     uint64_t clock;
 };
 

@@ -11,8 +11,9 @@
 #include "data/shard_store_inside.h"
 
 #define MOST_FILES 4096
-#define MOST_SCANNED ((int64_t)256 << 20) /* bytes of indexes kept of shards that have no index file */
-#define FAILED_READS 2                    /* in a row, retries and all, after which a window is given up */
+#define MOST_WINDOW_BYTES ((int64_t)512 << 20) /* of the indexes of all windows */
+#define MOST_SCANNED ((int64_t)256 << 20)      /* bytes of indexes kept of shards that have no index file */
+#define FAILED_READS 2                         /* in a row, retries and all, after which a window is given up */
 
 static int64_t index_bytes(const TarIndex *index)
 {
@@ -61,6 +62,7 @@ static void window_clear(ShardStore *store, OpenWindow *window)
         while (&store->windows[*link] != window) link = &store->windows[*link].next;
         *link = window->next;
     }
+    store->window_bytes -= window->index_bytes;
     tar_index_free(&window->index);
     *window = (OpenWindow){.shard = -1, .next = -1, .state = PLACE_FREE};
 }
@@ -75,6 +77,16 @@ static OpenWindow *spare_window(const ShardStore *store)
         if (!best || window->last_use < best->last_use) best = window;
     }
     return best;
+}
+
+/* Windows that nobody uses go, the longest unused first, while the indexes of all take too much memory. */
+static void bound_windows(ShardStore *store)
+{
+    while (store->window_bytes > MOST_WINDOW_BYTES) {
+        OpenWindow *oldest = spare_window(store);
+        if (!oldest || oldest->shard < 0) return;
+        window_clear(store, oldest);
+    }
 }
 
 static void window_begin(ShardStore *store, OpenWindow *window, int64_t shard, int64_t first, int64_t count)
@@ -203,7 +215,7 @@ static Status slice(const TarIndex *whole, int64_t first, int64_t count, TarInde
     TarIndex index = {0};
     const SampleTable *table = &whole->table;
     *out = (TarIndex){0};
-    for (int64_t s = first; s < first + count && s < (int64_t)table->sample_count; s++) {
+    for (int64_t s = first < 0 ? 0 : first; s < first + count && s < (int64_t)table->sample_count; s++) {
         const Sample *sample = &table->samples[s];
         for (uint32_t m = 0; m < sample->member_count; m++) {
             const SampleMember *member = &table->members[sample->first_member + m];
@@ -220,14 +232,27 @@ fail:
     return status;
 }
 
-/* Keeps the index that was just made for the windows to come, or drops it when too much is kept already. */
+/* Keeps the index that was just made for the windows to come. Where that is too much, those of the files that were not
+ * used for the longest go. */
 static void keep_scanned(ShardStore *store, OpenFile *open)
 {
     pthread_mutex_lock(&store->lock);
     open->scanned = true;
     store->scanned_bytes += index_bytes(&open->index);
-    if (store->scanned_bytes > MOST_SCANNED) drop_scanned(store, open);
+    const bool dropped = store->scanned_bytes > MOST_SCANNED;
+    while (store->scanned_bytes > MOST_SCANNED) {
+        OpenFile *oldest = NULL;
+        for (int f = 0; f < store->file_count; f++) {
+            OpenFile *other = &store->files[f];
+            if (other->scanned && other->users == 0 && (!oldest || other->last_use < oldest->last_use)) oldest = other;
+        }
+        drop_scanned(store, oldest ? oldest : open);
+        if (!oldest) break;
+    }
+    bool say = dropped && !store->said_scanned;
+    store->said_scanned = store->said_scanned || dropped;
     pthread_mutex_unlock(&store->lock);
+    if (say) log_warn("many shards have no index and are scanned again and again; `vasily data index` makes indexes");
 }
 
 /* The index of a shard that has no usable index file is made when a window needs it. */
@@ -293,7 +318,10 @@ static Status load_window(ShardStore *store, OpenWindow *window, int32_t source)
         pthread_mutex_unlock(&store->lock);
         status = load_index(store, open, window->shown.first, window->shown.count, &window->index);
         if (status == STATUS_OK) log_missing(store, window, open);
+        sample_table_shrink(&window->index.table);
         pthread_mutex_lock(&store->lock);
+        window->index_bytes = index_bytes(&window->index);
+        store->window_bytes += window->index_bytes;
     }
     window->open = open;
     return status;
@@ -333,6 +361,9 @@ static Status make_ready(ShardStore *store, OpenWindow *window, int32_t source)
     window->state = PLACE_LOADING;
     status = new ? load_window(store, window, source) : pin_file(store, source, window->shard, &window->open);
     window->state = PLACE_READY;
+    window->users++; /* while others make room */
+    bound_windows(store);
+    window->users--;
     if (status != STATUS_OK) {
         unpin_file(store, window->open);
         window->open = NULL;

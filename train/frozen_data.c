@@ -156,7 +156,7 @@ static Status collect(const RunConfig *run, bool all, PrecomputedSpec *spec)
     TRY(fingerprints(run, spec->wanted, all, found));
     if (spec->wanted[PRECOMPUTED_LATENTS]) {
         TRY(precomputed_facts_add(latents, "train.resolution", "%lld", (long long)spec->resolution));
-        TRY(precomputed_facts_add(latents, "data.scaled_decode", "%s", run->data.scaled_decode ? "true" : "false"));
+        if (run->data.scaled_decode) TRY(precomputed_facts_add(latents, "data.scaled_decode", "true"));
         if (run->model.autoencoder.kind != AUTOENCODER_KL || found[FROZEN_AUTOENCODER][0])
             TRY(autoencoder_fact(&run->model, found[FROZEN_AUTOENCODER], latents));
     }

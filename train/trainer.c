@@ -183,11 +183,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     OptimizerReport report;
 
     comm_note_step(t->comm, t->step + 1, "waiting for data");
-    status = next_batch(t);
-    if (status == STATUS_END)
-        FAIL(ERR_CONFIG, "the sources of data have nothing left for a step, and none of them repeats; add data, or let "
-                         "data.sources[].repeat be true");
-    TRY(status);
+    TRY(next_batch(t)); /* there is one: look_for_data and look_for_end have asked before */
     comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
@@ -268,10 +264,32 @@ static void log_comparisons(const Trainer *t)
         log_info("the weights of %d ranks were compared %lld times: the same to the bit", comm_world(t->comm), checks);
 }
 
+/* Before the first step, where data may have ended in an earlier job: all ranks find out together. */
+static Status look_for_data(Trainer *t, TrainerEnd *end)
+{
+    Status status = STATUS_OK;
+    double ended = 0;
+    if (!loader_is_finite(t->loader) || t->step >= t->last_step) return STATUS_OK;
+    comm_note_step(t->comm, t->step + 1, "waiting for data");
+    status = next_batch(t);
+    if (status == STATUS_END)
+        ended = 1;
+    else
+        TRY(status);
+    TRY(comm_all_reduce_f64(t->comm, &ended, 1, COMM_SUM));
+    if (ended > 0 && t->step == 0)
+        FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
+                         "data.lanes or train.global_batch, or let data.sources[].repeat be true");
+    if (ended > 0) *end = TRAINER_DATA_ENDED;
+fail:
+    return status;
+}
+
 Status trainer_run(Trainer *t, TrainerEnd *end)
 {
     Status status = STATUS_OK;
     *end = TRAINER_DONE;
+    TRY(look_for_data(t, end));
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
         StepEnd decided = {.data_ended = false};

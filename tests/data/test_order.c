@@ -162,6 +162,10 @@ static void test_too_few(void **state)
     shuffle = (OrderShuffle){.block = 10, .mix = ORDER_MAX_MIX + 1, .lanes = 1};
     assert_int_equal(order_source_create("mixed", shard_samples, SHARDS, &shuffle, &source), ERR_CONFIG);
     check_message("data.shuffle_mix");
+    const int64_t impossible[] = {10, ORDER_MAX_SHARD_SAMPLES + 1}, negative[] = {10, -1};
+    shuffle.mix = 1;
+    assert_int_equal(order_source_create("huge", impossible, 2, &shuffle, &source), ERR_LIMIT);
+    assert_int_equal(order_source_create("huge", negative, 2, &shuffle, &source), ERR_LIMIT);
 }
 
 /* Realised proportions: to within 1% of each share after 100,000 samples, and close to it all the time. */
