@@ -2,6 +2,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/arena.h"
 
@@ -25,8 +26,12 @@ Status queue_create(size_t capacity, Queue **out)
     if (!queue->items) FAIL_WITH(ERR_MEMORY);
     queue->capacity = capacity;
     pthread_mutex_init(&queue->mutex, NULL); /* never fails on Linux with default attributes */
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
     pthread_cond_init(&queue->not_full, NULL);
-    pthread_cond_init(&queue->not_empty, NULL);
+    pthread_cond_init(&queue->not_empty, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     *out = queue;
     return STATUS_OK;
 fail:
@@ -83,6 +88,26 @@ void *queue_try_pop(Queue *queue)
     void *item = queue->count > 0 ? take(queue) : NULL;
     pthread_mutex_unlock(&queue->mutex);
     return item;
+}
+
+bool queue_pop_within(Queue *queue, double seconds, void **item)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += (time_t)seconds;
+    until.tv_nsec += (long)((seconds - (double)(time_t)seconds) * 1e9);
+    if (until.tv_nsec >= 1000000000) {
+        until.tv_nsec -= 1000000000;
+        until.tv_sec++;
+    }
+    pthread_mutex_lock(&queue->mutex);
+    int waited = 0;
+    while (queue->count == 0 && !queue->closed && waited == 0)
+        waited = pthread_cond_timedwait(&queue->not_empty, &queue->mutex, &until);
+    bool came = queue->count > 0 || queue->closed;
+    *item = queue->count > 0 ? take(queue) : NULL;
+    pthread_mutex_unlock(&queue->mutex);
+    return came;
 }
 
 void queue_close(Queue *queue)

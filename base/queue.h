@@ -14,6 +14,8 @@ void queue_free(Queue *queue);             /* does not free what is still inside
 bool queue_push(Queue *queue, void *item); /* false: closed, the item stays the caller's */
 void *queue_pop(Queue *queue);             /* NULL: closed and empty */
 void *queue_try_pop(Queue *queue);         /* NULL: empty now */
+/* Waits for an item at most so long: false when none came. *item NULL: closed and empty. */
+bool queue_pop_within(Queue *queue, double seconds, void **item);
 void queue_close(Queue *queue);
 size_t queue_count(Queue *queue);
 

@@ -183,19 +183,29 @@ void loader_close(Loader *loader)
 
 /* ---- the caller's side ---- */
 
-Status loader_next(Loader *loader, const Batch **out)
+Status loader_next_within(Loader *loader, double seconds, const Batch **out)
 {
-    OwnBatch *own = queue_try_pop(loader->ready);
+    void *item = queue_try_pop(loader->ready);
+    bool came = item != NULL;
     *out = NULL;
-    if (!own) {
+    if (!came) {
         double start = clock_seconds();
-        own = queue_pop(loader->ready);
+        came = queue_pop_within(loader->ready, seconds, &item);
         loader->seconds_waited += clock_seconds() - start;
     }
-    if (!own) return loader->failure.status == STATUS_END ? STATUS_END : status_restore(&loader->failure);
+    if (!came) return STATUS_OK;
+    if (!item) return loader->failure.status == STATUS_END ? STATUS_END : status_restore(&loader->failure);
     loader->batches_given++;
-    *out = &own->batch;
+    *out = &((OwnBatch *)item)->batch;
     return STATUS_OK;
+}
+
+Status loader_next(Loader *loader, const Batch **out)
+{
+    Status status = STATUS_OK;
+    do status = loader_next_within(loader, 3600, out);
+    while (status == STATUS_OK && !*out);
+    return status;
 }
 
 void loader_release(Loader *loader, const Batch *batch)

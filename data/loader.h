@@ -84,6 +84,8 @@ void loader_close(Loader *loader); /* joins the threads; NULL is fine */
  * loader_release, oldest first, and at most data.prefetch_batches may be held at once. After a failure every further
  * call fails in the same way. */
 Status loader_next(Loader *loader, const Batch **out);
+/* The same, but waits at most so long (0: not at all): *out NULL and STATUS_OK when none is there by then. */
+Status loader_next_within(Loader *loader, double seconds, const Batch **out);
 void loader_release(Loader *loader, const Batch *batch);
 
 double loader_seconds_waited(const Loader *loader);

@@ -36,8 +36,9 @@ static Status adopt_cursor(Loader *loader, const Cursor *start)
                  new->name, old->samples, new->samples);
         if (old->block_size != new->block_size || old->mix != new->mix)
             FAIL(ERR_MISMATCH,
-                 "source %s had blocks of %" PRId64 " samples in the checkpoint, %d mixed, now %" PRId64
-                 " and %d; resume with the same data.shuffle_block and data.shuffle_mix",
+                 "source %s was cut into blocks of %" PRId64 " samples until the checkpoint (data.shuffle_block, or "
+                 "less where a source is small), %d of them mixed (data.shuffle_mix), and now %" PRId64
+                 " and %d; resume with the values of then",
                  new->name, old->block_size, old->mix, new->block_size, new->mix);
         memcpy(now->positions + (size_t)s * (size_t)now->lanes, start->positions + (size_t)o * (size_t)now->lanes,
                (size_t)now->lanes * sizeof now->positions[0]);

@@ -1,9 +1,11 @@
 #include "data/patience.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <time.h>
 
 #include "base/file.h"
+#include "base/log.h"
 
 Status patience_init(Patience *patience, const ReadConfig *config)
 {
@@ -57,8 +59,21 @@ Status patience_sleep(Patience *patience, double seconds)
     return STATUS_OK;
 }
 
+/* 1 to 3, then powers of ten. */
+static bool is_worth_a_line(uint64_t count)
+{
+    if (count <= 3) return true;
+    while (count % 10 == 0) count /= 10;
+    return count == 1;
+}
+
 Status patience_pause(Patience *patience, int64_t attempt, double least)
 {
+    static atomic_uint_least64_t firsts;
+    if (attempt == 1) {
+        uint64_t count = atomic_fetch_add(&firsts, 1) + 1;
+        if (is_worth_a_line(count)) log_warn("trying again (number %" PRIu64 "): %s", count, status_message());
+    }
     static atomic_uint_least64_t draws;
     double pause = patience->config->retry_seconds * exp2((double)(attempt > 30 ? 30 : attempt - 1));
     if (pause > PATIENCE_LONGEST) pause = PATIENCE_LONGEST;

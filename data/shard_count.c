@@ -28,15 +28,19 @@ typedef struct Count {
 static void show_progress(Count *count)
 {
     char line[160];
+    const double every = log_is_terminal() ? 0.2 : 15;
     if (!count->store->progress) return;
     pthread_mutex_lock(&count->lock);
     double now = clock_seconds();
-    if (now - count->shown > 0.2) {
+    if (now - count->shown > every) {
         int64_t done = atomic_load(&count->next);
         count->shown = now;
         snprintf(line, sizeof line, "counting samples: %" PRId64 " of %" PRId64 " shards, %" PRId64 " read through",
                  done, count->store->shard_count, atomic_load(&count->scanned));
-        log_live_line(line);
+        if (log_is_terminal())
+            log_live_line(line);
+        else
+            log_info("%s", line);
     }
     pthread_mutex_unlock(&count->lock);
 }
@@ -145,7 +149,7 @@ static void *count_thread(void *argument)
         Status status = count_one(count, shard);
         if (status == STATUS_OK && count->store->samples[shard] > ORDER_MAX_SHARD_SAMPLES)
             status = too_many(count->store, shard);
-        if ((shard & 15) == 0) show_progress(count);
+        show_progress(count);
         if (status == STATUS_OK || pass_over(count, shard, status)) continue;
         status_prefix("source %s: ",
                       data_config_source(count->store->config, (size_t)store_source_of(count->store, shard))->name);

@@ -1,9 +1,11 @@
 #include "data/shard_store.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/arena.h"
 #include "base/file.h"
@@ -149,10 +151,14 @@ Status shard_store_open(const ShardStoreOptions *options, BadSamples *bad, Shard
     TRY(list_shards(store));
     store->paths = mem_alloc_array((size_t)store->shard_count + 1, sizeof store->paths[0]);
     store->samples = mem_alloc_array((size_t)store->shard_count + 1, sizeof store->samples[0]);
-    if (!store->paths || !store->samples) FAIL(ERR_MEMORY, "out of memory for the list of shards");
+    store->try_again = mem_alloc_array((size_t)store->shard_count + 1, sizeof store->try_again[0]);
+    if (!store->paths || !store->samples || !store->try_again) FAIL(ERR_MEMORY, "out of memory for the list of shards");
     for (size_t s = 0; s < config->sources.count; s++)
         memcpy(store->paths + store->sources[s].first, store->sources[s].list.paths,
                store->sources[s].list.count * sizeof store->paths[0]);
+    if (config->read.cache_folder[0] && access(config->read.cache_folder, W_OK | X_OK) != 0)
+        FAIL(ERR_CONFIG, "data.read.cache_folder is %s: %s; make the folder, or name another",
+             config->read.cache_folder, strerror(errno));
     TRY(shard_access_create(&config->read, &store->access));
     TRY(store_windows_create(store, options->windows));
     TRY(store_count_all(store, options->threads, bad));
@@ -185,6 +191,7 @@ void shard_store_close(ShardStore *store)
     free(store->sources);
     free(store->paths);
     free(store->samples);
+    free(store->try_again);
     free(store);
 }
 

@@ -59,6 +59,7 @@ struct ShardStore {
     int64_t shard_count;
     char **paths;     /* (shard_count), owned by the lists */
     int64_t *samples; /* (shard_count) */
+    double *try_again; /* (shard_count) clock_seconds before which a shard that could not be opened is not tried */
 
     pthread_mutex_t lock;   /* of all below */
     pthread_cond_t changed; /* something was loaded or released */

@@ -7,13 +7,15 @@
 #include <string.h>
 #include <sys/resource.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "data/shard_store_inside.h"
 
 #define MOST_FILES 4096
 #define MOST_WINDOW_BYTES ((int64_t)512 << 20) /* of the indexes of all windows */
 #define MOST_SCANNED ((int64_t)256 << 20)      /* bytes of indexes kept of shards that have no index file */
-#define FAILED_READS 2                         /* in a row, retries and all, after which a window is given up */
+#define GIVE_UP_SECONDS 60 /* that a shard which could not be opened, retries and all, is not tried again */
+#define FAILED_READS 2     /* in a row, retries and all, after which a window is given up */
 
 static int64_t index_bytes(const TarIndex *index)
 {
@@ -169,7 +171,16 @@ static Status load_file(ShardStore *store, OpenFile *open, int32_t source)
     const char *path = store->paths[open->shard];
     const ShardNote note =
         shard_list_note(&store->sources[source].list, (size_t)(open->shard - store->sources[source].first));
-    if (!store->without_tars) TRY(shard_file_open(store->access, path, note.bytes, &open->file));
+    if (store->try_again[open->shard] > clock_seconds()) {
+        char shown[SHARD_NAME_MAX];
+        shard_show(path, shown, sizeof shown);
+        FAIL(ERR_IO, "%s: could not be opened, less than %d s ago", shown, GIVE_UP_SECONDS);
+    }
+    if (!store->without_tars) {
+        status = shard_file_open(store->access, path, note.bytes, &open->file);
+        if (status == ERR_IO) store->try_again[open->shard] = clock_seconds() + GIVE_UP_SECONDS;
+        TRY(status);
+    }
     TRY(store_open_precomputed(store, source, path, NULL, open->precomputed));
 fail:
     return status;

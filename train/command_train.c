@@ -36,10 +36,11 @@ static Status run(CommandCall *call)
         log_info("done: %s; `vasily sample %s --prompt TEXT` draws from it", config.run.dir, config.run.dir);
     else if (ended == TRAINER_DATA_ENDED)
         log_info(
-            "done: the sources of data have ended before train.steps; `vasily sample %s --prompt TEXT` draws from it",
+            "done: the sources of data have ended before train.steps (samples that did not fill a step of all lanes "
+            "are left over; fewer data.lanes leave fewer); `vasily sample %s --prompt TEXT` draws from it",
             config.run.dir);
     else
-        log_info("stopped by a signal, saved; go on with --resume auto");
+        log_info("stopped by a signal; go on with --resume auto");
     TRY(watchdog_close(watchdog));
     watchdog = NULL;
 fail:

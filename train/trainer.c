@@ -17,6 +17,9 @@
 /* Gradients may be infinite now and then; so many times in a row, weights or data are broken. */
 enum { SKIPPED_IN_A_ROW_MAX = 100 };
 
+#define POLL_SECONDS 0.5      /* between looks at signals and the other ranks while data is waited for */
+#define COMPLAIN_SECONDS 20.0 /* of waiting, after which a rank says so; doubled each time */
+
 /* ---- a micro-batch ---- */
 
 typedef struct MicroBatch {
@@ -70,9 +73,15 @@ fail:
     return status;
 }
 
-static Status next_batch(Trainer *t)
+/* Takes the next step's batch if it comes within so many seconds; *ended: there is none, and will be none. */
+static Status try_batch(Trainer *t, double seconds, bool *ended)
 {
-    return t->batch ? STATUS_OK : loader_next(t->loader, &t->batch);
+    Status status = STATUS_OK;
+    *ended = false;
+    if (t->batch) return STATUS_OK;
+    status = loader_next_within(t->loader, seconds, &t->batch);
+    *ended = status == STATUS_END;
+    return *ended ? STATUS_OK : status;
 }
 
 /* The step's batch has been computed with, or copied to where it will be. */
@@ -86,28 +95,14 @@ fail:
     return status;
 }
 
-/* Whether there is data for another step, where it may end: *ended becomes 1 if not. The others of this step are told,
- * and all stop together. */
-static Status look_for_end(Trainer *t, double *ended)
-{
-    Status status = STATUS_OK;
-    if (!loader_is_finite(t->loader) || t->step + 1 >= t->last_step) return STATUS_OK;
-    status = next_batch(t);
-    *ended = status == STATUS_END;
-    if (status == STATUS_END) return STATUS_OK;
-    TRY(status);
-fail:
-    return status;
-}
-
-/* While the GPU still computes this step: the first micro-batch of the next. */
+/* While the GPU still computes this step: the first micro-batch of the next, if its data is there. */
 static Status look_ahead(Trainer *t)
 {
     Status status = STATUS_OK;
+    bool ended;
     if (!feed_runs_ahead(t->feed) || t->step + 1 >= t->last_step) return STATUS_OK;
-    status = next_batch(t);
-    if (status == STATUS_END) return STATUS_OK; /* look_for_end tells the others */
-    TRY(status);
+    TRY(try_batch(t, 0, &ended));
+    if (!t->batch) return STATUS_OK;
     TRY(feed_fill(t->feed, t->batch, 0));
     t->filled = true;
 fail:
@@ -138,6 +133,7 @@ static Status agree(Trainer *t, StepTold *step)
         for (int k = 0; k < WISH_COUNT; k++) step->wishes[k] += told[r].wishes[k];
         if (told[r].data > step->data) step->data = told[r].data;
         if (told[r].comm > step->comm) step->comm = told[r].comm;
+        step->ready += told[r].ready;
         step->ended += told[r].ended;
     }
 fail:
@@ -171,7 +167,38 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
 typedef struct StepEnd {
     double wishes[WISH_COUNT];
     bool data_ended;
+    bool ready; /* every rank has the next step's batch */
 } StepEnd;
+
+/* Before a step for which some rank has no data yet: they wait together, so that a signal to one of them, or the end of
+ * its data, stops all of them between two steps, and no rank is left inside one. */
+static Status wait_for_data(Trainer *t, StepEnd *decided)
+{
+    enum { READY, ENDED, WISHES, VALUES = WISHES + WISH_COUNT };
+    Status status = STATUS_OK;
+    double start = clock_seconds(), complain = COMPLAIN_SECONDS;
+    comm_note_step(t->comm, t->step + 1, "waiting for data");
+    while (!decided->ready && !decided->data_ended && decided->wishes[WISH_STOP] + decided->wishes[WISH_REQUEUE] == 0) {
+        double told[VALUES] = {0};
+        bool ended;
+        TRY(try_batch(t, POLL_SECONDS, &ended));
+        told[READY] = t->batch != NULL;
+        told[ENDED] = ended;
+        signals_take(told + WISHES);
+        TRY(comm_all_reduce_f64(t->comm, told, VALUES, COMM_SUM));
+        decided->ready = told[READY] == comm_world(t->comm);
+        decided->data_ended = told[ENDED] > 0;
+        memcpy(decided->wishes, told + WISHES, sizeof decided->wishes);
+        if (decided->wishes[WISH_SAVE] > 0 && t->cursor) TRY(trainer_save(t));
+        if (!t->batch && !ended && clock_seconds() - start > complain) {
+            log_warn("no data for %.0f s; going on waiting", clock_seconds() - start);
+            complain *= 2;
+        }
+    }
+    t->data_seconds = clock_seconds() - start;
+fail:
+    return status;
+}
 
 static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
 {
@@ -179,11 +206,12 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     double start = clock_seconds();
     int64_t allocated = mem_thread_allocation_count();
     Backend *backend = t->network.backend;
-    StepTold step = {.data = -loader_seconds_waited(t->loader)};
+    StepTold step = {.data = t->data_seconds - loader_seconds_waited(t->loader)};
     OptimizerReport report;
+    bool ended = false;
 
-    comm_note_step(t->comm, t->step + 1, "waiting for data");
-    TRY(next_batch(t)); /* there is one: look_for_data and look_for_end have asked before */
+    start -= t->data_seconds;
+    t->data_seconds = 0;
     comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
@@ -191,7 +219,9 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
     TRY(give_batch_back(t));
     TRY(look_ahead(t));
-    TRY(look_for_end(t, &step.ended));
+    if (t->step + 1 < t->last_step) TRY(try_batch(t, 0, &ended));
+    step.ready = t->batch != NULL;
+    step.ended = ended;
     step.data += loader_seconds_waited(t->loader);
     if (backend->device)
         TRY(backend->device->finish(backend));
@@ -216,6 +246,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     metrics->allocations = mem_thread_allocation_count() - allocated;
     memcpy(end->wishes, step.wishes, sizeof step.wishes);
     end->data_ended = step.ended > 0;
+    end->ready = step.ready == comm_world(t->comm);
 fail:
     return status;
 }
@@ -264,47 +295,36 @@ static void log_comparisons(const Trainer *t)
         log_info("the weights of %d ranks were compared %lld times: the same to the bit", comm_world(t->comm), checks);
 }
 
-/* Before the first step, where data may have ended in an earlier job: all ranks find out together. */
-static Status look_for_data(Trainer *t, TrainerEnd *end)
+static TrainerEnd end_of(const StepEnd *decided)
 {
-    Status status = STATUS_OK;
-    double ended = 0;
-    if (!loader_is_finite(t->loader) || t->step >= t->last_step) return STATUS_OK;
-    comm_note_step(t->comm, t->step + 1, "waiting for data");
-    status = next_batch(t);
-    if (status == STATUS_END)
-        ended = 1;
-    else
-        TRY(status);
-    TRY(comm_all_reduce_f64(t->comm, &ended, 1, COMM_SUM));
-    if (ended > 0 && t->step == 0)
-        FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
-                         "data.lanes or train.global_batch, or let data.sources[].repeat be true");
-    if (ended > 0) *end = TRAINER_DATA_ENDED;
-fail:
-    return status;
+    if (decided->wishes[WISH_REQUEUE] > 0) return TRAINER_REQUEUE;
+    if (decided->wishes[WISH_STOP] > 0) return TRAINER_STOPPED;
+    return decided->data_ended ? TRAINER_DATA_ENDED : TRAINER_DONE;
 }
 
 Status trainer_run(Trainer *t, TrainerEnd *end)
 {
     Status status = STATUS_OK;
+    StepEnd decided = {.ready = false};
     *end = TRAINER_DONE;
-    TRY(look_for_data(t, end));
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
-        StepEnd decided = {.data_ended = false};
+        if (!decided.ready) TRY(wait_for_data(t, &decided));
+        *end = end_of(&decided);
+        if (*end != TRAINER_DONE) break;
         TRY(train_step(t, &step, &decided));
         TRY(record_step(t, &step));
-        if (decided.data_ended) *end = TRAINER_DATA_ENDED;
-        if (decided.wishes[WISH_STOP] > 0) *end = TRAINER_STOPPED;
-        if (decided.wishes[WISH_REQUEUE] > 0) *end = TRAINER_REQUEUE;
+        *end = end_of(&decided);
         if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
         if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
         if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
     }
     progress_end(&t->progress);
     comm_note_step(t->comm, t->step, "ending");
-    if (t->saved_step != t->step) TRY(trainer_save(t));
+    if (*end == TRAINER_DATA_ENDED && t->step == 0)
+        FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
+                         "data.lanes or train.global_batch, or let data.sources[].repeat be true");
+    if (t->saved_step != t->step && t->cursor) TRY(trainer_save(t));
     TRY(exchange_refresh_weights(t->exchange)); /* nothing is left on its way */
     log_comparisons(t);
     log_memory(t);

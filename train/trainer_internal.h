@@ -22,7 +22,7 @@ typedef struct StepTold {
     double losses[2];          /* mse, vb: sums over the samples */
     double wishes[WISH_COUNT]; /* sums */
     double data, comm;         /* seconds waited: the longest of any rank */
-    double ended;              /* ranks whose data does not reach for another step */
+    double ready, ended;       /* ranks that have the next step's batch; whose data does not reach for it */
 } StepTold;
 enum { STEP_TOLD = sizeof(StepTold) / sizeof(double) };
 
@@ -56,6 +56,7 @@ struct Trainer {
     float *terms;       /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
     Exchange *exchange;
     Consistency *consistency;
+    double data_seconds; /* that this step's batch was waited for before the step */
     double *told; /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
