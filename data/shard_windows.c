@@ -85,8 +85,13 @@ static OpenWindow *spare_window(const ShardStore *store)
 static void bound_windows(ShardStore *store)
 {
     while (store->window_bytes > MOST_WINDOW_BYTES) {
-        OpenWindow *oldest = spare_window(store);
-        if (!oldest || oldest->shard < 0) return;
+        OpenWindow *oldest = NULL;
+        for (int w = 0; w < store->window_count; w++) {
+            OpenWindow *window = &store->windows[w];
+            if (window->users > 0 || window->state == PLACE_LOADING || window->index_bytes == 0) continue;
+            if (!oldest || window->last_use < oldest->last_use) oldest = window;
+        }
+        if (!oldest) return;
         window_clear(store, oldest);
     }
 }
