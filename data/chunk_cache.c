@@ -295,8 +295,10 @@ Status chunk_cache_read(ChunkCache *cache, ChunkKey key, int64_t size, int64_t f
             pthread_mutex_unlock(&cache->lock);
             return status == STATUS_OK ? status : status_trace(status, __FILE__, __LINE__);
         }
-        waited = i != NONE;
-        if (waited) cache->slots[i].waiting++;
+        if (i != NONE && !waited) {
+            cache->slots[i].waiting++; /* once, however often it is woken for other chunks */
+            waited = true;
+        }
         pthread_cond_wait(&cache->changed, &cache->lock);
     }
     status = fetch_and_copy(cache, i, size, from, count, out, fetch, context);

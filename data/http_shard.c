@@ -11,7 +11,8 @@
 #include "base/log.h"
 #include "data/spool.h"
 
-#define PROBE 512 /* bytes that are asked for to learn the size */
+#define MOST_BYTES ((int64_t)1 << 40) /* of a shard: more is a mistake, or a lie */
+#define PROBE 512                     /* bytes that are asked for to learn the size */
 
 struct HttpShard {
     HttpAccess *access;
@@ -117,7 +118,7 @@ static Status fetch_chunk(void *context, int64_t chunk, uint8_t *out, int64_t si
         if (attempt >= access->config->retries)
             FAIL(ERR_FORMAT,
                  "%s: the %" PRId64 " bytes from byte %" PRId64 " are not those that were indexed, %" PRId64
-                 " times; if the shard has been changed, run `vasily data index` again",
+                 " times; if the shard has been changed, run `vasily data index --force`",
                  shard->shown, shard->sums->piece, wrong * shard->sums->piece, attempt + 1);
         log_debug("%s: damaged bytes from byte %" PRId64, shard->shown, wrong * shard->sums->piece);
         atomic_fetch_add(&access->retries, 1);
@@ -214,6 +215,9 @@ static Status probe(HttpShard *shard, bool *whole)
         if (*whole) return STATUS_OK;
         bool empty = reply.code == 416 && reply.total == 0;
         bool small = reply.code == 206 && reply.total >= 0 && reply.total <= PROBE && reply.received == reply.total;
+        if (reply.total > MOST_BYTES)
+            return status_fail(ERR_LIMIT, __FILE__, __LINE__, "%s: says that it has %" PRId64 " bytes", shard->shown,
+                               reply.total);
         if (status == STATUS_OK || empty || small) {
             shard->bytes = reply.total;
             memcpy(shard->validator, reply.validator, sizeof shard->validator);
@@ -232,13 +236,13 @@ static Status adopt_sums(HttpShard *shard, const Checksums *sums)
     static atomic_bool warned;
     if (!sums) return STATUS_OK;
     if (shard->bytes >= 0 && shard->bytes != sums->bytes)
-        FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but %" PRId64 " were indexed; run `vasily data index` again",
+        FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but %" PRId64 " were indexed; run `vasily data index --force`",
              shard->shown, shard->bytes, sums->bytes);
     if (shard->access->config->chunk_bytes % sums->piece == 0)
         shard->sums = sums;
     else if (!atomic_exchange(&warned, true))
         log_warn("%s: its checksums are not used: they are of pieces of %" PRId64 " bytes; make data.read.chunk_bytes "
-                 "a multiple of that, or run `vasily data index` again",
+                 "a multiple of that, or run `vasily data index --force`",
                  shard->shown, sums->piece);
 fail:
     return status;

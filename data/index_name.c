@@ -57,6 +57,21 @@ fail:
     return status;
 }
 
+void index_identity(const char *shard, char out[PATH_MAX])
+{
+    const size_t path = strcspn(shard, "?#");
+    char base[MAX_BASE + 1];
+    base_name(shard, base);
+    snprintf(out, PATH_MAX, "%s", shard);
+    if (shard_kind(shard) != SHARD_HTTP) return;
+    bool named = strstr(base, ".tar") || strstr(base, ".tgz");
+    if (named && path < PATH_MAX) out[path] = 0;
+    char *host = strstr(out, "://") + 3, *end = host + strcspn(host, "/?#"), *at = NULL;
+    for (char *c = host; c < end; c++)
+        if (*c == '@') at = c;
+    if (at) memmove(host, at + 1, strlen(at + 1) + 1);
+}
+
 Status index_name(const char *shard, const char *folder, const char *suffix, char path[PATH_MAX])
 {
     Status status = STATUS_OK;
@@ -66,6 +81,9 @@ Status index_name(const char *shard, const char *folder, const char *suffix, cha
         const char *whole = shard;
         if (shard_kind(shard) == SHARD_LOCAL) {
             TRY(index_absolute(shard, absolute));
+            whole = absolute;
+        } else {
+            index_identity(shard, absolute);
             whole = absolute;
         }
         base_name(shard, base);

@@ -6,6 +6,10 @@
 
 #include "base/status.h"
 
+/* What tells shards apart, and stays when passwords and tokens are renewed: of a URL neither user nor password, nor the
+ * query where the path names a tar file. Cut at PATH_MAX. */
+void index_identity(const char *shard, char out[PATH_MAX]);
+
 /* With a folder: FOLDER/BASE.HASH<suffix>. BASE is the shard's base name (of a URL without its query), with strange
  * characters as '_' and cut at 100 bytes; HASH, 16 hex digits, is the XXH3-64 of the whole URL or command, of a
  * file here its absolute path, so that equal base names in several places do not meet. Without one (NULL or empty):

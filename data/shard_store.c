@@ -10,6 +10,7 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "base/hash.h"
+#include "data/index_name.h"
 #include "data/shard_store_inside.h"
 
 int32_t store_source_of(const ShardStore *store, int64_t shard)
@@ -74,8 +75,12 @@ fail:
 
 /* ---- opening and closing ---- */
 
-static const char *base_name(const char *path)
+static const char *base_name(const char *path, char identity[PATH_MAX])
 {
+    if (shard_kind(path) == SHARD_HTTP) {
+        index_identity(path, identity);
+        path = identity;
+    }
     const char *slash = strrchr(path, '/');
     return slash ? slash + 1 : path;
 }
@@ -84,9 +89,10 @@ static Status make_identity(ShardStore *store, int32_t s)
 {
     Status status = STATUS_OK;
     StrBuf text = {0};
+    char identity[PATH_MAX];
     StoreSource *source = &store->sources[s];
     for (size_t i = 0; i < source->list.count; i++)
-        TRY(strbuf_printf(&text, "%s %" PRId64 "\n", base_name(source->list.paths[i]),
+        TRY(strbuf_printf(&text, "%s %" PRId64 "\n", base_name(source->list.paths[i], identity),
                           store->samples[source->first + (int64_t)i]));
     source->identity = hash_string64(text.data ? text.data : "");
 fail:
