@@ -26,7 +26,8 @@ typedef struct Slot {
     SlotState state;
     bool checked;
     int32_t users;   /* that read it: it stays */
-    int32_t waiting; /* for it to be fetched: they are to hear of a failure */
+    uint64_t fetch;  /* number of the fetch that filled it, or does; never 0 */
+    int32_t waiting; /* threads that wait for it: they are to hear of a failure */
     int32_t next_in_bucket, newer, older;
     int64_t size;          /* SLOT_READY */
     StatusRecord *failure; /* SLOT_FAILED: not NULL */
@@ -49,6 +50,7 @@ struct ChunkCache {
     Slot *slots;
     int32_t *buckets;
     int32_t newest, oldest;
+    uint64_t fetches;
     uint64_t *dropped; /* (DROPPED) keys */
     Doubt *doubts;     /* (DOUBTED) */
     pthread_mutex_t lock;
@@ -185,7 +187,8 @@ static int32_t take_slot(ChunkCache *cache, ChunkKey key)
         list_remove(cache, i);
     }
     int32_t *bucket = bucket_of(cache, key);
-    cache->slots[i] = (Slot){.key = key, .state = SLOT_FETCHING, .next_in_bucket = *bucket - 1};
+    cache->slots[i] =
+        (Slot){.key = key, .state = SLOT_FETCHING, .fetch = ++cache->fetches, .next_in_bucket = *bucket - 1};
     *bucket = i + 1;
     list_append(cache, i, true);
     return i;
@@ -226,6 +229,7 @@ static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, 
     slot->failure = failure;
     slot->failed_at = clock_seconds();
     slot->state = kept ? SLOT_READY : failure ? SLOT_FAILED : SLOT_FREE;
+    if (kept) slot->waiting = 0;
     if (slot->state == SLOT_FREE || (slot->state == SLOT_FAILED && status != ERR_FORMAT && slot->waiting == 0))
         drop(cache, i);
     pthread_cond_broadcast(&cache->changed);
@@ -278,12 +282,12 @@ Status chunk_cache_read(ChunkCache *cache, ChunkKey key, int64_t size, int64_t f
                         ChunkFetch fetch, void *context)
 {
     Status status;
-    bool waited = false;
+    uint64_t awaited = 0; /* the fetch that this thread is counted as waiting for */
     int32_t i;
     pthread_mutex_lock(&cache->lock);
     for (;;) {
         i = find(cache, key);
-        if (i != NONE && !waited && cache->slots[i].state == SLOT_FAILED &&
+        if (i != NONE && cache->slots[i].fetch != awaited && cache->slots[i].state == SLOT_FAILED &&
             clock_seconds() - cache->slots[i].failed_at > FAILURE_SECONDS) {
             drop(cache, i);
             i = NONE;
@@ -291,13 +295,13 @@ Status chunk_cache_read(ChunkCache *cache, ChunkKey key, int64_t size, int64_t f
         if (i == NONE && (i = take_slot(cache, key)) != NONE) break;
         if (i != NONE && cache->slots[i].state != SLOT_FETCHING) {
             status = cache->slots[i].state == SLOT_READY ? copy_out(cache, i, from, count, out)
-                                                         : share_failure(cache, i, waited);
+                                                         : share_failure(cache, i, cache->slots[i].fetch == awaited);
             pthread_mutex_unlock(&cache->lock);
             return status == STATUS_OK ? status : status_trace(status, __FILE__, __LINE__);
         }
-        if (i != NONE && !waited) {
-            cache->slots[i].waiting++; /* once, however often it is woken for other chunks */
-            waited = true;
+        if (i != NONE && cache->slots[i].fetch != awaited) { /* once, however often it wakes up */
+            awaited = cache->slots[i].fetch;
+            cache->slots[i].waiting++;
         }
         pthread_cond_wait(&cache->changed, &cache->lock);
     }

@@ -3,9 +3,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/file.h"
 #include "base/random.h"
+#include "data/chunk_cache.h"
 #include "shard_fixture.h"
 
 /* ---- http ---- */
@@ -294,6 +296,74 @@ static void test_shared_failure(void **state)
     shard_file_close(file);
 }
 
+/* ---- failures of others ---- */
+
+typedef struct Flaky {
+    ChunkCache *cache;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool begun, go;
+    int fetches; /* of chunk 7: the first fails, when it may go on */
+} Flaky;
+
+static Status fetch_flaky(void *context, int64_t chunk, uint8_t *out, int64_t size, bool again, bool *checked)
+{
+    Flaky *flaky = context;
+    (void)again;
+    *checked = false;
+    memset(out, (int)chunk, (size_t)size);
+    if (chunk != 7) return STATUS_OK;
+    pthread_mutex_lock(&flaky->lock);
+    const bool fails = flaky->fetches++ == 0;
+    flaky->begun = true;
+    pthread_cond_broadcast(&flaky->changed);
+    while (!flaky->go) pthread_cond_wait(&flaky->changed, &flaky->lock);
+    pthread_mutex_unlock(&flaky->lock);
+    return fails ? status_fail(ERR_IO, __FILE__, __LINE__, "a bad moment") : STATUS_OK;
+}
+
+static Status read_flaky(Flaky *flaky, int64_t chunk)
+{
+    uint8_t byte;
+    return chunk_cache_read(flaky->cache, (ChunkKey){.chunk = chunk}, CHUNK, 0, 1, &byte, fetch_flaky, flaky);
+}
+
+static void *read_flaky_thread(void *flaky)
+{
+    return read_flaky(flaky, 7) == ERR_IO ? NULL : flaky;
+}
+
+/* A thread that waits for a chunk wakes up whenever any chunk has come. It hears of the failure once, and then the
+ * failure is over: the next who wants the chunk fetches it. */
+static void test_failure_passes(void **state)
+{
+    Flaky flaky = {.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    pthread_t threads[3];
+    void *wrong;
+    assert_ok(chunk_cache_create(&read_config, &flaky.cache));
+    for (int i = 0; i < 3; i++) assert_int_equal(pthread_create(&threads[i], NULL, read_flaky_thread, &flaky), 0);
+    pthread_mutex_lock(&flaky.lock);
+    while (!flaky.begun) pthread_cond_wait(&flaky.changed, &flaky.lock);
+    pthread_mutex_unlock(&flaky.lock);
+    usleep(100000); /* the others wait by now, or the test sees less */
+    for (int i = 0; i < 20; i++) {
+        assert_ok(read_flaky(&flaky, 20 + i));
+        usleep(2000);
+    }
+    pthread_mutex_lock(&flaky.lock);
+    flaky.go = true;
+    pthread_cond_broadcast(&flaky.changed);
+    pthread_mutex_unlock(&flaky.lock);
+    for (int i = 0; i < 3; i++) {
+        pthread_join(threads[i], &wrong);
+        if (wrong) assert_true(flaky.fetches > 1); /* it came late */
+    }
+    const int before = flaky.fetches;
+    assert_ok(read_flaky(&flaky, 7));
+    assert_int_equal(flaky.fetches, before > 1 ? before : 2);
+    chunk_cache_free(flaky.cache);
+}
+
 /* ---- checksums and doubt ---- */
 
 static void test_checksums(void **state)
@@ -436,6 +506,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_eviction, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_threads, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_shared_failure, shards_set_up, shards_tear_down),
+        cmocka_unit_test_setup_teardown(test_failure_passes, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_checksums, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_sums_file, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_doubt, shards_set_up, shards_tear_down),

@@ -214,6 +214,7 @@ static void test_behind_http(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_here, set_up, tear_down),
+                                       cmocka_unit_test(test_names_of_urls),
                                        cmocka_unit_test_setup_teardown(test_behind_http, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
