@@ -47,6 +47,7 @@ static Status run(CommandCall *call)
     DataStats *stats = NULL;
     StrBuf text = {0}, json = {0};
     TRY(data_arguments_load(call, &config, &file));
+    if (arguments->json) TRY(data_output_prepare("--json", arguments->json));
     TRY(add_filters(call, &arguments->filters, &config.data.filter.where));
     TRY(data_stats_collect(&config.data,
                            &(StatsOptions){.resolution = (int)config.train.resolution,

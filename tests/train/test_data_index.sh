@@ -31,6 +31,12 @@ rm shards/*.idx
 "$vasily" data order tiny.yaml "${plain[@]}" --steps 12 data.read.index_folder=kept \
     "data.sources=[{name: shapes, shards: ['list:elsewhere/deep/shapes.txt']}]" > order.moved
 cmp order.plain order.moved
+expect 0 fresh.log "$vasily" data index tiny.yaml --list 'fresh/lists/{source}.txt' # the folder is made
+contains fresh/lists/shapes.txt "shards/000003.tar	24	"
+mkdir folder.txt
+expect 3 folder.log "$vasily" data index tiny.yaml --list folder.txt
+contains folder.log "--list: folder.txt is a folder"
+if grep -q "GB" folder.log; then fail "shards were indexed before the list's place was looked at"; fi
 expect 2 pattern.log "$vasily" data index tiny.yaml --list one.txt \
     'data.sources=[{name: a, shards: [shards/000000.tar]}, {name: b, shards: [shards/000001.tar]}]'
 contains pattern.log "{source}"

@@ -29,6 +29,9 @@ expect 0 gone.log "$vasily" data stats mixed/000000.tar nowhere.tar mixed/*1.tar
 contains gone.log "nowhere.tar"
 contains gone.log "broken_shard"
 
+expect 0 folder.log "$vasily" data stats tiny.yaml --samples 5 --json fresh/folder/x.json
+[ -s fresh/folder/x.json ] || fail "data stats --json did not make the folder"
+
 expect 2 mistake.log "$vasily" data stats 'mixed/*.tar' --filter 'watermrk < 0.5'
 contains mistake.log "--filter 'watermrk < 0.5': column 1: \"watermrk\" is not a field; did you mean watermark?"
 expect 2 mistake.log "$vasily" data stats tiny.yaml 'data.filter.where=[side > 1, aspect <]'
