@@ -63,6 +63,13 @@ fail:
     return status;
 }
 
+int64_t data_stats_unreadable(const DataStats *stats)
+{
+    int64_t count = stats->counts.counts[SHARD_BROKEN];
+    for (int s = 0; s < stats->source_count; s++) count += stats->sources[s].unreadable_shards;
+    return count;
+}
+
 void data_stats_free(DataStats *stats)
 {
     if (!stats) return;
@@ -173,7 +180,10 @@ static Status look_at_shard(Collection *all, StatsLooker *looker, const StatsWor
 {
     Status status = STATUS_OK;
     const ShardWindow *window = NULL;
-    status = shard_store_acquire(all->store, work->source, work->shard, 0, work->samples, &window);
+    const char *path = shard_store_path(all->store, work->source, work->shard);
+    if (shard_kind(path) == SHARD_LOCAL) status = file_check_readable(path); /* not tried again and again */
+    if (status == STATUS_OK)
+        status = shard_store_acquire(all->store, work->source, work->shard, 0, work->samples, &window);
     if (status == ERR_MEMORY || status == ERR_INTERRUPTED) return status;
     if (status != STATUS_OK) {
         log_warn("passed over, a shard that cannot be read: %s", status_message());

@@ -87,6 +87,7 @@ typedef struct StatsOptions {
 /* `data` must outlive *out. */
 Status data_stats_collect(const DataConfig *data, const StatsOptions *options, DataStats **out);
 void data_stats_free(DataStats *stats);
+int64_t data_stats_unreadable(const DataStats *stats); /* shards that are damaged or could not be read */
 
 /* For people; and as one JSON object. */
 Status data_stats_print(const DataStats *stats, StrBuf *out);

@@ -25,8 +25,13 @@ done
 # A config, with its own filters and those of the command line; a part of it; a shard that is not there.
 expect 0 config.log "$vasily" data stats tiny.yaml data.filter.min_side=0 --json config.json --samples 50
 contains config.json "\"looked_at\": 50"
-expect 0 gone.log "$vasily" data stats mixed/000000.tar nowhere.tar mixed/*1.tar
-contains gone.log "nowhere.tar"
+expect 3 gone.log timeout 15 "$vasily" data stats mixed/000000.tar nowhere.tar mixed/*1.tar mixed
+contains gone.log "broken_shard (number 1): nowhere.tar: "
+[ "$(grep -o "nowhere.tar" gone.log | wc -l)" = 1 ] || fail "a missing shard is named more than once"
+contains gone.log "mixed: not a regular file"
+printf 'mixed/000000.tar\t100\nnowhere.tar\t100\n' > told.txt # whose samples are known without a look
+expect 3 told.log timeout 15 "$vasily" data stats list:told.txt
+contains told.log "cannot open"
 contains gone.log "broken_shard"
 
 expect 0 folder.log "$vasily" data stats tiny.yaml --samples 5 --json fresh/folder/x.json
