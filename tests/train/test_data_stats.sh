@@ -34,6 +34,12 @@ expect 3 told.log timeout 15 "$vasily" data stats list:told.txt
 contains told.log "cannot open"
 contains gone.log "broken_shard"
 
+# A field that no sample has is named; one that some have is not.
+expect 0 absent.log "$vasily" data stats 'mixed/*.tar' --filter 'json.watermrk < 0.5 or watermark < 0.5' \
+    --filter 'json.pwatermark == high' --filter 'json.pwatermark < 2'
+contains absent.log "no sample has json.watermrk as it is asked for by json.watermrk < 0.5 or watermark < 0.5; is it misspelt"
+contains absent.log "no sample has json.pwatermark as it is asked for by json.pwatermark == high"
+[ "$(grep -c "no sample has" absent.log)" = 2 ] || fail "fields that samples have are said to be absent"
 expect 0 folder.log "$vasily" data stats tiny.yaml --samples 5 --json fresh/folder/x.json
 [ -s fresh/folder/x.json ] || fail "data stats --json did not make the folder"
 
