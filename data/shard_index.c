@@ -140,7 +140,9 @@ static Status index_one(Job *job, const ShardIndexSource *source, size_t i)
         return STATUS_OK;
     }
     result->samples = 0;
-    status = shard_file_open(job->access, shard, -1, &file);
+    /* What is not there at the start is a mistake, no bad moment of a file system. */
+    if (shard_kind(shard) == SHARD_LOCAL) status = file_check_readable(shard);
+    if (status == STATUS_OK) status = shard_file_open(job->access, shard, -1, &file);
     if (status == STATUS_OK) {
         result->bytes = shard_file_raw_bytes(file);
         status = tar_index_scan(file, &index);

@@ -8,10 +8,12 @@
  * Each line of a list is one of the above (not list: again), optionally followed by a tab and the number of its
  * samples, and by another tab and the bytes of the file: then nothing need be looked up when a run starts. Blank lines
  * and lines that begin with # are passed over. FILE may also be webdataset's JSON (wids: "shardlist" of "url",
- * "nsamples", "filesize"), whose urls are taken as they are. Relative paths start from the folder of FILE. */
+ * "nsamples", "filesize"), in whose urls braces and wildcards stand for themselves. Relative paths start from the
+ * folder of FILE. */
 #ifndef DATA_SHARD_LIST_H
 #define DATA_SHARD_LIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -32,6 +34,14 @@ typedef struct ShardList {
     ShardNote *notes; /* (count), or NULL when nothing was told about any */
     size_t count, capacity, bytes, note_capacity;
 } ShardList;
+
+#define SHARD_LIST_MAX_GROUPS 64 /* braces in one pattern, nested ones included */
+
+/* ERR_CONFIG for what is surely a mistake: a { that is not closed, {000..12x}, a scheme that is not known, a wildcard
+ * over http. A file that has this name after all, at `file`, is fine; nothing else is looked up, no list is read. */
+Status shard_list_check(const char *pattern, const char *file);
+/* "012..345" between `text` and `end`. */
+bool shard_list_is_range(const char *text, const char *end);
 
 /* Braces only, nothing looked up: appends every path that `pattern` stands for, in the order written. */
 Status shard_list_expand(const char *pattern, ShardList *list);

@@ -42,6 +42,21 @@ fail:
     return status;
 }
 
+/* Found out before hours of work. */
+static Status prepare_lists(const DataConfig *config, const char *pattern)
+{
+    Status status = STATUS_OK;
+    StrBuf path = {0};
+    TRY(check_list(pattern, config->sources.count));
+    for (size_t s = 0; pattern && s < config->sources.count; s++) {
+        TRY(list_path(pattern, data_config_source(config, s)->name, &path));
+        TRY(data_output_prepare("--list", path.data));
+    }
+fail:
+    strbuf_free(&path);
+    return status;
+}
+
 static Status write_lists(const ShardIndexReport *report, const char *pattern)
 {
     Status status = STATUS_OK;
@@ -128,7 +143,7 @@ static Status run(CommandCall *call)
     Config *file = NULL;
     ShardIndexReport *report = NULL;
     TRY(data_arguments_load(call, &config, &file));
-    TRY(check_list(arguments->list, config.data.sources.count));
+    TRY(prepare_lists(&config.data, arguments->list));
     if (arguments->index_folder) {
         config.data.read.index_folder = arena_strdup(call->arena, arguments->index_folder);
         if (!config.data.read.index_folder) FAIL_WITH(ERR_MEMORY);

@@ -1,7 +1,11 @@
 #include "train/data_arguments.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "data/data_config.h"
 
 static bool ends_with(const char *text, const char *end)
@@ -43,6 +47,30 @@ Status data_arguments_load(CommandCall *call, RunConfig *run, Config **file)
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(first, NULL, overrides, override_count, run, file));
     TRY(data_config_check(*file, "data", &run->data));
+fail:
+    return status;
+}
+
+Status data_output_prepare(const char *option, const char *path)
+{
+    Status status = STATUS_OK;
+    char folder[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    size_t size = slash ? (size_t)(slash - path) : 0;
+    if (!path[0] || strlen(path) >= sizeof folder) FAIL(ERR_USAGE, "%s: the name of a file is expected", option);
+    memcpy(folder, path, size);
+    folder[size] = 0;
+    if (size > 0) {
+        status = file_make_dirs(folder);
+        if (status != STATUS_OK) {
+            status_prefix("%s %.300s: ", option, path);
+            FAIL_WITH(status);
+        }
+    }
+    if (file_is_dir(path)) FAIL(ERR_IO, "%s: %.300s is a folder; name a file", option, path);
+    if (access(slash ? size > 0 ? folder : "/" : ".", W_OK | X_OK) != 0)
+        FAIL(ERR_IO, "%s: %.300s cannot be written: %s; name a file in a folder of yours", option, path,
+             strerror(errno));
 fail:
     return status;
 }

@@ -12,4 +12,8 @@
  * config_free, after the last use of `config`. */
 Status data_arguments_load(CommandCall *call, RunConfig *config, Config **file);
 
+/* Called before the work whose result is to be written to `path`, as `option` says: makes the folder, and fails when
+ * no file can be written there. */
+Status data_output_prepare(const char *option, const char *path);
+
 #endif
