@@ -497,8 +497,20 @@ static void test_refusals(void **state)
     assert_int_equal(loader_next(loader, &b), ERR_FORMAT);
     check_message("whole epoch");
     check_message("small");
-    check_message("data.filter");
+    check_message("lower data.filter.min_side");
     loader_close(loader);
+    options.resolution = 8;
+    char has[] = "has json.nothing", compares[] = "json.nothing < 1", *expressions[] = {has, compares};
+    const char *remedies[] = {"loosen data.filter.where", "data.filter.missing: pass"};
+    for (int i = 0; i < 2; i++) {
+        data.filter.where = (ConfigStrings){&expressions[i], 1};
+        data.filter.missing = i == 0 ? MISSING_PASS : MISSING_DROP;
+        assert_ok(loader_open(&data, &options, &loader));
+        assert_int_equal(loader_next(loader, &b), ERR_FORMAT);
+        check_message(remedies[i]);
+        loader_close(loader);
+    }
+    data.filter.where = (ConfigStrings){0};
 
     data.filter.missing = MISSING_ERROR;
     options.resolution = 8;
