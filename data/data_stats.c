@@ -300,6 +300,21 @@ static void describe_sources(const DataConfig *data, const ShardStore *store, Da
     for (int s = 0; s < stats->source_count && sum > 0; s++) stats->sources[s].share /= sum;
 }
 
+static Status warn_of_repeated(const ShardStore *store, int sources)
+{
+    Status status = STATUS_OK;
+    size_t count = 0, at = 0;
+    for (int s = 0; s < sources; s++) count += (size_t)shard_store_count(store, s);
+    const char **paths = mem_alloc_array(count + 1, sizeof paths[0]);
+    if (!paths) FAIL(ERR_MEMORY, "out of memory for statistics");
+    for (int s = 0; s < sources; s++)
+        for (int32_t i = 0; i < shard_store_count(store, s); i++) paths[at++] = shard_store_path(store, s, i);
+    shard_paths_warn(paths, count);
+fail:
+    free(paths);
+    return status;
+}
+
 Status data_stats_collect(const DataConfig *data, const StatsOptions *options, DataStats **out)
 {
     Status status = STATUS_OK;
@@ -321,6 +336,7 @@ Status data_stats_collect(const DataConfig *data, const StatsOptions *options, D
                                               .windows = threads + 1},
                          &bad, &all.store));
     describe_sources(data, all.store, stats);
+    TRY(warn_of_repeated(all.store, stats->source_count));
     for (int s = 0; s < stats->source_count; s++) TRY(plan_source(&all, s));
     TRY(run_threads(&all, threads, stats));
     stats->counts = bad; /* of shards, when they were counted */

@@ -231,6 +231,21 @@ fail:
     return status;
 }
 
+/* In one source it is a mistake, in two perhaps none. */
+static Status warn_of_repeated(const ShardIndexReport *report, size_t count)
+{
+    Status status = STATUS_OK;
+    size_t at = 0;
+    const char **paths = mem_alloc_array(count + 1, sizeof paths[0]);
+    if (!paths) FAIL_WITH(ERR_MEMORY);
+    for (size_t s = 0; s < report->source_count; s++)
+        for (size_t i = 0; i < report->sources[s].list.count; i++) paths[at++] = report->sources[s].list.paths[i];
+    shard_paths_warn(paths, count);
+fail:
+    free(paths);
+    return status;
+}
+
 Status shard_index_all(const ShardIndexOptions *options, ShardIndexReport **out)
 {
     Status status = STATUS_OK;
@@ -249,6 +264,7 @@ Status shard_index_all(const ShardIndexOptions *options, ShardIndexReport **out)
         TRY(list_source(data_config_source(config, s), config->read.index_folder, &report->sources[s]));
         job->shards += (int64_t)report->sources[s].list.count;
     }
+    TRY(warn_of_repeated(report, (size_t)job->shards));
     if (config->read.index_folder[0]) TRY(file_make_dirs(config->read.index_folder));
     TRY(shard_access_create(&config->read, &job->access));
     if (pthread_mutex_init(&job->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");

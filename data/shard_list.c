@@ -10,6 +10,7 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "data/shard_file.h"
 
 static const ShardNote NOTHING_TOLD = {-1, -1};
@@ -205,6 +206,20 @@ static bool has_suffix(const char *text, const char *suffix)
 static int compare_paths(const void *a, const void *b)
 {
     return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+void shard_paths_warn(const char **paths, size_t count)
+{
+    size_t repeated = 0;
+    const char *example = NULL;
+    char shown[SHARD_NAME_MAX];
+    if (count > 1) qsort(paths, count, sizeof paths[0], compare_paths);
+    for (size_t i = 1; i < count; i++)
+        if (strcmp(paths[i], paths[i - 1]) == 0 && repeated++ == 0) example = paths[i];
+    if (!example) return;
+    shard_show(example, shown, sizeof shown);
+    log_warn("%zu of %zu shards are named again after they were named before, such as %s: their samples come twice",
+             repeated, count, shown);
 }
 
 /* What lies beside shards: indexes, checksums, precomputed files, whole or on their way; and img2dataset's tables. */

@@ -58,6 +58,9 @@ Status shard_list_set_note(ShardList *list, size_t i, ShardNote note); /* i belo
 ShardNote shard_list_note(const ShardList *list, size_t i);
 void shard_list_free(ShardList *list); /* leaves an empty list */
 
+/* One warning when some of the paths occur more than once. Sorts `paths`. */
+void shard_paths_warn(const char **paths, size_t count);
+
 /* list:FILE. */
 Status shard_list_add_file(const char *path, ShardList *list);
 /* The text of a list file: JSON when it begins with '{'. `folder`: where relative paths start; "" is here. Messages

@@ -84,7 +84,7 @@ static const StatsArguments defaults = {0};
 const Command command_data_stats = {
     .name = "data stats",
     .summary = "count what the filters keep, without training",
-    .usage = "CONFIG [key.path=value ...] | SHARD ... [--filter EXPR ...] [--samples N] [--threads N] [--json FILE]",
+    .usage = DATA_ARGUMENTS " [--filter EXPR ...] [--samples N] [--threads N] [--json FILE]",
     .details =
         "Looks at the fields and captions of all samples, and at the headers of those pictures that the filters keep;\n"
         "prints how many each filter leaves out, by itself and after those before it, how the fields are distributed,\n"

@@ -66,6 +66,17 @@ first=$(head -1 names)
 tar -xf shards/000000.tar "$first"
 contains <(head -1 show.all) "\"bytes\": $(stat -c %s "$first")"
 
+# Numbers of a list that are not so, and shards that are named twice.
+printf 'shards/000000.tar\t25\nshards/000001.tar\t24\nshards/000002.tar\t24\t77\n' > wrong.txt
+expect 0 wrong.log "$vasily" data index list:wrong.txt
+contains wrong.log "shards/000000.tar: the list says 25 samples, there are 24"
+contains wrong.log "shards/000002.tar: the list says 77 bytes, there are $(stat -c %s shards/000002.tar)"
+[ "$(grep -c "the list says" wrong.log)" = 2 ] || fail "differences from the list: $(cat wrong.log)"
+expect 0 twice.log "$vasily" data index 'shards/*.tar' shards/000001.tar 'shards/00000{1,2}.tar'
+contains twice.log "3 of 7 shards are named again after they were named before, such as shards/000001.tar"
+expect 0 right.log "$vasily" data index list:list.txt
+if grep -q "the list says\|named again" right.log; then fail "a right list is said to be wrong: $(cat right.log)"; fi
+
 # What is not there is said once and at once, and told by the exit code.
 printf 'shards/000000.tar\t24\nabsent.tar\t24\n' > with_absent.txt
 for from in absent.tar list:with_absent.txt; do
