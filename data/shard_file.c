@@ -24,6 +24,7 @@ struct ShardAccess {
     pthread_mutex_t lock; /* http is started when the first shard wants it */
     bool locks, http_ready;
     HttpAccess http;
+    atomic_int_least64_t spooled_bytes;
 };
 
 struct ShardFile {
@@ -36,6 +37,7 @@ struct ShardFile {
     int fd;                     /* the file, or what was unpacked or piped; -1: read through http */
     HttpShard *http;            /* NULL: not over http */
     Checksums sums;             /* count 0: none */
+    atomic_int_least64_t spooled_bytes;
     bool unpacked;
     pthread_mutex_t doubt_lock; /* unpacked: held while it is unpacked anew */
     int64_t doubts;             /* how often it was */
@@ -104,6 +106,11 @@ void shard_access_stats(ShardAccess *access, ShardAccessStats *out)
                               .restarts = atomic_load(&http->restarts),
                               .fetched_bytes = atomic_load(&http->fetched_bytes),
                               .refetched_bytes = atomic_load(&http->refetched_bytes)};
+}
+
+int64_t shard_access_spooled_bytes(ShardAccess *access)
+{
+    return atomic_load(&access->spooled_bytes);
 }
 
 static Status start_http(ShardAccess *access)
@@ -329,6 +336,15 @@ fail:
     return status;
 }
 
+/* Notes what it keeps on the local disk now. */
+static void count_spooled(ShardFile *file, bool closing)
+{
+    int64_t now = 0;
+    if (!closing && file->http) now += http_shard_spooled_bytes(file->http);
+    if (!closing && (file->unpacked || file->kind == SHARD_PIPE)) now += file->bytes;
+    atomic_fetch_add(&file->access->spooled_bytes, now - atomic_exchange(&file->spooled_bytes, now));
+}
+
 /* Takes the plain tar in place of a compressed one. */
 static Status open_unpacked(ShardFile *file)
 {
@@ -375,6 +391,7 @@ Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, Sha
         FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but its list or index says %" PRId64 "; has it been changed?",
              file->shown, file->raw_bytes, bytes);
     TRY(open_unpacked(file));
+    count_spooled(file, false);
     *out = file;
     return STATUS_OK;
 fail:
@@ -385,6 +402,7 @@ fail:
 void shard_file_close(ShardFile *file)
 {
     if (!file) return;
+    count_spooled(file, true);
     http_shard_close(file->http);
     checksums_free(&file->sums);
     if (file->fd >= 0) close(file->fd);
@@ -411,6 +429,11 @@ int64_t shard_file_bytes(const ShardFile *file)
 int64_t shard_file_raw_bytes(const ShardFile *file)
 {
     return file->raw_bytes;
+}
+
+int64_t shard_file_spooled_bytes(const ShardFile *file)
+{
+    return atomic_load(&file->spooled_bytes);
 }
 
 bool shard_file_unpacked(const ShardFile *file)
@@ -446,7 +469,10 @@ static bool doubt_unpacked(ShardFile *file, int64_t size, int64_t offset)
         if (unpack(file, &fd, &bytes) == STATUS_OK)
             differs = bytes != file->bytes || !spool_hash(fd, size, offset, &after) || before.low != after.low ||
                       before.high != after.high;
-        if (differs && dup3(fd, file->fd, O_CLOEXEC) >= 0) file->bytes = bytes; /* while other threads read */
+        if (differs && dup3(fd, file->fd, O_CLOEXEC) >= 0) { /* while other threads read */
+            file->bytes = bytes;
+            count_spooled(file, false);
+        }
         if (fd >= 0) close(fd);
     }
     pthread_mutex_unlock(&file->doubt_lock);

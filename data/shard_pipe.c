@@ -18,7 +18,8 @@
 
 extern char **environ;
 
-/* The command with its output in `to`. All our files are closed in it: they are opened with O_CLOEXEC. */
+/* The command with its output in `to`. Nothing else that is open here is open in it: libraries do not open all of
+ * theirs with O_CLOEXEC. (glibc 2.34) */
 static Status start(const char *command, int to, pid_t *out)
 {
     Status status = STATUS_OK;
@@ -35,6 +36,7 @@ static Status start(const char *command, int to, pid_t *out)
     set = true;
     int error = posix_spawn_file_actions_addopen(&actions, 0, "/dev/null", O_RDONLY, 0);
     if (!error) error = posix_spawn_file_actions_adddup2(&actions, to, 1);
+    if (!error) error = posix_spawn_file_actions_addclosefrom_np(&actions, 3);
     if (!error) error = posix_spawnattr_setpgroup(&attributes, 0);
     if (!error) error = posix_spawnattr_setsigmask(&attributes, &none);
     if (!error) error = posix_spawnattr_setsigdefault(&attributes, &all);
@@ -71,7 +73,7 @@ static Status drain(Patience *patience, int from, int to, int64_t *bytes)
         if (got < 0) FAIL(ERR_IO, "reading its output: %s", strerror(errno));
         if (got == 0) break;
         if (got > SPOOL_MAX_BYTES - *bytes) FAIL(ERR_LIMIT, "prints more than 64 GiB; make smaller shards");
-        TRY(spool_write(to, block, got, *bytes));
+        TRY(spool_write(patience->config, to, block, got, *bytes));
         *bytes += got;
         last = clock_seconds();
     }

@@ -206,7 +206,7 @@ static void test_eviction(void **state)
     /* A disk that is full costs only speed. */
     read_config.cache_folder = "/nonexistent";
     restart_access();
-    open_fails(url("a.tar"), -1, ERR_IO, "set data.read.cache_folder");
+    open_fails(url("a.tar"), -1, ERR_SPACE, "/nonexistent: cannot make a file");
 }
 
 typedef struct Reader {
