@@ -117,7 +117,7 @@ static Status fetch_chunk(void *context, int64_t chunk, uint8_t *out, int64_t si
         if (attempt >= access->config->retries)
             FAIL(ERR_FORMAT,
                  "%s: the %" PRId64 " bytes from byte %" PRId64 " are not those that were indexed, %" PRId64
-                 " times; if the shard has been changed, run `vasily data index` again",
+                 " times; if the shard has been changed, run `vasily data index --force`",
                  shard->shown, shard->sums->piece, wrong * shard->sums->piece, attempt + 1);
         log_debug("%s: damaged bytes from byte %" PRId64, shard->shown, wrong * shard->sums->piece);
         atomic_fetch_add(&access->retries, 1);
@@ -237,13 +237,13 @@ static Status adopt_sums(HttpShard *shard, const Checksums *sums)
     static atomic_bool warned;
     if (!sums) return STATUS_OK;
     if (shard->bytes >= 0 && shard->bytes != sums->bytes)
-        FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but %" PRId64 " were indexed; run `vasily data index` again",
+        FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but %" PRId64 " were indexed; run `vasily data index --force`",
              shard->shown, shard->bytes, sums->bytes);
     if (shard->access->config->chunk_bytes % sums->piece == 0)
         shard->sums = sums;
     else if (!atomic_exchange(&warned, true))
         log_warn("%s: its checksums are not used: they are of pieces of %" PRId64 " bytes; make data.read.chunk_bytes "
-                 "a multiple of that, or run `vasily data index` again",
+                 "a multiple of that, or run `vasily data index --force`",
                  shard->shown, sums->piece);
 fail:
     return status;

@@ -12,6 +12,7 @@
 #include "base/archive.h"
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "data/http_shard.h"
 #include "data/shard_pipe.h"
@@ -50,10 +51,45 @@ ShardKind shard_kind(const char *path)
     return SHARD_LOCAL;
 }
 
+/* A command may hold tokens anywhere, but for the name of a program: NAME=VALUE is none. */
+static void show_pipe(const char *path, char *out, size_t capacity)
+{
+    const char *command = path + 5;
+    const size_t word = strcspn(command, " \t\n'\"`$;|&<>()=");
+    const bool name = command[word] == 0 || command[word] == ' ';
+    if (name && command[word] == 0)
+        snprintf(out, capacity, "%s", path);
+    else
+        snprintf(out, capacity, "pipe:%.*s ... #%016" PRIx64, name ? (int)word : 0, command, hash_string64(path));
+}
+
 void shard_show(const char *path, char *out, size_t capacity)
 {
-    if (shard_kind(path) == SHARD_HTTP)
+    const char *scheme = strstr(path, "://");
+    switch (shard_kind(path)) {
+    case SHARD_HTTP:
         http_show(path, out, capacity);
+        break;
+    case SHARD_PIPE:
+        show_pipe(path, out, capacity);
+        break;
+    case SHARD_LOCAL: /* or a pattern that becomes URLs */
+        snprintf(out, capacity, "%.*s%s", scheme ? (int)(scheme + 3 - path) : (int)strlen(path), path,
+                 scheme ? "..." : "");
+        break;
+    }
+}
+
+const char *shard_shown(const char *path, char *out, size_t capacity)
+{
+    shard_show(path, out, capacity);
+    return out;
+}
+
+void shard_plain(const char *path, char *out, size_t capacity)
+{
+    if (shard_kind(path) == SHARD_HTTP)
+        http_plain(path, out, capacity);
     else
         snprintf(out, capacity, "%s", path);
 }
@@ -271,7 +307,7 @@ static Status open_pipe(ShardFile *file)
         FAIL(ERR_CONFIG, "%s: would start a shell; set data.read.allow_pipe: true if you trust whoever wrote the list",
              file->shown);
     for (int64_t attempt = 0;; attempt++) {
-        Status run = shard_pipe_spool(&access->patience, command, &file->fd, &file->raw_bytes);
+        Status run = shard_pipe_spool(&access->patience, command, file->shown, &file->fd, &file->raw_bytes);
         if (run == STATUS_OK) break;
         if (run != ERR_IO || attempt >= access->config->retries) FAIL_WITH(run);
         log_debug("%s; try %" PRId64, status_message(), attempt + 2);

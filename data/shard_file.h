@@ -22,8 +22,17 @@
 #define SHARD_NAME_MAX 4096
 typedef enum ShardKind { SHARD_LOCAL, SHARD_HTTP, SHARD_PIPE } ShardKind;
 ShardKind shard_kind(const char *path);
-/* The path as messages and logs may show it: a URL without user, password and query; cut at the capacity. */
+/* The path (or a pattern of paths) as messages and logs may show it, without what may be secret; cut at the capacity.
+ * Of a URL user, password and query are left out. Of a command its first word stays, and the hash by which its index is
+ * named: "pipe:curl ... #0123456789abcdef". */
 void shard_show(const char *path, char *out, size_t capacity);
+/* The same within one message, of which it lives as long as the block around: FAIL(ERR_IO, "%s: ...",
+ * SHARD_SHOWN(path)). */
+#define SHARD_SHOWN(path) shard_shown(path, (char[256]){0}, 256)
+const char *shard_shown(const char *path, char *out, size_t capacity); /* out */
+/* Which shard it is, also when a token in its URL is renewed: a URL without user, password, query and fragment;
+ * anything else as it is. Cut at the capacity. */
+void shard_plain(const char *path, char *out, size_t capacity);
 
 /* What all shards of a run share: connections, the chunk cache. */
 typedef struct ShardAccess ShardAccess;

@@ -110,7 +110,7 @@ fail:
     return status;
 }
 
-Status shard_pipe_spool(Patience *patience, const char *command, int *out, int64_t *bytes)
+Status shard_pipe_spool(Patience *patience, const char *command, const char *shown, int *out, int64_t *bytes)
 {
     Status status = STATUS_OK;
     int ends[2] = {-1, -1}, fd = -1, how = 0;
@@ -136,6 +136,6 @@ fail:
     if (ends[0] >= 0) close(ends[0]);
     if (ends[1] >= 0) close(ends[1]);
     if (fd >= 0) close(fd);
-    if (status != STATUS_OK) status_prefix("pipe:%.200s: ", command);
+    if (status != STATUS_OK) status_prefix("%.200s: ", shown);
     return status;
 }

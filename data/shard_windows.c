@@ -482,7 +482,7 @@ Status shard_window_read(ShardStore *store, const ShardWindow *window, const Sam
     note_read(store, window, STATUS_OK);
     if (size_in_header(out) != member->size)
         return status_fail(ERR_FORMAT, __FILE__, __LINE__,
-                           "%s: is not the file that was indexed; delete its index, or run `vasily data index`",
+                           "%s: is not the file that was indexed; delete its index, or run `vasily data index --force`",
                            shard_file_shown(window->file));
     return STATUS_OK;
 }
