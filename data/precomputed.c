@@ -1,6 +1,7 @@
 /* What the reader and the writer of precomputed files share: names, facts, paths. */
 #include "data/precomputed.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,10 +162,14 @@ static void folder_name(const char *source, char out[256])
     if (out[0] == '.') out[0] = '_';
 }
 
-const char *precomputed_base_name(const char *plain)
+const char *precomputed_base_name(const char *shard, char out[SHARD_NAME_MAX])
 {
-    const char *slash = strrchr(plain, '/');
-    return slash ? slash + 1 : plain;
+    if (shard_kind(shard) == SHARD_PIPE)
+        snprintf(out, SHARD_NAME_MAX, "pipe.%016" PRIx64, hash_string64(shard));
+    else
+        shard_plain(shard, out, SHARD_NAME_MAX);
+    const char *slash = strrchr(out, '/');
+    return slash ? slash + 1 : out;
 }
 
 Status precomputed_path(const PrecomputedSpec *spec, PrecomputedKind kind, const char *source, const char *shard,
@@ -177,8 +182,7 @@ Status precomputed_path(const PrecomputedSpec *spec, PrecomputedKind kind, const
         FAIL(ERR_CONFIG,
              "%s: precomputed files of a shard that is not a file here need a folder; set frozen.path (or --out)",
              SHARD_SHOWN(shard));
-    shard_plain(shard, plain, sizeof plain);
-    const char *base = precomputed_base_name(plain);
+    const char *base = precomputed_base_name(shard, plain);
     const char *start = spec->path[0] ? base : plain;
     precomputed_suffix(spec, kind, suffix);
     if (spec->path[0]) folder_name(source, folder);

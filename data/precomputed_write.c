@@ -154,8 +154,7 @@ static Status write_attributes(PrecomputedWriter *w, const PrecomputedFacts *dat
     char text[64];
     Hash128 hash;
     char plain[SHARD_NAME_MAX];
-    shard_plain(shard, plain, sizeof plain);
-    const char *base = precomputed_base_name(plain);
+    const char *base = precomputed_base_name(shard, plain);
     const char *rows = w->spec->valid_rows ? "valid" : "padded";
     snprintf(text, sizeof text, PRECOMPUTED_FORMAT, PRECOMPUTED_KIND_WORDS[w->kind]);
     TRY(h5_write_text(w->h5, "format", text, strlen(text)));
