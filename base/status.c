@@ -18,6 +18,7 @@ static const struct {
     [ERR_USAGE] = {"usage", 2},
     [ERR_CONFIG] = {"config", 2},
     [ERR_IO] = {"io", 3},
+    [ERR_SPACE] = {"space", 3},
     [ERR_FORMAT] = {"format", 3},
     [ERR_LIMIT] = {"limit", 3},
     [ERR_MEMORY] = {"memory", 4},

@@ -30,6 +30,7 @@ typedef enum Status {
     ERR_USAGE,       /* wrong command line */
     ERR_CONFIG,      /* a config key, its value, or two that contradict each other */
     ERR_IO,          /* the operating system refused: missing file, full disk, permission */
+    ERR_SPACE,       /* the disk that holds our own temporary files is full, or their folder cannot be written */
     ERR_FORMAT,      /* a file's contents are not what they should be */
     ERR_LIMIT,       /* a size above a limit of ours, checked before allocation */
     ERR_MEMORY,      /* an allocation failed */
@@ -48,7 +49,7 @@ typedef enum Status {
 /* A short name such as "config" or "io". */
 const char *status_name(Status status);
 
-/* The process exit code of a status: 0 ok, 2 usage and config, 3 io, format and limits, 4 memory, 5 numeric,
+/* The process exit code of a status: 0 ok, 2 usage and config, 3 io, space, format and limits, 4 memory, 5 numeric,
  * 6 communication and mismatch, 75 interrupted (asks a scheduler to requeue), 70 internal. */
 int status_exit_code(Status status);
 

@@ -122,7 +122,7 @@ void candidate_process(const CandidateContext *context, CandidateScratch *scratc
     double start = clock_seconds();
     Status status = shard_store_acquire(context->store, c->source, c->shard, c->first, c->count, &window);
     c->seconds[STAGE_READ] += clock_seconds() - start;
-    if (status == ERR_MEMORY || status == ERR_INTERRUPTED) {
+    if (status == ERR_MEMORY || status == ERR_INTERRUPTED || status == ERR_SPACE) {
         candidate_stop_run(c, status);
         reject_nameless(c);
         return;

@@ -52,7 +52,7 @@ static bool filter(const CandidateContext *context, Candidate *c, const ShardWin
             c, status_fail(ERR_FORMAT, __FILE__, __LINE__,
                            "%s in %s: %s, and data.filter.missing is error; set it to pass or drop, or add the "
                            "field",
-                           sample_key(&window->index->table, sample), window->path, c->detail));
+                           sample_key(&window->index->table, sample), SHARD_SHOWN(window->path), c->detail));
         return false;
     }
     if (reason != SAMPLE_ACCEPTED) candidate_reject_with(c, reason, c->detail);

@@ -43,6 +43,7 @@ typedef struct Doubt {
 } Doubt;
 
 struct ChunkCache {
+    const ReadConfig *config;
     int fd;
     int64_t slot_bytes;
     int32_t slot_count, used; /* used: slots that were ever in use; the file is no longer than these */
@@ -75,6 +76,7 @@ Status chunk_cache_create(const ReadConfig *config, ChunkCache **out)
     *out = NULL;
     ChunkCache *cache = mem_alloc_array(1, sizeof *cache);
     if (!cache) FAIL(ERR_MEMORY, "out of memory for the cache of shards");
+    cache->config = config;
     cache->fd = -1;
     cache->slot_bytes = config->chunk_bytes;
     int64_t slots = config->cache_bytes / config->chunk_bytes;
@@ -215,7 +217,7 @@ static Status fill(ChunkCache *cache, int32_t i, uint8_t *buffer, int64_t size, 
     pthread_mutex_unlock(&cache->lock);
     Status status = fetch(context, key.chunk, buffer, size, again, &checked);
     if (status == STATUS_OK)
-        kept = spool_write(cache->fd, buffer, size, (int64_t)i * cache->slot_bytes) == STATUS_OK;
+        kept = spool_write(cache->config, cache->fd, buffer, size, (int64_t)i * cache->slot_bytes) == STATUS_OK;
     else if ((failure = malloc(sizeof *failure)) != NULL)
         status_save(status, failure);
     pthread_mutex_lock(&cache->lock);

@@ -27,7 +27,7 @@ typedef struct ChunkKey {
  * lately. */
 typedef Status (*ChunkFetch)(void *context, int64_t chunk, uint8_t *out, int64_t size, bool again, bool *checked);
 
-/* ERR_IO when the folder cannot be written. The config must outlive it. */
+/* ERR_SPACE when the folder cannot be written. The config must outlive it. */
 Status chunk_cache_create(const ReadConfig *config, ChunkCache **out);
 void chunk_cache_free(ChunkCache *cache); /* NULL is fine */
 

@@ -388,7 +388,7 @@ fail:
     return status;
 }
 
-void http_show(const char *url, char *out, size_t capacity)
+static void write_plain(const char *url, bool mark, char *out, size_t capacity)
 {
     const char *host = strstr(url, "://");
     host = host ? host + 3 : url;
@@ -398,5 +398,15 @@ void http_show(const char *url, char *out, size_t capacity)
         if (host[i] == '@') after = host + i + 1;
     length -= (size_t)(after - host);
     snprintf(out, capacity, "%.*s%.*s%s", (int)(host - url), url, (int)length, after,
-             after[length] == '?' ? "?..." : "");
+             mark && after[length] == '?' ? "?..." : "");
+}
+
+void http_plain(const char *url, char *out, size_t capacity)
+{
+    write_plain(url, false, out, capacity);
+}
+
+void http_show(const char *url, char *out, size_t capacity)
+{
+    write_plain(url, true, out, capacity);
 }

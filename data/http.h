@@ -50,7 +50,9 @@ void http_free(Http *http); /* NULL is fine; no transfer may be under way */
  * an end before; ERR_MISMATCH; ERR_INTERRUPTED; the sink's failure. Safe from several threads. */
 Status http_get(Http *http, const HttpRequest *request, HttpReply *reply);
 
-/* A URL as messages may show it: without user, password and query. */
+/* A URL without user, password, query and fragment: which file it is, also when a token in it is renewed. */
+void http_plain(const char *url, char *out, size_t capacity);
+/* A URL as messages may show it: the same, and "?..." for a query. */
 void http_show(const char *url, char *out, size_t capacity);
 
 #endif

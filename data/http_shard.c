@@ -131,12 +131,17 @@ fail:
 
 /* ---- servers that send whole files only ---- */
 
+typedef struct Spooling {
+    const ReadConfig *config;
+    int fd;
+} Spooling;
+
 static Status into_spool(void *context, const void *data, size_t size, int64_t offset)
 {
-    const int *fd = context;
+    const Spooling *spooling = context;
     if (offset > SPOOL_MAX_BYTES - (int64_t)size)
         return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a shard of more than 64 GiB that is sent whole");
-    return spool_write(*fd, data, (int64_t)size, offset);
+    return spool_write(spooling->config, spooling->fd, data, (int64_t)size, offset);
 }
 
 static Status check_spool(const HttpShard *shard, int fd, int64_t bytes)
@@ -165,27 +170,27 @@ static Status spool_whole(HttpShard *shard, int64_t expected, int *out, int64_t 
 {
     HttpAccess *access = shard->access;
     Try tries = {.access = access, .shown = shard->shown};
-    int fd = -1;
+    Spooling spooling = {access->config, -1};
     HttpRequest request = {.url = shard->url,
                            .shown = shard->shown,
                            .validator = "",
                            .total = expected,
                            .sink = into_spool,
-                           .context = &fd};
+                           .context = &spooling};
     for (;;) {
         HttpReply reply;
-        Status status = spool_create(access->config, &fd);
+        Status status = spool_create(access->config, &spooling.fd);
         if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
         status = http_get(access->http, &request, &reply);
         atomic_fetch_add(&access->fetched_bytes, reply.received);
         if (tries.attempt > 0) atomic_fetch_add(&access->refetched_bytes, reply.received);
-        if (status == STATUS_OK) status = check_spool(shard, fd, reply.received);
+        if (status == STATUS_OK) status = check_spool(shard, spooling.fd, reply.received);
         if (status == STATUS_OK) {
-            *out = fd;
+            *out = spooling.fd;
             *bytes = reply.received;
             return STATUS_OK;
         }
-        close(fd);
+        close(spooling.fd);
         status = try_again(&tries, status, &reply, true);
         if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
     }
@@ -294,6 +299,11 @@ void http_shard_close(HttpShard *shard)
 int64_t http_shard_bytes(const HttpShard *shard)
 {
     return shard->bytes;
+}
+
+int64_t http_shard_spooled_bytes(const HttpShard *shard)
+{
+    return shard->spool >= 0 ? shard->bytes : 0;
 }
 
 const uint8_t *http_shard_start(const HttpShard *shard)

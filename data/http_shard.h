@@ -25,6 +25,7 @@ typedef struct HttpShard HttpShard;
 Status http_shard_open(HttpAccess *access, const char *url, const char *shown, const Checksums *sums, HttpShard **out);
 void http_shard_close(HttpShard *shard); /* NULL is fine */
 int64_t http_shard_bytes(const HttpShard *shard);
+int64_t http_shard_spooled_bytes(const HttpShard *shard); /* on the local disk, beside the cache */
 /* The first 4 bytes, zeros where it has fewer, as they came when it was opened: nothing is fetched. */
 const uint8_t *http_shard_start(const HttpShard *shard);
 /* All of it must lie within the shard. Safe from several threads. */

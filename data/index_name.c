@@ -4,9 +4,11 @@
 #include <inttypes.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/arena.h"
 #include "base/file.h"
 #include "base/hash.h"
 #include "data/shard_file.h"
@@ -15,7 +17,7 @@
 
 static void base_name(const char *shard, char out[MAX_BASE + 1])
 {
-    size_t length = shard_kind(shard) == SHARD_HTTP ? strcspn(shard, "?#") : strlen(shard), start = length, size = 0;
+    size_t length = strlen(shard), start = length, size = 0;
     if (shard_kind(shard) == SHARD_PIPE) {
         strcpy(out, "pipe");
         return;
@@ -57,43 +59,77 @@ fail:
     return status;
 }
 
-void index_identity(const char *shard, char out[PATH_MAX])
+static Status too_long(const char *shard)
 {
-    const size_t path = strcspn(shard, "?#");
-    char base[MAX_BASE + 1];
-    base_name(shard, base);
-    snprintf(out, PATH_MAX, "%s", shard);
-    if (shard_kind(shard) != SHARD_HTTP) return;
-    bool named = strstr(base, ".tar") || strstr(base, ".tgz");
-    if (named && path < PATH_MAX) out[path] = 0;
-    char *host = strstr(out, "://") + 3, *end = host + strcspn(host, "/?#"), *at = NULL;
-    for (char *c = host; c < end; c++)
-        if (*c == '@') at = c;
-    if (at) memmove(host, at + 1, strlen(at + 1) + 1);
+    return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a shard's path is too long: %.60s...", SHARD_SHOWN(shard));
 }
 
 Status index_name(const char *shard, const char *folder, const char *suffix, char path[PATH_MAX])
 {
     Status status = STATUS_OK;
-    char base[MAX_BASE + 1], absolute[PATH_MAX];
+    char base[MAX_BASE + 1], whole[PATH_MAX];
     int length;
     if (folder && folder[0]) {
-        const char *whole = shard;
-        if (shard_kind(shard) == SHARD_LOCAL) {
-            TRY(index_absolute(shard, absolute));
-            whole = absolute;
-        } else {
-            index_identity(shard, absolute);
-            whole = absolute;
-        }
-        base_name(shard, base);
+        if (strlen(shard) >= sizeof whole) FAIL_WITH(too_long(shard));
+        if (shard_kind(shard) == SHARD_LOCAL)
+            TRY(index_absolute(shard, whole));
+        else
+            shard_plain(shard, whole, sizeof whole);
+        base_name(whole, base);
         length = snprintf(path, PATH_MAX, "%s/%s.%016" PRIx64 "%s", folder, base, hash_string64(whole), suffix);
     } else {
         if (shard_kind(shard) != SHARD_LOCAL)
             FAIL(ERR_CONFIG, "an index of a shard that is not a file here needs a folder: set data.read.index_folder");
         length = snprintf(path, PATH_MAX, "%s%s", shard, suffix);
     }
-    if (length < 0 || length >= PATH_MAX) FAIL(ERR_LIMIT, "a shard's path is too long: %.60s...", shard);
+    if (length < 0 || length >= PATH_MAX) FAIL_WITH(too_long(shard));
 fail:
+    return status;
+}
+
+/* ---- names that meet ---- */
+
+typedef struct NamedUrl {
+    uint64_t hash; /* of what names it */
+    const char *url;
+} NamedUrl;
+
+static int compare_urls(const void *a, const void *b)
+{
+    const NamedUrl *x = a, *y = b;
+    if (x->hash != y->hash) return x->hash < y->hash ? -1 : 1;
+    return strcmp(x->url, y->url);
+}
+
+static bool has_secrets(const char *shard)
+{
+    return shard_kind(shard) == SHARD_HTTP && strpbrk(shard, "?#@");
+}
+
+Status index_names_differ(char *const *shards, size_t count)
+{
+    Status status = STATUS_OK;
+    NamedUrl *urls = NULL;
+    size_t found = 0;
+    char plain[SHARD_NAME_MAX];
+    for (size_t i = 0; i < count; i++) found += has_secrets(shards[i]);
+    if (found == 0) return STATUS_OK;
+    urls = mem_alloc_array(found, sizeof urls[0]);
+    if (!urls) FAIL(ERR_MEMORY, "out of memory for the list of shards");
+    found = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (!has_secrets(shards[i])) continue;
+        shard_plain(shards[i], plain, sizeof plain);
+        urls[found++] = (NamedUrl){hash_string64(plain), shards[i]};
+    }
+    qsort(urls, found, sizeof urls[0], compare_urls);
+    for (size_t i = 1; i < found; i++)
+        if (urls[i].hash == urls[i - 1].hash && strcmp(urls[i].url, urls[i - 1].url) != 0)
+            FAIL(ERR_CONFIG,
+                 "%s: two shards differ in nothing but user and query, which are no part of an index's name; leave "
+                 "data.read.index_folder empty, or give each a path of its own",
+                 SHARD_SHOWN(urls[i].url));
+fail:
+    free(urls);
     return status;
 }

@@ -1,6 +1,7 @@
 /* What the reader and the writer of precomputed files share: names, facts, paths. */
 #include "data/precomputed.h"
 
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -161,20 +162,35 @@ static void folder_name(const char *source, char out[256])
     if (out[0] == '.') out[0] = '_';
 }
 
+const char *precomputed_base_name(const char *shard, char out[SHARD_NAME_MAX])
+{
+    if (shard_kind(shard) == SHARD_PIPE)
+        snprintf(out, SHARD_NAME_MAX, "pipe.%016" PRIx64, hash_string64(shard));
+    else
+        shard_plain(shard, out, SHARD_NAME_MAX);
+    const char *slash = strrchr(out, '/');
+    return slash ? slash + 1 : out;
+}
+
 Status precomputed_path(const PrecomputedSpec *spec, PrecomputedKind kind, const char *source, const char *shard,
                         char out[PATH_MAX])
 {
     Status status = STATUS_OK;
     char suffix[64], folder[256] = "";
-    const char *slash = strrchr(shard, '/');
-    const char *base = slash ? slash + 1 : shard;
-    const char *start = spec->path[0] ? base : shard;
+    char plain[SHARD_NAME_MAX];
+    if (!spec->path[0] && shard_kind(shard) != SHARD_LOCAL)
+        FAIL(ERR_CONFIG,
+             "%s: precomputed files of a shard that is not a file here need a folder; set frozen.path (or --out)",
+             SHARD_SHOWN(shard));
+    const char *base = precomputed_base_name(shard, plain);
+    const char *start = spec->path[0] ? base : plain;
     precomputed_suffix(spec, kind, suffix);
     if (spec->path[0]) folder_name(source, folder);
     int stem = (int)((size_t)(base - start) + precomputed_stem_size(base));
     int size = snprintf(out, PATH_MAX, "%s%s%s%s%.*s%s", spec->path, spec->path[0] ? "/" : "", folder,
                         spec->path[0] ? "/" : "", stem, start, suffix);
-    if (size < 0 || size >= PATH_MAX) FAIL(ERR_LIMIT, "the path of precomputed data of %.100s... is too long", shard);
+    if (size < 0 || size >= PATH_MAX)
+        FAIL(ERR_LIMIT, "the path of precomputed data of %.100s... is too long", SHARD_SHOWN(shard));
 fail:
     return status;
 }

@@ -35,6 +35,7 @@
 #include "base/status.h"
 #include "data/bad_samples.h"
 #include "data/data_config.h"
+#include "data/shard_file.h"
 #include "data/shard_list.h"
 #include "data/tar_index.h"
 
@@ -76,12 +77,14 @@ void precomputed_spec_free(PrecomputedSpec *spec); /* the facts */
 /* Bytes of a row in memory, as floats. */
 int64_t precomputed_moment_values(const PrecomputedSpec *spec);
 
-/* Where the file of a shard lies. */
+/* Where the file of a shard lies. Of a URL user and query are no part of that. ERR_CONFIG for a shard that is not a
+ * file here when `path` is empty. */
 Status precomputed_path(const PrecomputedSpec *spec, PrecomputedKind kind, const char *source, const char *shard,
                         char out[PATH_MAX]);
 
 /* Shards of a pattern (as shard_list_add) for a run that reads no shard at all: what matches as a shard, and what has
- * precomputed files where the shard itself is gone. Appends paths of shards, whether they exist or not. */
+ * precomputed files where the shard itself is gone. Appends paths of shards, whether they exist or not. Wildcards
+ * within a list: file look for shards only. */
 Status precomputed_list_shards(const PrecomputedSpec *spec, const char *source, const char *pattern, ShardList *list);
 
 /* XXH3-128 over keys, suffixes, places and sizes of everything in a shard. */

@@ -9,6 +9,8 @@
 
 /* Bytes of a base name before ".tar", ".tar.gz", ".tgz", ".tar.zst" (of a pattern: ".tar*"). */
 size_t precomputed_stem_size(const char *name);
+/* What follows the last slash of a path; of a URL without user and query; of a command "pipe." and its hash. In out. */
+const char *precomputed_base_name(const char *shard, char out[SHARD_NAME_MAX]);
 /* ".latents-256.h5", ".text.h5". */
 void precomputed_suffix(const PrecomputedSpec *spec, PrecomputedKind kind, char out[64]);
 

@@ -89,11 +89,14 @@ Status precomputed_list_shards(const PrecomputedSpec *spec, const char *source, 
     Status status = STATUS_OK;
     ShardList plain = {0};
     if (!pattern[0]) FAIL(ERR_CONFIG, "an empty path in a list of shards");
+    if (strncmp(pattern, "list:", 5) == 0) return shard_list_add(pattern, list);
     if (file_exists(pattern)) return shard_list_append(pattern, list);
     TRY(shard_list_expand(pattern, &plain));
     for (size_t i = 0; i < plain.count; i++) {
         const char *path = plain.paths[i];
-        if (spec->path[0] && strcspn(path, "*?[") < (size_t)folder_size(path))
+        if (shard_kind(path) != SHARD_LOCAL)
+            TRY(shard_list_append(path, list));
+        else if (spec->path[0] && strcspn(path, "*?[") < (size_t)folder_size(path))
             TRY(shard_list_add(path, list)); /* files in one folder do not tell the order of shards in several */
         else if (strpbrk(path, "*?[") && !file_exists(path))
             TRY(add_pattern(spec, source, path, list));

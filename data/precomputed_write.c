@@ -153,7 +153,8 @@ static Status write_attributes(PrecomputedWriter *w, const PrecomputedFacts *dat
     Status status = STATUS_OK;
     char text[64];
     Hash128 hash;
-    const char *slash = strrchr(shard, '/'), *base = slash ? slash + 1 : shard;
+    char plain[SHARD_NAME_MAX];
+    const char *base = precomputed_base_name(shard, plain);
     const char *rows = w->spec->valid_rows ? "valid" : "padded";
     snprintf(text, sizeof text, PRECOMPUTED_FORMAT, PRECOMPUTED_KIND_WORDS[w->kind]);
     TRY(h5_write_text(w->h5, "format", text, strlen(text)));

@@ -12,6 +12,7 @@
 #include "base/archive.h"
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/hash.h"
 #include "base/log.h"
 #include "data/http_shard.h"
 #include "data/shard_pipe.h"
@@ -24,6 +25,7 @@ struct ShardAccess {
     pthread_mutex_t lock; /* http is started when the first shard wants it */
     bool locks, http_ready;
     HttpAccess http;
+    atomic_int_least64_t spooled_bytes;
 };
 
 struct ShardFile {
@@ -36,6 +38,7 @@ struct ShardFile {
     int fd;                     /* the file, or what was unpacked or piped; -1: read through http */
     HttpShard *http;            /* NULL: not over http */
     Checksums sums;             /* count 0: none */
+    atomic_int_least64_t spooled_bytes;
     bool unpacked;
     pthread_mutex_t doubt_lock; /* unpacked: held while it is unpacked anew */
     int64_t doubts;             /* how often it was */
@@ -48,10 +51,45 @@ ShardKind shard_kind(const char *path)
     return SHARD_LOCAL;
 }
 
+/* A command may hold tokens anywhere, but for the name of a program: NAME=VALUE is none. */
+static void show_pipe(const char *path, char *out, size_t capacity)
+{
+    const char *command = path + 5;
+    const size_t word = strcspn(command, " \t\n'\"`$;|&<>()=");
+    const bool name = command[word] == 0 || command[word] == ' ';
+    if (name && command[word] == 0)
+        snprintf(out, capacity, "%s", path);
+    else
+        snprintf(out, capacity, "pipe:%.*s ... #%016" PRIx64, name ? (int)word : 0, command, hash_string64(path));
+}
+
 void shard_show(const char *path, char *out, size_t capacity)
 {
-    if (shard_kind(path) == SHARD_HTTP)
+    const char *scheme = strstr(path, "://");
+    switch (shard_kind(path)) {
+    case SHARD_HTTP:
         http_show(path, out, capacity);
+        break;
+    case SHARD_PIPE:
+        show_pipe(path, out, capacity);
+        break;
+    case SHARD_LOCAL: /* or a pattern that becomes URLs */
+        snprintf(out, capacity, "%.*s%s", scheme ? (int)(scheme + 3 - path) : (int)strlen(path), path,
+                 scheme ? "..." : "");
+        break;
+    }
+}
+
+const char *shard_shown(const char *path, char *out, size_t capacity)
+{
+    shard_show(path, out, capacity);
+    return out;
+}
+
+void shard_plain(const char *path, char *out, size_t capacity)
+{
+    if (shard_kind(path) == SHARD_HTTP)
+        http_plain(path, out, capacity);
     else
         snprintf(out, capacity, "%s", path);
 }
@@ -104,6 +142,11 @@ void shard_access_stats(ShardAccess *access, ShardAccessStats *out)
                               .restarts = atomic_load(&http->restarts),
                               .fetched_bytes = atomic_load(&http->fetched_bytes),
                               .refetched_bytes = atomic_load(&http->refetched_bytes)};
+}
+
+int64_t shard_access_spooled_bytes(ShardAccess *access)
+{
+    return atomic_load(&access->spooled_bytes);
 }
 
 static Status start_http(ShardAccess *access)
@@ -264,7 +307,7 @@ static Status open_pipe(ShardFile *file)
         FAIL(ERR_CONFIG, "%s: would start a shell; set data.read.allow_pipe: true if you trust whoever wrote the list",
              file->shown);
     for (int64_t attempt = 0;; attempt++) {
-        Status run = shard_pipe_spool(&access->patience, command, &file->fd, &file->raw_bytes);
+        Status run = shard_pipe_spool(&access->patience, command, file->shown, &file->fd, &file->raw_bytes);
         if (run == STATUS_OK) break;
         if (run != ERR_IO || attempt >= access->config->retries) FAIL_WITH(run);
         log_debug("%s; try %" PRId64, status_message(), attempt + 2);
@@ -329,6 +372,15 @@ fail:
     return status;
 }
 
+/* Notes what it keeps on the local disk now. */
+static void count_spooled(ShardFile *file, bool closing)
+{
+    int64_t now = 0;
+    if (!closing && file->http) now += http_shard_spooled_bytes(file->http);
+    if (!closing && (file->unpacked || file->kind == SHARD_PIPE)) now += file->bytes;
+    atomic_fetch_add(&file->access->spooled_bytes, now - atomic_exchange(&file->spooled_bytes, now));
+}
+
 /* Takes the plain tar in place of a compressed one. */
 static Status open_unpacked(ShardFile *file)
 {
@@ -375,6 +427,7 @@ Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, Sha
         FAIL(ERR_MISMATCH, "%s: has %" PRId64 " bytes, but its list or index says %" PRId64 "; has it been changed?",
              file->shown, file->raw_bytes, bytes);
     TRY(open_unpacked(file));
+    count_spooled(file, false);
     *out = file;
     return STATUS_OK;
 fail:
@@ -385,6 +438,7 @@ fail:
 void shard_file_close(ShardFile *file)
 {
     if (!file) return;
+    count_spooled(file, true);
     http_shard_close(file->http);
     checksums_free(&file->sums);
     if (file->fd >= 0) close(file->fd);
@@ -411,6 +465,11 @@ int64_t shard_file_bytes(const ShardFile *file)
 int64_t shard_file_raw_bytes(const ShardFile *file)
 {
     return file->raw_bytes;
+}
+
+int64_t shard_file_spooled_bytes(const ShardFile *file)
+{
+    return atomic_load(&file->spooled_bytes);
 }
 
 bool shard_file_unpacked(const ShardFile *file)
@@ -446,7 +505,10 @@ static bool doubt_unpacked(ShardFile *file, int64_t size, int64_t offset)
         if (unpack(file, &fd, &bytes) == STATUS_OK)
             differs = bytes != file->bytes || !spool_hash(fd, size, offset, &after) || before.low != after.low ||
                       before.high != after.high;
-        if (differs && dup3(fd, file->fd, O_CLOEXEC) >= 0) file->bytes = bytes; /* while other threads read */
+        if (differs && dup3(fd, file->fd, O_CLOEXEC) >= 0) { /* while other threads read */
+            file->bytes = bytes;
+            count_spooled(file, false);
+        }
         if (fd >= 0) close(fd);
     }
     pthread_mutex_unlock(&file->doubt_lock);

@@ -222,6 +222,7 @@ static Status list_source(const SourceConfig *config, const char *index_folder, 
     char path[PATH_MAX];
     source->name = config->name;
     for (size_t k = 0; k < config->shards.count; k++) TRY(shard_list_add(config->shards.items[k], &source->list));
+    TRY(index_names_differ(source->list.paths, source->list.count));
     for (size_t i = 0; i < source->list.count; i++)
         if (shard_kind(source->list.paths[i]) != SHARD_LOCAL)
             TRY(tar_index_path(source->list.paths[i], index_folder, path));
@@ -303,7 +304,7 @@ static Status name_in_list(const char *shard, const char *folder, char out[PATH_
     size_t size = strlen(folder);
     if (shard_kind(shard) != SHARD_LOCAL) {
         if (snprintf(out, PATH_MAX, "%s", shard) >= PATH_MAX)
-            FAIL(ERR_LIMIT, "a shard's path is too long: %.60s", shard);
+            FAIL(ERR_LIMIT, "a shard's path is too long: %.60s", SHARD_SHOWN(shard));
         return STATUS_OK;
     }
     TRY(index_absolute(shard, out));

@@ -111,7 +111,7 @@ static Status expand_with(const char *pattern, size_t head, const char *middle, 
     size_t tail_size = strlen(tail);
     if (head + middle_size + tail_size > SHARD_LIST_MAX_LENGTH) {
         return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a shard's path is longer than %d bytes: %.60s...",
-                           SHARD_LIST_MAX_LENGTH, pattern);
+                           SHARD_LIST_MAX_LENGTH, SHARD_SHOWN(pattern));
     }
     memcpy(path, pattern, head);
     memcpy(path + head, middle, middle_size);
@@ -123,7 +123,8 @@ static Status expand(const char *pattern, size_t done, int depth, ShardList *lis
 {
     Status status = STATUS_OK;
     if (depth > SHARD_LIST_MAX_GROUPS) /* bounds the recursion */
-        FAIL(ERR_LIMIT, "more than %d braces in a shard pattern: %.60s...", SHARD_LIST_MAX_GROUPS, pattern);
+        FAIL(ERR_LIMIT, "more than %d braces in a shard pattern: %.60s...", SHARD_LIST_MAX_GROUPS,
+             SHARD_SHOWN(pattern));
     for (const char *open = strchr(pattern + done, '{'); open; open = strchr(open + 1, '{')) {
         const char *close = matching_brace(open);
         if (!close) break;
@@ -133,7 +134,8 @@ static Status expand(const char *pattern, size_t done, int depth, ShardList *lis
         if (parse_range(open + 1, close, &from, &to, &width)) {
             int64_t step = from <= to ? 1 : -1;
             if ((to - from) * step >= SHARD_LIST_MAX_PATHS)
-                FAIL(ERR_LIMIT, "the range in %.200s has more than %d items", pattern, SHARD_LIST_MAX_PATHS);
+                FAIL(ERR_LIMIT, "the range in %.200s has more than %d items", SHARD_SHOWN(pattern),
+                     SHARD_LIST_MAX_PATHS);
             for (int64_t n = from;; n += step) {
                 char digits[24];
                 int size = snprintf(digits, sizeof digits, "%0*lld", width, (long long)n);
@@ -161,7 +163,8 @@ Status shard_list_expand(const char *pattern, ShardList *list)
 {
     Status status = STATUS_OK;
     if (strlen(pattern) > SHARD_LIST_MAX_LENGTH)
-        FAIL(ERR_LIMIT, "a shard pattern is longer than %d bytes: %.60s...", SHARD_LIST_MAX_LENGTH, pattern);
+        FAIL(ERR_LIMIT, "a shard pattern is longer than %d bytes: %.60s...", SHARD_LIST_MAX_LENGTH,
+             SHARD_SHOWN(pattern));
     TRY(expand(pattern, 0, 0, list));
     return STATUS_OK;
 fail:
@@ -285,7 +288,8 @@ Status shard_list_add(const char *pattern, ShardList *list)
     if (strlen(pattern) <= SHARD_LIST_MAX_LENGTH) TRY(shard_list_check(pattern, pattern));
     if (!strpbrk(pattern, "{*?[") || (shard_kind(pattern) == SHARD_LOCAL && file_exists(pattern))) {
         if (strlen(pattern) > SHARD_LIST_MAX_LENGTH)
-            FAIL(ERR_LIMIT, "a shard's path is longer than %d bytes: %.60s...", SHARD_LIST_MAX_LENGTH, pattern);
+            FAIL(ERR_LIMIT, "a shard's path is longer than %d bytes: %.60s...", SHARD_LIST_MAX_LENGTH,
+                 SHARD_SHOWN(pattern));
         return shard_list_append(pattern, list);
     }
     TRY(shard_list_expand(pattern, &plain));

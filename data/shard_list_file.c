@@ -31,7 +31,7 @@ static Status join(const char *folder, const char *path, bool escape, char out[2
     if (size > 0 && out[size - 1] != '/') out[size++] = '/';
     if (!fits || size + rest > SHARD_LIST_MAX_LENGTH)
         return status_fail(ERR_LIMIT, __FILE__, __LINE__, "a shard's path is longer than %d bytes: %.60s...",
-                           SHARD_LIST_MAX_LENGTH, path);
+                           SHARD_LIST_MAX_LENGTH, SHARD_SHOWN(path));
     memcpy(out + size, path, rest + 1);
     return STATUS_OK;
 }
@@ -140,9 +140,10 @@ static Status add_line(const char *folder, const char *text, const char *end, Sh
     if (size == 0) FAIL(ERR_FORMAT, "no path before the tab");
     memcpy(path, text, size);
     path[size] = 0;
-    if (strncmp(path, "list:", 5) == 0) FAIL(ERR_FORMAT, "a list may not name another: %.200s", path);
+    if (strncmp(path, "list:", 5) == 0) FAIL(ERR_FORMAT, "a list may not name another: %.200s", SHARD_SHOWN(path));
     if (!parse_note(text + size, end, &note))
-        FAIL(ERR_FORMAT, "behind the path stand neither samples nor, after another tab, bytes: %.200s", path);
+        FAIL(ERR_FORMAT, "behind the path stand neither samples nor, after another tab, bytes: %.200s",
+             SHARD_SHOWN(path));
     if (may_be_wrong(path)) {
         TRY(join(is_relative(path) ? folder : "", path, false, full));
         if (!tab) TRY(check_blanks(path, full));
@@ -156,8 +157,8 @@ static Status add_line(const char *folder, const char *text, const char *end, Sh
     }
     TRY(add_pattern(folder, path, list));
     if (list->count != before + 1)
-        FAIL(ERR_FORMAT, "%.200s stands for %zu shards, the numbers behind it can be those of one only", path,
-             list->count - before);
+        FAIL(ERR_FORMAT, "%.200s stands for %zu shards, the numbers behind it can be those of one only",
+             SHARD_SHOWN(path), list->count - before);
     TRY(shard_list_set_note(list, before, note));
 fail:
     return status;
@@ -210,9 +211,9 @@ static Status add_entry(const JsonValue *entry, const char *folder, ShardList *l
     if (size > SHARD_LIST_MAX_LENGTH) FAIL(ERR_LIMIT, "its url has more than %d bytes", SHARD_LIST_MAX_LENGTH);
     for (size_t i = 0; i < size; i++)
         if ((unsigned char)url[i] < ' ') FAIL(ERR_FORMAT, "a control character in its url");
-    if (strncmp(url, "list:", 5) == 0) FAIL(ERR_FORMAT, "a list may not name another: %.200s", url);
+    if (strncmp(url, "list:", 5) == 0) FAIL(ERR_FORMAT, "a list may not name another: %.200s", SHARD_SHOWN(url));
     if (!json_count_of(entry, "nsamples", &note.samples) || !json_count_of(entry, "filesize", &note.bytes))
-        FAIL(ERR_FORMAT, "\"nsamples\" or \"filesize\" is no count: %.200s", url);
+        FAIL(ERR_FORMAT, "\"nsamples\" or \"filesize\" is no count: %.200s", SHARD_SHOWN(url));
     TRY(join(is_relative(url) ? folder : "", url, false, full));
     if (strstr(url, "://") && !strpbrk(url, "{*[")) {
         status = shard_list_check(url, full);
@@ -261,7 +262,7 @@ Status shard_list_add_file(const char *path, ShardList *list)
     char *text = NULL, folder[SHARD_LIST_MAX_LENGTH + 1];
     size_t size, before = list->count;
     if (shard_kind(path) != SHARD_LOCAL)
-        FAIL(ERR_UNSUPPORTED, "list:%.200s: a list must be a file here; fetch it first", path);
+        FAIL(ERR_UNSUPPORTED, "list:%.200s: a list must be a file here; fetch it first", SHARD_SHOWN(path));
     const char *slash = strrchr(path, '/');
     size_t length = slash ? (size_t)(slash - path) + 1 : 0;
     if (length > SHARD_LIST_MAX_LENGTH) FAIL(ERR_LIMIT, "a list's path is too long: %.60s...", path);
@@ -284,11 +285,13 @@ Status shard_list_format(const char *path, ShardNote note, StrBuf *out)
     Status status = STATUS_OK;
     bool noted = note.samples >= 0 || note.bytes >= 0;
     for (const char *p = path; *p; p++)
-        if ((unsigned char)*p < ' ') FAIL(ERR_UNSUPPORTED, "a control character in a shard's path: %.200s", path);
+        if ((unsigned char)*p < ' ')
+            FAIL(ERR_UNSUPPORTED, "a control character in a shard's path: %.200s", SHARD_SHOWN(path));
     if (path[0] == '#' || path[0] == 0 || strncmp(path, "list:", 5) == 0 ||
         (shard_kind(path) == SHARD_LOCAL ? strpbrk(path, "{*?[") : strchr(path, '{')) ||
         (!noted && check_blanks(path, "") != STATUS_OK) || shard_list_check(path, path) != STATUS_OK)
-        FAIL(ERR_UNSUPPORTED, "a list cannot hold this path, which would be read as something else: %.200s", path);
+        FAIL(ERR_UNSUPPORTED, "a list cannot hold this path, which would be read as something else: %.200s",
+             SHARD_SHOWN(path));
     TRY(strbuf_printf(out, "%s", path));
     if (noted) TRY(strbuf_append(out, "\t", 1));
     if (note.samples >= 0) TRY(strbuf_printf(out, "%" PRId64, note.samples));

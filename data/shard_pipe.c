@@ -18,7 +18,8 @@
 
 extern char **environ;
 
-/* The command with its output in `to`. All our files are closed in it: they are opened with O_CLOEXEC. */
+/* The command with its output in `to`. Nothing else that is open here is open in it: libraries do not open all of
+ * theirs with O_CLOEXEC. (glibc 2.34) */
 static Status start(const char *command, int to, pid_t *out)
 {
     Status status = STATUS_OK;
@@ -72,7 +73,7 @@ static Status drain(Patience *patience, int from, int to, int64_t *bytes)
         if (got < 0) FAIL(ERR_IO, "reading its output: %s", strerror(errno));
         if (got == 0) break;
         if (got > SPOOL_MAX_BYTES - *bytes) FAIL(ERR_LIMIT, "prints more than 64 GiB; make smaller shards");
-        TRY(spool_write(to, block, got, *bytes));
+        TRY(spool_write(patience->config, to, block, got, *bytes));
         *bytes += got;
         last = clock_seconds();
     }
@@ -109,7 +110,7 @@ fail:
     return status;
 }
 
-Status shard_pipe_spool(Patience *patience, const char *command, int *out, int64_t *bytes)
+Status shard_pipe_spool(Patience *patience, const char *command, const char *shown, int *out, int64_t *bytes)
 {
     Status status = STATUS_OK;
     int ends[2] = {-1, -1}, fd = -1, how = 0;
@@ -135,6 +136,6 @@ fail:
     if (ends[0] >= 0) close(ends[0]);
     if (ends[1] >= 0) close(ends[1]);
     if (fd >= 0) close(fd);
-    if (status != STATUS_OK) status_prefix("pipe:%.200s: ", command);
+    if (status != STATUS_OK) status_prefix("%.200s: ", shown);
     return status;
 }

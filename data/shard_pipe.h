@@ -10,7 +10,8 @@
 
 /* Runs the command once: an open file of its output (the caller closes it) and its size. It has no input, its errors go
  * where ours go, and it is a process group of its own that is ended when it stalls, when we are stopped, and above
- * SPOOL_MAX_BYTES. ERR_IO when it ends with anything but 0. */
-Status shard_pipe_spool(Patience *patience, const char *command, int *fd, int64_t *bytes);
+ * SPOOL_MAX_BYTES. ERR_IO when it ends with anything but 0. `shown`:
+ * what messages call it. */
+Status shard_pipe_spool(Patience *patience, const char *command, const char *shown, int *fd, int64_t *bytes);
 
 #endif

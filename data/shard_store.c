@@ -41,7 +41,7 @@ static Status missing_error(const PrecomputedSpec *spec, PrecomputedKind kind, c
         ERR_IO, __FILE__, __LINE__,
         "%s does not exist: no precomputed %s of %s%s; `vasily precompute CONFIG` makes this file, frozen.path "
         "says where such files are, and with frozen.%s: inline none are needed",
-        path, word, shard, other, word);
+        path, word, SHARD_SHOWN(shard), other, word);
 }
 
 Status store_open_precomputed(const ShardStore *store, int32_t source, const char *shard, const TarIndex *index,
@@ -65,7 +65,7 @@ Status store_open_precomputed(const ShardStore *store, int32_t source, const cha
             FAIL(ERR_MISMATCH,
                  "%s: is not of the same samples as %s, which has changed or is another; make it anew with `vasily "
                  "precompute CONFIG`",
-                 path, index ? shard : precomputed_file_path(files[0]));
+                 path, index ? SHARD_SHOWN(shard) : precomputed_file_path(files[0]));
         hash = own;
         known = true;
     }
@@ -75,24 +75,22 @@ fail:
 
 /* ---- opening and closing ---- */
 
-static const char *base_name(const char *path, char identity[PATH_MAX])
+/* Of a URL without its query: a token that is renewed makes no other data of it. */
+static const char *base_name(const char *path, char plain[SHARD_NAME_MAX])
 {
-    if (shard_kind(path) == SHARD_HTTP) {
-        index_identity(path, identity);
-        path = identity;
-    }
-    const char *slash = strrchr(path, '/');
-    return slash ? slash + 1 : path;
+    shard_plain(path, plain, SHARD_NAME_MAX);
+    const char *slash = strrchr(plain, '/');
+    return slash ? slash + 1 : plain;
 }
 
 static Status make_identity(ShardStore *store, int32_t s)
 {
     Status status = STATUS_OK;
     StrBuf text = {0};
-    char identity[PATH_MAX];
+    char plain[SHARD_NAME_MAX];
     StoreSource *source = &store->sources[s];
     for (size_t i = 0; i < source->list.count; i++)
-        TRY(strbuf_printf(&text, "%s %" PRId64 "\n", base_name(source->list.paths[i], identity),
+        TRY(strbuf_printf(&text, "%s %" PRId64 "\n", base_name(source->list.paths[i], plain),
                           store->samples[source->first + (int64_t)i]));
     source->identity = hash_string64(text.data ? text.data : "");
 fail:
@@ -165,6 +163,8 @@ Status shard_store_open(const ShardStoreOptions *options, BadSamples *bad, Shard
     if (config->read.cache_folder[0] && access(config->read.cache_folder, W_OK | X_OK) != 0)
         FAIL(ERR_CONFIG, "data.read.cache_folder is %s: %s; make the folder, or name another",
              config->read.cache_folder, strerror(errno));
+    if (config->read.index_folder && config->read.index_folder[0])
+        TRY(index_names_differ(store->paths, (size_t)store->shard_count));
     TRY(shard_access_create(&config->read, &store->access));
     TRY(store_windows_create(store, options->windows));
     TRY(store_count_all(store, options->threads, bad));

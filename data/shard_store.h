@@ -49,7 +49,8 @@ void shard_store_stop(ShardStore *store);
 int32_t shard_store_count(const ShardStore *store, int32_t source);
 const char *shard_store_path(const ShardStore *store, int32_t source, int32_t shard);
 const int64_t *shard_store_samples(const ShardStore *store, int32_t source); /* (count) */
-/* Of base names and sample counts: the same data moved elsewhere has the same identity. */
+/* Of base names (of URLs without their queries) and sample counts: the same data moved elsewhere has the same identity.
+ */
 uint64_t shard_store_identity(const ShardStore *store, int32_t source);
 void shard_store_access_stats(ShardStore *store, ShardAccessStats *out);
 

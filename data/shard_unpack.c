@@ -20,7 +20,7 @@ Status shard_unpack(Patience *patience, const ArchiveSource *source, int *out, i
         if (patience_stopped(patience)) FAIL(ERR_INTERRUPTED, "%s: stopped", source->name);
         if ((int64_t)size > SPOOL_MAX_BYTES - done)
             FAIL(ERR_LIMIT, "%s: more than 64 GiB when unpacked; make smaller shards", source->name);
-        status = spool_write(fd, block, (int64_t)size, done);
+        status = spool_write(patience->config, fd, block, (int64_t)size, done);
         if (status != STATUS_OK) {
             status_prefix("%s: ", source->name);
             goto fail;

@@ -191,6 +191,22 @@ fail:
     return status;
 }
 
+/* Files that nobody uses go, the longest unused first, while what they keep on the local disk is too much. */
+static void bound_spools(ShardStore *store)
+{
+    while (shard_access_spooled_bytes(store->access) > store->config->read.cache_bytes) {
+        OpenFile *oldest = NULL;
+        for (int f = 0; f < store->file_count; f++) {
+            OpenFile *open = &store->files[f];
+            if (open->users > 0 || open->state != PLACE_READY || !open->file) continue;
+            if (shard_file_spooled_bytes(open->file) > 0 && (!oldest || open->last_use < oldest->last_use))
+                oldest = open;
+        }
+        if (!oldest) return;
+        file_clear(store, oldest);
+    }
+}
+
 static Status pin_file(ShardStore *store, int32_t source, int64_t shard, OpenFile **out)
 {
     Status status = STATUS_OK;
@@ -212,6 +228,7 @@ static Status pin_file(ShardStore *store, int32_t source, int64_t shard, OpenFil
     }
     open->last_use = ++store->clock;
     open->users++;
+    bound_spools(store);
     *out = open;
     return STATUS_OK;
 }
@@ -350,7 +367,7 @@ static void give_up(ShardStore *store, OpenWindow *window, Status failure)
     window->state = PLACE_FAILED;
     window->failure = failure;
     snprintf(window->message, sizeof window->message, "%s", status_message());
-    if (failure != ERR_INTERRUPTED)
+    if (failure != ERR_INTERRUPTED && failure != ERR_SPACE) /* which are not the shard's */
         bad_log_shard(store->bad_log, source_name(store, shard), store->paths[shard], window->shown.first,
                       window->shown.count, SAMPLE_READ_ERROR, window->message);
 }

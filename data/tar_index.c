@@ -195,7 +195,7 @@ Status tar_index_open(ShardFile *file, const char *folder, bool write, TarIndex 
     if (write && !out->broken && out->table.sample_count > 0) {
         Status saved = tar_index_path(shard_file_path(file), folder, path);
         if (saved == STATUS_OK) saved = tar_index_write(out, path);
-        if (saved != STATUS_OK) log_debug("%s: no index was written: %s", shard_file_path(file), status_message());
+        if (saved != STATUS_OK) log_debug("%s: no index was written: %s", shard_file_shown(file), status_message());
     }
 fail:
     return status;

@@ -74,13 +74,14 @@ static Status check_names(const RunConfig *run, const PrecomputedSpec *spec, Sha
         if (strcmp(named[i - 1].file, named[i].file) != 0) continue;
         if (strcmp(first->path, second->path) != 0)
             FAIL(ERR_CONFIG, "%s and %s would have the same precomputed file, %s; give the shards distinct names%s",
-                 first->path, second->path, named[i].file, spec->path[0] ? ", or leave frozen.path empty" : "");
+                 SHARD_SHOWN(first->path), SHARD_SHOWN(second->path), named[i].file,
+                 spec->path[0] ? ", or leave frozen.path empty" : "");
         if (data_config_source(&run->data, (size_t)first->source)->caption !=
             data_config_source(&run->data, (size_t)second->source)->caption)
             FAIL(ERR_CONFIG,
                  "%s is in two sources that take their captions from different places; with frozen.path each source "
                  "has files of its own",
-                 first->path);
+                 SHARD_SHOWN(first->path));
         second->duplicate = true;
     }
 fail:

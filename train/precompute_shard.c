@@ -237,7 +237,7 @@ Status precompute_shard(Precompute *p, const PrecomputeShard *shard)
     while ((status = shard_reader_next(p->reader, &c)) != STATUS_END) {
         TRY(status);
         status = add_sample(p, c);
-        if (status != STATUS_OK) status_prefix("%s: ", shard->path);
+        if (status != STATUS_OK) status_prefix("%s: ", SHARD_SHOWN(shard->path));
         TRY(status);
         TRY(check_signals());
         if (p->tick) p->tick(p->tick_context);

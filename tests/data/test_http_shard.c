@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/random.h"
 #include "data/chunk_cache.h"
+#include "data/index_name.h"
 #include "shard_fixture.h"
 
 /* ---- http ---- */
@@ -206,7 +207,7 @@ static void test_eviction(void **state)
     /* A disk that is full costs only speed. */
     read_config.cache_folder = "/nonexistent";
     restart_access();
-    open_fails(url("a.tar"), -1, ERR_IO, "set data.read.cache_folder");
+    open_fails(url("a.tar"), -1, ERR_SPACE, "/nonexistent: cannot make a file");
 }
 
 typedef struct Reader {
@@ -452,6 +453,13 @@ static void test_sums_file(void **state)
     assert_ok(checksums_path("http://h/y/00001.tar?q=1", "/i", b));
     assert_string_not_equal(a, b);
     assert_memory_equal(a, "/i/00001.tar.", 13);
+    /* A renewed token changes nothing; two shards that differ by their queries only are refused. */
+    assert_ok(checksums_path("http://user:word@h/x/00001.tar?q=2#y", "/i", b));
+    assert_string_equal(a, b);
+    char *urls[] = {"http://h/get?file=1", "http://h/a?x", "/a?y", "/a?z", "http://h/a?x", "http://h/get?file=2"};
+    assert_ok(index_names_differ(urls, 5));
+    assert_int_equal(index_names_differ(urls, 6), ERR_CONFIG);
+    check_message("http://h/get?...: two shards");
     assert_ok(checksums_path("/x/00001.tar", "", a));
     assert_string_equal(a, "/x/00001.tar.sums");
     assert_int_equal(checksums_path("http://h/x.tar", "", a), ERR_CONFIG);

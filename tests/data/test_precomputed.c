@@ -497,7 +497,8 @@ static void test_paths(void **state)
                  {"", "s", "a/shard.tgz", "a/shard.text.h5"},
                  {"", "s", "a/shard.v2", "a/shard.v2.text.h5"},
                  {"out", "web set/1", "/data/a.b.tar.zst", "out/web_set_1/a.b.text.h5"},
-                 {"out", "..", "/data/.tar", "out/_./.tar.text.h5"}};
+                 {"out", "..", "/data/.tar", "out/_./.tar.text.h5"},
+                 {"out", "s", "http://u:SECRET@h/p/x.tar?sig=SECRET/y", "out/s/x.text.h5"}};
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         spec.path = cases[i].folder;
         assert_ok(precomputed_path(&spec, PRECOMPUTED_TEXT, cases[i].source, cases[i].shard, path));
@@ -506,6 +507,33 @@ static void test_paths(void **state)
     spec.path = "";
     assert_ok(precomputed_path(&spec, PRECOMPUTED_LATENTS, "s", "a.tar", path));
     assert_string_equal(path, "a.latents-8.h5");
+    assert_int_equal(precomputed_path(&spec, PRECOMPUTED_LATENTS, "s", "http://u:SECRET@h/x.tar", path), ERR_CONFIG);
+    check_message(
+        "http://h/x.tar: precomputed files of a shard that is not a file here need a folder; set frozen.path");
+    assert_int_equal(precomputed_path(&spec, PRECOMPUTED_LATENTS, "s", "pipe:cat x.tar", path), ERR_CONFIG);
+}
+
+/* For a run that reads no shard: lists and URLs are what they are, with and without a folder of the files. */
+static void test_lists(void **state)
+{
+    (void)state;
+    PrecomputedSpec spec = make_spec(PRECOMPUTED_F32, false);
+    ShardList list = {0};
+    char pattern[600];
+    static const char text[] = "gone-0.tar\t3\ngone-{1..2}.tar\nhttp://h/a.tar?x=[1]\n";
+    write_file(in_folder(folder, "list.txt"), text, sizeof text - 1);
+    snprintf(pattern, sizeof pattern, "list:%s/list.txt", folder);
+    for (int i = 0; i < 2; i++) {
+        spec.path = i ? "elsewhere" : "";
+        assert_ok(precomputed_list_shards(&spec, "s", pattern, &list));
+        assert_ok(precomputed_list_shards(&spec, "s", "http://h/{0..1}.tar?x=[1]", &list));
+        assert_int_equal(list.count, 6);
+        assert_string_equal(list.paths[0], in_folder(folder, "gone-0.tar"));
+        assert_int_equal(shard_list_note(&list, 0).samples, 3);
+        assert_string_equal(list.paths[2], in_folder(folder, "gone-2.tar"));
+        assert_string_equal(list.paths[5], "http://h/1.tar?x=[1]");
+        shard_list_free(&list);
+    }
 }
 
 int main(void)
@@ -513,6 +541,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_round_trip), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_facts),
         cmocka_unit_test(test_damaged),    cmocka_unit_test(test_loader),     cmocka_unit_test(test_paths),
+        cmocka_unit_test(test_lists),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

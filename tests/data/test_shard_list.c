@@ -155,6 +155,32 @@ static void test_elsewhere(void **state)
     shard_list_free(&list);
 }
 
+/* What is wrong with a list or a pattern is said without the secrets in it. */
+static void test_secrets(void **state)
+{
+    (void)state;
+    ShardList list = {0};
+    char text[5000];
+    static const char *const lines[] = {"https://me:SECRET@h/{0..99}.tar?token=SECRET\t5",
+                                        "https://me:SECRET@h/a.tar?token=SECRET\tx", "pipe:curl -u SECRET h\tx",
+                                        "list:https://me:SECRET@h/list.txt"};
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++) {
+        assert_true(shard_list_parse(lines[i], strlen(lines[i]), "", &list) != STATUS_OK);
+        assert_null(strstr(status_message(), "SECRET"));
+    }
+    assert_int_equal(shard_list_add("list:https://me:SECRET@h/list.txt", &list), ERR_UNSUPPORTED);
+    assert_null(strstr(status_message(), "SECRET"));
+    assert_int_equal(shard_list_add("https://me:SECRET@h/{0..99999999}.tar", &list), ERR_LIMIT);
+    assert_null(strstr(status_message(), "SECRET"));
+    check_message("https://h/{0..99999999}.tar");
+    memset(text, 'x', sizeof text - 1);
+    text[sizeof text - 1] = 0;
+    memcpy(text, "https://me:SECRET@h/", 20);
+    assert_int_equal(shard_list_add(text, &list), ERR_LIMIT);
+    assert_null(strstr(status_message(), "SECRET"));
+    shard_list_free(&list);
+}
+
 static void check_shard(const ShardList *list, size_t i, const char *path, int64_t samples, int64_t bytes)
 {
     assert_true(i < list->count);
@@ -284,7 +310,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_braces),    cmocka_unit_test(test_bounds),     cmocka_unit_test(test_globs),
         cmocka_unit_test(test_elsewhere), cmocka_unit_test(test_list_files), cmocka_unit_test(test_bad_lists),
-        cmocka_unit_test(test_format),    cmocka_unit_test(test_mistakes),
+        cmocka_unit_test(test_format),    cmocka_unit_test(test_mistakes),   cmocka_unit_test(test_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
