@@ -317,7 +317,8 @@ static void check_rough(const Soak *soak)
         }
     }
     printf("rough samples were served %d to %d times\n", least, most);
-    assert_true(most - least <= 2); /* two lanes may be an epoch apart */
+    /* Lanes may be an epoch apart, and those with more broken samples slowly get ahead of the others. */
+    assert_true(most - least <= 2 + most / 50);
 }
 
 static void check_bad_log(const Soak *soak)
