@@ -97,7 +97,7 @@ static Status told_size(const char *path, size_t *out)
     Checksums told;
     FILE *file = fopen(path, "rbe");
     if (!file) FAIL_WITH(file_system_error(errno, "open", path));
-    size_t size = fread(head, 1, sizeof head, file), header;
+    size_t size = fread(head, 1, sizeof head, file), header = 0;
     (void)fclose(file);
     status = parse_header(head, size, &told, &header);
     if (status != STATUS_OK) status_prefix("%s: ", path);
@@ -110,7 +110,7 @@ Status checksums_read(const char *path, Checksums *out)
 {
     Status status = STATUS_OK;
     char *text = NULL;
-    size_t size;
+    size_t size = 0;
     *out = (Checksums){0};
     if (!file_exists(path)) return STATUS_END;
     TRY(told_size(path, &size));
