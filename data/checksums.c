@@ -1,5 +1,6 @@
 #include "data/checksums.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +10,8 @@
 #include "base/file.h"
 #include "data/index_name.h"
 
-#define MAX_FILE ((size_t)64 << 20)
 #define LINE 33 /* 32 digits and a line feed */
+#define MAX_HEADER 80
 
 Status checksums_path(const char *shard, const char *folder, char path[PATH_MAX])
 {
@@ -42,13 +43,13 @@ static bool parse_half(const char *text, uint64_t *out)
     return true;
 }
 
-Status checksums_parse(const char *text, size_t size, Checksums *out)
+/* The first line, of which *used bytes are read. */
+static Status parse_header(const char *text, size_t size, Checksums *out, size_t *used)
 {
     Status status = STATUS_OK;
     static const char MAGIC[] = "vasily-sums 1 ";
     const char *p = text, *end = text + size;
     Checksums sums = {0};
-    *out = (Checksums){0};
     if (size < sizeof MAGIC || memcmp(p, MAGIC, sizeof MAGIC - 1) != 0) FAIL(ERR_FORMAT, "not a file of checksums");
     p += sizeof MAGIC - 1;
     if (!parse_number(&p, end, &sums.piece) || !parse_number(&p, end, &sums.bytes) || p == end || *p++ != '\n')
@@ -56,7 +57,22 @@ Status checksums_parse(const char *text, size_t size, Checksums *out)
     if (sums.piece < CHECKSUMS_MIN_PIECE || sums.piece > CHECKSUMS_MAX_PIECE)
         FAIL(ERR_FORMAT, "line 1: pieces of %" PRId64 " bytes, wanted are %d to %" PRId64, sums.piece,
              CHECKSUMS_MIN_PIECE, CHECKSUMS_MAX_PIECE);
+    if (sums.bytes > CHECKSUMS_MAX_BYTES) FAIL(ERR_FORMAT, "line 1: of a shard of %" PRId64 " bytes", sums.bytes);
     sums.count = sums.bytes / sums.piece + (sums.bytes % sums.piece != 0);
+    *out = sums;
+    *used = (size_t)(p - text);
+fail:
+    return status;
+}
+
+Status checksums_parse(const char *text, size_t size, Checksums *out)
+{
+    Status status = STATUS_OK;
+    size_t header;
+    Checksums sums = {0};
+    *out = (Checksums){0};
+    TRY(parse_header(text, size, &sums, &header));
+    const char *p = text + header, *end = text + size;
     if ((end - p) / LINE != sums.count || (end - p) % LINE != 0)
         FAIL(ERR_FORMAT, "has not one sum for each of %" PRId64 " pieces", sums.count);
     if (sums.count > 0) {
@@ -73,6 +89,23 @@ fail:
     return status;
 }
 
+/* How long the file must be by its first line. */
+static Status told_size(const char *path, size_t *out)
+{
+    Status status = STATUS_OK;
+    char head[MAX_HEADER];
+    Checksums told;
+    FILE *file = fopen(path, "rbe");
+    if (!file) FAIL_WITH(file_system_error(errno, "open", path));
+    size_t size = fread(head, 1, sizeof head, file), header;
+    (void)fclose(file);
+    status = parse_header(head, size, &told, &header);
+    if (status != STATUS_OK) status_prefix("%s: ", path);
+    if (status == STATUS_OK) *out = header + (size_t)told.count * LINE;
+fail:
+    return status;
+}
+
 Status checksums_read(const char *path, Checksums *out)
 {
     Status status = STATUS_OK;
@@ -80,7 +113,8 @@ Status checksums_read(const char *path, Checksums *out)
     size_t size;
     *out = (Checksums){0};
     if (!file_exists(path)) return STATUS_END;
-    TRY(file_read(path, MAX_FILE, &text, &size));
+    TRY(told_size(path, &size));
+    TRY(file_read(path, size, &text, &size));
     status = checksums_parse(text, size, out);
     if (status != STATUS_OK) status_prefix("%s: ", path);
 fail:

@@ -18,6 +18,7 @@
 
 #define CHECKSUMS_MIN_PIECE 4096
 #define CHECKSUMS_MAX_PIECE ((int64_t)256 << 20)
+#define CHECKSUMS_MAX_BYTES ((int64_t)1 << 40) /* of a shard: more is a mistake, or a lie */
 
 typedef struct Checksums {
     int64_t piece, bytes, count; /* count = ceil(bytes / piece) */
@@ -25,7 +26,8 @@ typedef struct Checksums {
 } Checksums;
 
 Status checksums_path(const char *shard, const char *folder, char path[PATH_MAX]);
-/* STATUS_END when there is no such file. ERR_FORMAT names the file and what is wrong with it. */
+/* STATUS_END when there is no such file. ERR_FORMAT names the file and what is wrong with it. No more is read than a
+ * shard of the size on its first line has sums. */
 Status checksums_read(const char *path, Checksums *out);
 Status checksums_write(const Checksums *sums, const char *path);
 Status checksums_parse(const char *text, size_t size, Checksums *out); /* messages do not name the file */

@@ -424,6 +424,7 @@ static void test_sums_file(void **state)
         "vasily-sums 1 4096 x\n",
         "vasily-sums 1 1 5000\n",
         "vasily-sums 1 4096 999999999999999999\n",
+        "vasily-sums 1 4096 2199023255552\n",
         "vasily-sums 1 4096 9999999999999999999999\n",
         "vasily-sums 1 4096 5000\n00112233445566778899aabbccddeeff\n",
         "vasily-sums 1 4096 4000\n00112233445566778899aabbccddeefg\n",
@@ -447,6 +448,19 @@ static void test_sums_file(void **state)
     assert_int_equal(checksums_read(path, &sums), ERR_FORMAT);
     check_message("x.sums: ");
     assert_int_equal(checksums_read(in_folder(shard_folder, "none"), &sums), STATUS_END);
+    /* As many as the shard needs, here 2,100,000, but no more. */
+    StrBuf many = {0};
+    assert_ok(strbuf_printf(&many, "vasily-sums 1 4096 %lld\n", 2100000LL * 4096));
+    for (int i = 0; i < 2100000; i++) assert_ok(strbuf_append(&many, GOOD + sizeof GOOD - 34, 33));
+    write_file(path, many.data, many.size);
+    assert_ok(checksums_read(path, &sums));
+    assert_int_equal(sums.count, 2100000);
+    checksums_free(&sums);
+    assert_ok(strbuf_append(&many, "x", 1));
+    write_file(path, many.data, many.size);
+    assert_true(checksums_read(path, &sums) != STATUS_OK);
+    check_message("x.sums");
+    strbuf_free(&many);
     /* Names: equal base names of several places do not meet. */
     char a[PATH_MAX], b[PATH_MAX];
     assert_ok(checksums_path("http://h/x/00001.tar?q=1", "/i", a));
