@@ -259,6 +259,11 @@ bool file_exists(const char *path)
     return stat(path, &info) == 0;
 }
 
+Status file_check_readable(const char *path)
+{
+    return access(path, R_OK) == 0 ? STATUS_OK : file_system_error(errno, "open", path);
+}
+
 bool file_is_dir(const char *path)
 {
     struct stat info;

@@ -32,6 +32,7 @@ Status file_write_atomic(const char *path, const void *data, size_t size);
 Status file_append_line(const char *path, const char *line); /* one write(2) with O_APPEND */
 
 bool file_exists(const char *path);
+Status file_check_readable(const char *path); /* by permissions: nothing is opened */
 bool file_is_dir(const char *path);
 Status file_size(const char *path, int64_t *out);
 Status file_make_dirs(const char *path);              /* mkdir -p */

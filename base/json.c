@@ -185,6 +185,13 @@ bool json_is_number(const JsonValue *v)
     return json_object_is_type(node_of(v), json_type_int) || json_object_is_type(node_of(v), json_type_double);
 }
 
+bool json_boolean(const JsonValue *v, bool *out)
+{
+    if (!v || !json_object_is_type(node_of(v), json_type_boolean)) return false;
+    *out = json_object_get_boolean(node_of(v)) != 0;
+    return true;
+}
+
 bool json_is_object(const JsonValue *v)
 {
     return v && json_object_is_type(node_of(v), json_type_object);

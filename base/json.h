@@ -43,6 +43,7 @@ bool json_is_string(const JsonValue *v);
 bool json_is_number(const JsonValue *v);
 bool json_is_object(const JsonValue *v);
 bool json_is_array(const JsonValue *v);
+bool json_boolean(const JsonValue *v, bool *out);        /* false when not true or false */
 const char *json_text(const JsonValue *v, size_t *size); /* NULL when not a string; \u0000 may be inside */
 bool json_number(const JsonValue *v, double *out);       /* false when not a number or a numeric string */
 bool json_integer(const JsonValue *v, int64_t *out);     /* false when not a whole number in range; 3.0 is one */

@@ -1,6 +1,7 @@
 #include "data/bad_samples.h"
 
 #include <inttypes.h>
+#include <string.h>
 
 #include "base/log.h"
 #include "data/shard_file.h"
@@ -54,14 +55,25 @@ static bool is_worth_a_line(int64_t count)
     return count == 1;
 }
 
+/* Messages of whoever reads shards begin with their names, perhaps behind a word on tries. */
+static bool names_it(const char *detail, const char *shown)
+{
+    const char *at = strstr(detail, shown);
+    return at && (at == detail || at[-1] == ' ') && at[strlen(shown)] == ':';
+}
+
 void bad_samples_add(BadSamples *bad, SampleReason reason, const char *shard, const char *key, const char *detail)
 {
     int64_t count = ++bad->counts[reason];
     if (reason == SAMPLE_ACCEPTED || sample_reason_is_filter(reason) || !is_worth_a_line(count)) return;
     char shown[SHARD_NAME_MAX];
     shard_show(shard, shown, sizeof shown);
-    if (reason == SHARD_EMPTY || reason == SHARD_BROKEN)
+    if ((reason == SHARD_EMPTY || reason == SHARD_BROKEN) && names_it(detail, shown))
+        log_warn("%s (number %" PRId64 "): %s", names[reason], count, detail);
+    else if (reason == SHARD_EMPTY || reason == SHARD_BROKEN)
         log_warn("%s (number %" PRId64 "): %s: %s", names[reason], count, shown, detail);
+    else if (names_it(detail, shown))
+        log_warn("passed over, %s (number %" PRId64 "): %s, %s", names[reason], count, key, detail);
     else
         log_warn("passed over, %s (number %" PRId64 "): %s in %s: %s", names[reason], count, key, shown, detail);
 }

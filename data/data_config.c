@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "data/filter_set.h"
+#include "data/shard_list.h"
 
 static const char *const caption_words[] = {"auto", "json", "txt", NULL};
 static const char *const style_words[] = {"xlmr", "mt5", "mt5-bytes", NULL};
@@ -309,6 +310,9 @@ Status data_config_check(const Config *config, const char *section, const DataCo
         snprintf(key, sizeof key, "%s.sources[%zu].shards", section, i);
         if (source->shards.count == 0)
             CHECK_FAIL(key, "source %s has no shards; give paths of tar files", source->name);
+        for (size_t j = 0; j < source->shards.count; j++)
+            if (shard_list_check(source->shards.items[j], source->shards.items[j]) != STATUS_OK)
+                CHECK_FAIL(key, "%s", status_message());
         snprintf(key, sizeof key, "%s.sources[%zu].name", section, i);
         if (!source->name[0] || strlen(source->name) > 200)
             CHECK_FAIL(key, "the name of a source has 1 to 200 bytes, this one has %zu", strlen(source->name));

@@ -16,6 +16,30 @@
 
 /* ---- counts ---- */
 
+static Status describe_fields(const FilterExpression *expression, StatsFilter *filter)
+{
+    Status status = STATUS_OK;
+    size_t count = filter_field_count(expression);
+    filter->fields = mem_alloc_array(count + 1, sizeof filter->fields[0]);
+    filter->have = mem_alloc_array(count + 1, sizeof filter->have[0]);
+    if (!filter->fields || !filter->have) FAIL(ERR_MEMORY, "out of memory for statistics");
+    while (filter->field_count < count) {
+        char *name = filter->fields[filter->field_count] = strdup(filter_field_name(expression, filter->field_count));
+        if (!name) FAIL(ERR_MEMORY, "out of memory for statistics");
+        filter->field_count++;
+    }
+fail:
+    return status;
+}
+
+static void free_filter(StatsFilter *filter)
+{
+    for (size_t i = 0; i < filter->field_count; i++) free(filter->fields[i]);
+    free(filter->fields);
+    free(filter->have);
+    free(filter->text);
+}
+
 static Status describe_filters(const DataConfig *data, const FilterSet *filters, int32_t s, int64_t min_side,
                                StatsSource *source)
 {
@@ -35,6 +59,8 @@ static Status describe_filters(const DataConfig *data, const FilterSet *filters,
         StatsFilter *filter = &source->filters[source->filter_count++];
         filter->text = strdup(text.data);
         if (!filter->text) FAIL(ERR_MEMORY, "out of memory for statistics");
+        if (i >= METADATA_RULES)
+            TRY(describe_fields(filter_set_item(filters, s, i - METADATA_RULES)->expression, filter));
     }
 fail:
     strbuf_free(&text);
@@ -63,12 +89,19 @@ fail:
     return status;
 }
 
+int64_t data_stats_unreadable(const DataStats *stats)
+{
+    int64_t count = stats->counts.counts[SHARD_BROKEN];
+    for (int s = 0; s < stats->source_count; s++) count += stats->sources[s].unreadable_shards;
+    return count;
+}
+
 void data_stats_free(DataStats *stats)
 {
     if (!stats) return;
     for (int s = 0; s < stats->source_count; s++) {
         StatsSource *source = &stats->sources[s];
-        for (int i = 0; i < source->filter_count; i++) free(source->filters[i].text);
+        for (int i = 0; i < source->filter_count; i++) free_filter(&source->filters[i]);
         free(source->filters);
     }
     free(stats->sources);
@@ -93,6 +126,8 @@ void stats_merge(DataStats *into, const DataStats *from)
             a->filters[i].alone += b->filters[i].alone;
             a->filters[i].missing += b->filters[i].missing;
             a->filters[i].after += b->filters[i].after;
+            a->filters[i].asked += b->filters[i].asked;
+            add_counts(a->filters[i].have, b->filters[i].have, a->filters[i].field_count);
         }
     }
     into->with_fields += from->with_fields;
@@ -173,7 +208,10 @@ static Status look_at_shard(Collection *all, StatsLooker *looker, const StatsWor
 {
     Status status = STATUS_OK;
     const ShardWindow *window = NULL;
-    status = shard_store_acquire(all->store, work->source, work->shard, 0, work->samples, &window);
+    const char *path = shard_store_path(all->store, work->source, work->shard);
+    if (shard_kind(path) == SHARD_LOCAL) status = file_check_readable(path); /* not tried again and again */
+    if (status == STATUS_OK)
+        status = shard_store_acquire(all->store, work->source, work->shard, 0, work->samples, &window);
     if (status == ERR_MEMORY || status == ERR_INTERRUPTED) return status;
     if (status != STATUS_OK) {
         log_warn("passed over, a shard that cannot be read: %s", status_message());
@@ -262,6 +300,21 @@ static void describe_sources(const DataConfig *data, const ShardStore *store, Da
     for (int s = 0; s < stats->source_count && sum > 0; s++) stats->sources[s].share /= sum;
 }
 
+static Status warn_of_repeated(const ShardStore *store, int sources)
+{
+    Status status = STATUS_OK;
+    size_t count = 0, at = 0;
+    for (int s = 0; s < sources; s++) count += (size_t)shard_store_count(store, s);
+    const char **paths = mem_alloc_array(count + 1, sizeof paths[0]);
+    if (!paths) FAIL(ERR_MEMORY, "out of memory for statistics");
+    for (int s = 0; s < sources; s++)
+        for (int32_t i = 0; i < shard_store_count(store, s); i++) paths[at++] = shard_store_path(store, s, i);
+    shard_paths_warn(paths, count);
+fail:
+    free(paths);
+    return status;
+}
+
 Status data_stats_collect(const DataConfig *data, const StatsOptions *options, DataStats **out)
 {
     Status status = STATUS_OK;
@@ -283,6 +336,7 @@ Status data_stats_collect(const DataConfig *data, const StatsOptions *options, D
                                               .windows = threads + 1},
                          &bad, &all.store));
     describe_sources(data, all.store, stats);
+    TRY(warn_of_repeated(all.store, stats->source_count));
     for (int s = 0; s < stats->source_count; s++) TRY(plan_source(&all, s));
     TRY(run_threads(&all, threads, stats));
     stats->counts = bad; /* of shards, when they were counted */

@@ -54,6 +54,10 @@ typedef struct StatsFilter {
     int64_t alone;   /* samples that it leaves out by itself */
     int64_t missing; /* that lack what it asks for: among `alone` unless data.filter.missing is pass */
     int64_t after;   /* that it leaves out of those which all filters before it keep */
+    int64_t asked;   /* samples that it was asked of */
+    char **fields;   /* (field_count) those that an expression names; a threshold: none */
+    int64_t *have;   /* (field_count) samples that have them, of the type that is asked for */
+    size_t field_count;
 } StatsFilter;
 
 typedef struct StatsSource {
@@ -87,6 +91,7 @@ typedef struct StatsOptions {
 /* `data` must outlive *out. */
 Status data_stats_collect(const DataConfig *data, const StatsOptions *options, DataStats **out);
 void data_stats_free(DataStats *stats);
+int64_t data_stats_unreadable(const DataStats *stats); /* shards that are damaged or could not be read */
 
 /* For people; and as one JSON object. */
 Status data_stats_print(const DataStats *stats, StrBuf *out);

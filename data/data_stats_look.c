@@ -103,6 +103,7 @@ static Status see_filters(StatsLooker *looker, int32_t source, const Metadata *m
     SeenSample *seen = &looker->seen;
     const FilterConfig *filter = &looker->context.config->filter;
     const FilterSet *set = looker->context.filters;
+    StatsFilter *filters = looker->stats->sources[source].filters;
     char detail[128];
     size_t at = 0, capacity = seen->filter_capacity, count = METADATA_RULES + filter_set_count(set, source);
     TRY(mem_grow(&seen->left_out, &capacity, count, sizeof seen->left_out[0]));
@@ -116,6 +117,7 @@ static Status see_filters(StatsLooker *looker, int32_t source, const Metadata *m
     }
     for (size_t i = 0; i < filter_set_count(set, source); i++) {
         const FilterItem *item = filter_set_item(set, source, i);
+        filter_count_fields(item->expression, meta, filters[at].have);
         seen->lacks[at] = filter_item_check(item, meta, MISSING_DROP, detail, sizeof detail) == SAMPLE_MISSING_FIELD;
         seen->left_out[at++] =
             filter_item_check(item, meta, (MissingField)filter->missing, detail, sizeof detail) != SAMPLE_ACCEPTED;
@@ -201,6 +203,7 @@ static void count_sample(StatsLooker *looker, int32_t source_number, bool kept)
     stats->with_fields++;
     for (int i = 0; i < source->filter_count; i++) {
         StatsFilter *filter = &source->filters[i];
+        filter->asked++;
         filter->missing += seen->lacks[i];
         filter->alone += seen->left_out[i];
         filter->after += before && seen->left_out[i];

@@ -108,6 +108,30 @@ fail:
     return status;
 }
 
+/* Fields that no sample has: a filter that asks for them says the same of all. */
+static Status print_absent_fields(const DataStats *stats, const StatsSource *source, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    for (int i = 0; i < source->filter_count; i++) {
+        const StatsFilter *filter = &source->filters[i];
+        for (size_t k = 0; k < filter->field_count && filter->asked > 0; k++) {
+            if (filter->have[k] > 0) continue;
+            TRY(strbuf_printf(out, "  no sample"));
+            if (stats->source_count > 1) {
+                TRY(strbuf_printf(out, " of "));
+                TRY(print_safely(source->name, 0, out));
+            }
+            TRY(strbuf_printf(out, " has "));
+            TRY(print_safely(filter->fields[k], 0, out));
+            TRY(strbuf_printf(out, " as it is asked for by "));
+            TRY(print_safely(filter->text, 0, out));
+            TRY(strbuf_printf(out, "; is it misspelt, or a number where a text is asked for, or the reverse?\n"));
+        }
+    }
+fail:
+    return status;
+}
+
 static Status print_filters(const DataStats *stats, StrBuf *out)
 {
     Status status = STATUS_OK;
@@ -125,6 +149,7 @@ static Status print_filters(const DataStats *stats, StrBuf *out)
             TRY(strbuf_printf(out, " %12" PRId64 " %12" PRId64 " %12" PRId64 "\n", filter->alone, filter->after,
                               filter->missing));
         }
+        TRY(print_absent_fields(stats, source, out));
     }
 fail:
     return status;

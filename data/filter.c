@@ -48,6 +48,15 @@ static double number_of(const FilterNode *node, const Metadata *m)
     return NAN;
 }
 
+/* A text, or one of the words true and false. NULL: neither. */
+static const char *own_text(const JsonValue *value, size_t *size)
+{
+    bool truth;
+    if (!json_boolean(value, &truth)) return json_text(value, size);
+    *size = truth ? strlen("true") : strlen("false");
+    return truth ? "true" : "false";
+}
+
 /* NULL: missing. */
 static const char *text_of(const FilterNode *node, const Metadata *m, size_t *size)
 {
@@ -59,7 +68,7 @@ static const char *text_of(const FilterNode *node, const Metadata *m, size_t *si
         *size = m->status_size;
         return m->status;
     case FILTER_JSON:
-        return json_text(json_get(m->root, node->name + strlen("json.")), size);
+        return own_text(json_get(m->root, node->name + strlen("json.")), size);
     default:
         return NULL;
     }
@@ -160,4 +169,32 @@ FilterVerdict filter_evaluate(const FilterExpression *expression, const Metadata
     FilterVerdict verdict = evaluate(expression, expression->root, meta, &field);
     if (missing) *missing = verdict == FILTER_UNKNOWN ? field : NULL;
     return verdict;
+}
+
+static bool asks_for_field(const FilterNode *node)
+{
+    return node->op >= FILTER_HAS;
+}
+
+size_t filter_field_count(const FilterExpression *expression)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < expression->node_count; i++) count += asks_for_field(&expression->nodes[i]);
+    return count;
+}
+
+const char *filter_field_name(const FilterExpression *expression, size_t field)
+{
+    size_t at = 0;
+    while (!asks_for_field(&expression->nodes[at]) || field-- > 0) at++;
+    return expression->nodes[at].name;
+}
+
+void filter_count_fields(const FilterExpression *expression, const Metadata *meta, int64_t *counts)
+{
+    for (size_t i = 0; i < expression->node_count; i++) {
+        const FilterNode *node = &expression->nodes[i];
+        if (!asks_for_field(node)) continue;
+        *counts++ += node->op == FILTER_HAS ? is_there(node, meta) : compare(expression, node, meta) != FILTER_UNKNOWN;
+    }
 }

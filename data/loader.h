@@ -102,7 +102,8 @@ int loader_threads(const DataConfig *config); /* that decode, of such a loader *
 int64_t loader_memory(const DataConfig *config, const LoaderOptions *options);
 
 /* What `vasily data order` prints: opens `world` loaders and appends to `out` one line a step, its keys in global
- * order, separated by spaces (bytes up to 0x20 and '%' in a key are written %XX). */
+ * order, separated by spaces (bytes up to 0x20 and '%' in a key are written %XX); with several sources SOURCE/KEY, a
+ * '/' in a source's name written likewise. */
 Status order_print(const DataConfig *config, const PrecomputedSpec *precomputed, uint64_t seed, int resolution,
                    int64_t global_batch, int world, int64_t steps, StrBuf *out);
 

@@ -113,17 +113,50 @@ static void give_back(Loader *loader, Candidate *c)
     loader->free_list = c;
 }
 
+/* What helps against the commonest of the reasons. */
+static const char *dry_remedy(const BadSamples *bad)
+{
+    SampleReason most = SAMPLE_READ_ERROR;
+    for (int r = SAMPLE_READ_ERROR; r < SHARD_EMPTY; r++)
+        if (bad->counts[r] > bad->counts[most]) most = (SampleReason)r;
+    switch (most) {
+    case SAMPLE_LANGUAGE:
+        return "ask for other languages in data.caption_language or data.sources[].language";
+    case SAMPLE_WHERE:
+        return "loosen data.filter.where or data.sources[].where";
+    case SAMPLE_MISSING_FIELD:
+        return "ask for fields that the samples have, or set data.filter.missing: pass";
+    case SAMPLE_SMALL:
+        return "lower data.filter.min_side";
+    case SAMPLE_WATERMARK:
+        return "raise data.filter.watermark_max";
+    case SAMPLE_UNSAFE:
+        return "raise data.filter.unsafe_max";
+    case SAMPLE_SIMILARITY:
+        return "lower data.filter.similarity_min";
+    case SAMPLE_AESTHETIC:
+        return "lower data.filter.aesthetic_min";
+    case SAMPLE_NO_CAPTION:
+        return "look where captions are: data.sources[].caption";
+    case SAMPLE_TOO_LARGE:
+        return "raise data.limits";
+    default:
+        return "repair or replace the shards";
+    }
+}
+
 static Status dry_error(Loader *loader, const Stream *stream)
 {
     StrBuf text = {0};
     pthread_mutex_lock(&loader->lock);
     (void)bad_samples_format(&loader->bad, &text);
+    const char *remedy = dry_remedy(&loader->bad);
     pthread_mutex_unlock(&loader->lock);
-    Status status =
-        status_fail(ERR_FORMAT, __FILE__, __LINE__,
-                    "source %s: a whole epoch of lane %d without one sample to train on (%" PRId64
-                    " passed over in a row; so far: %s); loosen data.filter, or repair or replace the shards",
-                    stream->order.source->name, stream->order.lane, stream->passed_over, text.data ? text.data : "");
+    Status status = status_fail(ERR_FORMAT, __FILE__, __LINE__,
+                                "source %s: a whole epoch of lane %d without one sample to train on (%" PRId64
+                                " passed over in a row; so far: %s); %s. `vasily data stats` shows what is left out",
+                                stream->order.source->name, stream->order.lane, stream->passed_over,
+                                text.data ? text.data : "", remedy);
     strbuf_free(&text);
     return status;
 }

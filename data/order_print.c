@@ -2,12 +2,13 @@
 
 #include "data/loader.h"
 
-static Status put_key(StrBuf *out, const char *key)
+/* `whole`: a slash ends it. */
+static Status put_word(StrBuf *out, const char *key, bool whole)
 {
     Status status = STATUS_OK;
     for (; *key; key++) {
         unsigned char b = (unsigned char)*key;
-        if (b <= ' ' || b == '%' || b == 127)
+        if (b <= ' ' || b == '%' || b == 127 || (whole && b == '/'))
             TRY(strbuf_printf(out, "%%%02X", b));
         else
             TRY(strbuf_append(out, key, 1));
@@ -18,7 +19,8 @@ fail:
 
 /* One step: a batch of each rank, written in global order. STATUS_END when the sources have none left for one of them.
  */
-static Status print_step(Loader **loaders, const Batch **batches, int world, int64_t global_batch, StrBuf *out)
+static Status print_step(const DataConfig *config, Loader **loaders, const Batch **batches, int world,
+                         int64_t global_batch, StrBuf *out)
 {
     Status status = STATUS_OK;
     for (int r = 0; r < world; r++) {
@@ -33,7 +35,11 @@ static Status print_step(Loader **loaders, const Batch **batches, int world, int
         if (batch->index[k] != base + j)
             FAIL(ERR_INTERNAL, "sample %lld is not where it belongs", (long long)(base + j));
         if (j) TRY(strbuf_append(out, " ", 1));
-        TRY(put_key(out, batch->keys[k]));
+        if (config->sources.count > 1) {
+            TRY(put_word(out, data_config_source(config, (size_t)batch->sources[k])->name, true));
+            TRY(strbuf_append(out, "/", 1));
+        }
+        TRY(put_word(out, batch->keys[k], false));
     }
     TRY(strbuf_append(out, "\n", 1));
     for (int r = 0; r < world; r++) loader_release(loaders[r], batches[r]);
@@ -65,7 +71,7 @@ Status order_print(const DataConfig *config, const PrecomputedSpec *precomputed,
         TRY(loader_open(&small, &options, &loaders[r]));
     }
     for (int64_t s = 0; s < steps; s++) {
-        status = print_step(loaders, batches, world, global_batch, out);
+        status = print_step(config, loaders, batches, world, global_batch, out);
         if (status == STATUS_END) break;
         TRY(status);
     }

@@ -47,18 +47,28 @@ static Status keep_trouble(ShardIndexResult *result, ShardIndexState state, cons
     return STATUS_OK;
 }
 
-/* What it has is enough: an index, and over http checksums where they are wanted. */
+/* Whether a server still has what the checksums were made of, as far as its size tells. */
+static bool is_same_size(const Job *job, const char *shard, int64_t bytes)
+{
+    ShardFile *file = NULL;
+    bool same = shard_file_open(job->access, shard, -1, &file) == STATUS_OK && shard_file_raw_bytes(file) == bytes;
+    shard_file_close(file);
+    return same;
+}
+
+/* What it has is enough: an index that is not older than the shard, and over http checksums where they are wanted. */
 static bool has_all(const Job *job, const char *shard, ShardIndexResult *result)
 {
     const ReadConfig *read = &job->options->config->read;
     char path[PATH_MAX], wanted[PATH_MAX];
-    struct stat info;
+    struct stat info, index;
     if (tar_index_find(shard, read->index_folder, &result->samples, path) != STATUS_OK) return false;
     if (read->index_folder[0] && /* one beside the shard is not what was asked for */
         (tar_index_path(shard, read->index_folder, wanted) != STATUS_OK || strcmp(path, wanted) != 0))
         return false;
     if (shard_kind(shard) == SHARD_LOCAL) {
-        if (stat(shard, &info) != 0) return false;
+        if (stat(shard, &info) != 0 || stat(path, &index) != 0) return false;
+        if (index.st_mtim.tv_sec < info.st_mtim.tv_sec) return false;
         result->bytes = info.st_size;
         return true;
     }
@@ -69,23 +79,7 @@ static bool has_all(const Job *job, const char *shard, ShardIndexResult *result)
         return false;
     result->bytes = sums.bytes;
     checksums_free(&sums);
-    return true;
-}
-
-/* Of all bytes, which fetches them, so that the scan finds them in the cache. */
-static Status note_checksums(const Job *job, const char *shard, ShardFile *file)
-{
-    Status status = STATUS_OK;
-    const ReadConfig *read = &job->options->config->read;
-    char path[PATH_MAX];
-    Checksums sums = {0};
-    if (shard_kind(shard) != SHARD_HTTP || !read->checksums) return STATUS_OK;
-    TRY(checksums_path(shard, read->index_folder, path));
-    TRY(shard_file_sum(file, &sums));
-    TRY(checksums_write(&sums, path));
-fail:
-    checksums_free(&sums);
-    return status;
+    return is_same_size(job, shard, result->bytes);
 }
 
 /* What is wrong with a shard, not with this machine. */
@@ -93,6 +87,21 @@ static bool is_of_the_shard(Status status)
 {
     return status == ERR_IO || status == ERR_FORMAT || status == ERR_LIMIT || status == ERR_MISMATCH ||
            status == ERR_UNSUPPORTED;
+}
+
+static bool wants_checksums(const Job *job, const char *shard)
+{
+    return shard_kind(shard) == SHARD_HTTP && job->options->config->read.checksums;
+}
+
+static Status write_checksums(const Job *job, const char *shard, const Checksums *sums)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX];
+    TRY(checksums_path(shard, job->options->config->read.index_folder, path));
+    TRY(checksums_write(sums, path));
+fail:
+    return status;
 }
 
 static Status write_index(const Job *job, const char *shard, const TarIndex *index, ShardIndexResult *result)
@@ -123,6 +132,7 @@ static Status index_one(Job *job, const ShardIndexSource *source, size_t i)
     ShardIndexResult *result = &source->results[i];
     const char *shard = source->list.paths[i];
     TarIndex index = {0};
+    Checksums sums = {0};
     ShardFile *file = NULL;
     result->bytes = -1;
     if (!job->options->force && has_all(job, shard, result)) {
@@ -130,21 +140,26 @@ static Status index_one(Job *job, const ShardIndexSource *source, size_t i)
         return STATUS_OK;
     }
     result->samples = 0;
-    status = shard_file_open(job->access, shard, -1, &file);
+    /* What is not there at the start is a mistake, no bad moment of a file system. */
+    if (shard_kind(shard) == SHARD_LOCAL) status = file_check_readable(shard);
+    if (status == STATUS_OK) status = shard_file_open(job->access, shard, -1, &file);
     if (status == STATUS_OK) {
         result->bytes = shard_file_raw_bytes(file);
         status = tar_index_scan(file, &index);
     }
+    /* Of all bytes, which fetches what the scan has not. */
+    if (status == STATUS_OK && !index.broken && wants_checksums(job, shard)) status = shard_file_sum(file, &sums);
     if (is_of_the_shard(status)) {
         status = keep_trouble(result, SHARD_UNREADABLE, status_message());
         goto fail;
     }
     if (status != STATUS_OK) FAIL_WITH(status);
     result->samples = (int64_t)index.table.sample_count;
-    if (!index.broken) TRY(note_checksums(job, shard, file));
+    if (sums.bytes > 0) TRY(write_checksums(job, shard, &sums));
     TRY(write_index(job, shard, &index, result));
     atomic_fetch_add(&job->bytes, result->bytes);
 fail:
+    checksums_free(&sums);
     tar_index_free(&index);
     shard_file_close(file);
     return status;
@@ -217,6 +232,21 @@ fail:
     return status;
 }
 
+/* In one source it is a mistake, in two perhaps none. */
+static Status warn_of_repeated(const ShardIndexReport *report, size_t count)
+{
+    Status status = STATUS_OK;
+    size_t at = 0;
+    const char **paths = mem_alloc_array(count + 1, sizeof paths[0]);
+    if (!paths) FAIL_WITH(ERR_MEMORY);
+    for (size_t s = 0; s < report->source_count; s++)
+        for (size_t i = 0; i < report->sources[s].list.count; i++) paths[at++] = report->sources[s].list.paths[i];
+    shard_paths_warn(paths, count);
+fail:
+    free(paths);
+    return status;
+}
+
 Status shard_index_all(const ShardIndexOptions *options, ShardIndexReport **out)
 {
     Status status = STATUS_OK;
@@ -235,6 +265,7 @@ Status shard_index_all(const ShardIndexOptions *options, ShardIndexReport **out)
         TRY(list_source(data_config_source(config, s), config->read.index_folder, &report->sources[s]));
         job->shards += (int64_t)report->sources[s].list.count;
     }
+    TRY(warn_of_repeated(report, (size_t)job->shards));
     if (config->read.index_folder[0]) TRY(file_make_dirs(config->read.index_folder));
     TRY(shard_access_create(&config->read, &job->access));
     if (pthread_mutex_init(&job->lock, NULL) != 0) FAIL(ERR_MEMORY, "cannot create a lock");

@@ -10,11 +10,10 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "base/log.h"
 #include "data/shard_file.h"
 
 static const ShardNote NOTHING_TOLD = {-1, -1};
-
-#define MAX_GROUPS 64 /* braces in one pattern, nested ones included: bounds the recursion */
 
 /* Room for a note of each path, those before untold. */
 static Status make_notes(ShardList *list)
@@ -82,6 +81,13 @@ static bool parse_range(const char *text, const char *end, int64_t *from, int64_
     return true;
 }
 
+bool shard_list_is_range(const char *text, const char *end)
+{
+    int64_t from, to;
+    int width;
+    return parse_range(text, end, &from, &to, &width);
+}
+
 /* The first top-level comma between `text` and `end`, or `end`. */
 static const char *next_comma(const char *text, const char *end)
 {
@@ -116,8 +122,9 @@ static Status expand_with(const char *pattern, size_t head, const char *middle, 
 static Status expand(const char *pattern, size_t done, int depth, ShardList *list)
 {
     Status status = STATUS_OK;
-    if (depth > MAX_GROUPS)
-        FAIL(ERR_LIMIT, "more than %d braces in a shard pattern: %.60s...", MAX_GROUPS, SHARD_SHOWN(pattern));
+    if (depth > SHARD_LIST_MAX_GROUPS) /* bounds the recursion */
+        FAIL(ERR_LIMIT, "more than %d braces in a shard pattern: %.60s...", SHARD_LIST_MAX_GROUPS,
+             SHARD_SHOWN(pattern));
     for (const char *open = strchr(pattern + done, '{'); open; open = strchr(open + 1, '{')) {
         const char *close = matching_brace(open);
         if (!close) break;
@@ -204,6 +211,20 @@ static int compare_paths(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
+void shard_paths_warn(const char **paths, size_t count)
+{
+    size_t repeated = 0;
+    const char *example = NULL;
+    char shown[SHARD_NAME_MAX];
+    if (count > 1) qsort(paths, count, sizeof paths[0], compare_paths);
+    for (size_t i = 1; i < count; i++)
+        if (strcmp(paths[i], paths[i - 1]) == 0 && repeated++ == 0) example = paths[i];
+    if (!example) return;
+    shard_show(example, shown, sizeof shown);
+    log_warn("%zu of %zu shards are named again after they were named before, such as %s: their samples come twice",
+             repeated, count, shown);
+}
+
 /* What lies beside shards: indexes, checksums, precomputed files, whole or on their way; and img2dataset's tables. */
 static bool lies_beside(const char *path)
 {
@@ -264,6 +285,7 @@ Status shard_list_add(const char *pattern, ShardList *list)
     ShardList plain = {0};
     if (!pattern[0]) FAIL(ERR_CONFIG, "an empty path in a list of shards");
     if (strncmp(pattern, "list:", 5) == 0) return shard_list_add_file(pattern + 5, list);
+    if (strlen(pattern) <= SHARD_LIST_MAX_LENGTH) TRY(shard_list_check(pattern, pattern));
     if (!strpbrk(pattern, "{*?[") || (shard_kind(pattern) == SHARD_LOCAL && file_exists(pattern))) {
         if (strlen(pattern) > SHARD_LIST_MAX_LENGTH)
             FAIL(ERR_LIMIT, "a shard's path is longer than %d bytes: %.60s...", SHARD_LIST_MAX_LENGTH,

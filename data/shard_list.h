@@ -8,10 +8,12 @@
  * Each line of a list is one of the above (not list: again), optionally followed by a tab and the number of its
  * samples, and by another tab and the bytes of the file: then nothing need be looked up when a run starts. Blank lines
  * and lines that begin with # are passed over. FILE may also be webdataset's JSON (wids: "shardlist" of "url",
- * "nsamples", "filesize"), whose urls are taken as they are. Relative paths start from the folder of FILE. */
+ * "nsamples", "filesize"), in whose urls braces and wildcards stand for themselves. Relative paths start from the
+ * folder of FILE. */
 #ifndef DATA_SHARD_LIST_H
 #define DATA_SHARD_LIST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -33,6 +35,14 @@ typedef struct ShardList {
     size_t count, capacity, bytes, note_capacity;
 } ShardList;
 
+#define SHARD_LIST_MAX_GROUPS 64 /* braces in one pattern, nested ones included */
+
+/* ERR_CONFIG for what is surely a mistake: a { that is not closed, {000..12x}, a scheme that is not known, a wildcard
+ * over http. A file that has this name after all, at `file`, is fine; nothing else is looked up, no list is read. */
+Status shard_list_check(const char *pattern, const char *file);
+/* "012..345" between `text` and `end`. */
+bool shard_list_is_range(const char *text, const char *end);
+
 /* Braces only, nothing looked up: appends every path that `pattern` stands for, in the order written. */
 Status shard_list_expand(const char *pattern, ShardList *list);
 /* All of the above. Globs are sorted by bytes; what lies beside shards is left out: *.idx, *.sums, *.h5, *.json and
@@ -47,6 +57,9 @@ Status shard_list_append_noted(const char *path, ShardNote note, ShardList *list
 Status shard_list_set_note(ShardList *list, size_t i, ShardNote note); /* i below count */
 ShardNote shard_list_note(const ShardList *list, size_t i);
 void shard_list_free(ShardList *list); /* leaves an empty list */
+
+/* One warning when some of the paths occur more than once. Sorts `paths`. */
+void shard_paths_warn(const char **paths, size_t count);
 
 /* list:FILE. */
 Status shard_list_add_file(const char *path, ShardList *list);

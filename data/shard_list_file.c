@@ -108,6 +108,25 @@ fail:
     return status;
 }
 
+/* Most lines of a long list need no closer look. */
+static bool may_be_wrong(const char *path)
+{
+    return strpbrk(path, "{*[ ") || strstr(path, "://");
+}
+
+/* "x.tar 10000": a number behind blanks, where a tab belongs. A file that is called so is fine. */
+static Status check_blanks(const char *path, const char *file)
+{
+    Status status = STATUS_OK;
+    size_t size = strlen(path), digits = 0;
+    if (shard_kind(path) == SHARD_PIPE) return STATUS_OK;
+    while (digits < size && path[size - digits - 1] >= '0' && path[size - digits - 1] <= '9') digits++;
+    if (digits == 0 || digits + 1 >= size || path[size - digits - 1] != ' ' || file_exists(file)) return STATUS_OK;
+    FAIL(ERR_FORMAT, "%.200s: a number behind a blank; separate path, samples and bytes by a tab each", path);
+fail:
+    return status;
+}
+
 static Status add_line(const char *folder, const char *text, const char *end, ShardList *list)
 {
     Status status = STATUS_OK;
@@ -125,6 +144,12 @@ static Status add_line(const char *folder, const char *text, const char *end, Sh
     if (!parse_note(text + size, end, &note))
         FAIL(ERR_FORMAT, "behind the path stand neither samples nor, after another tab, bytes: %.200s",
              SHARD_SHOWN(path));
+    if (may_be_wrong(path)) {
+        TRY(join(is_relative(path) ? folder : "", path, false, full));
+        if (!tab) TRY(check_blanks(path, full));
+        status = shard_list_check(path, full);
+        if (status != STATUS_OK) FAIL(ERR_FORMAT, "%s", status_message());
+    }
     if (!tab) return add_pattern(folder, path, list);
     if (!strpbrk(path, "{*?[")) { /* the common case, and the one that must be fast */
         TRY(join(is_relative(path) ? folder : "", path, false, full));
@@ -190,6 +215,10 @@ static Status add_entry(const JsonValue *entry, const char *folder, ShardList *l
     if (!json_count_of(entry, "nsamples", &note.samples) || !json_count_of(entry, "filesize", &note.bytes))
         FAIL(ERR_FORMAT, "\"nsamples\" or \"filesize\" is no count: %.200s", SHARD_SHOWN(url));
     TRY(join(is_relative(url) ? folder : "", url, false, full));
+    if (strstr(url, "://") && !strpbrk(url, "{*[")) {
+        status = shard_list_check(url, full);
+        if (status != STATUS_OK) FAIL(ERR_FORMAT, "%s", status_message());
+    }
     TRY(shard_list_append_noted(full, note, list));
 fail:
     return status;
@@ -254,15 +283,17 @@ fail:
 Status shard_list_format(const char *path, ShardNote note, StrBuf *out)
 {
     Status status = STATUS_OK;
+    bool noted = note.samples >= 0 || note.bytes >= 0;
     for (const char *p = path; *p; p++)
         if ((unsigned char)*p < ' ')
             FAIL(ERR_UNSUPPORTED, "a control character in a shard's path: %.200s", SHARD_SHOWN(path));
     if (path[0] == '#' || path[0] == 0 || strncmp(path, "list:", 5) == 0 ||
-        (shard_kind(path) == SHARD_LOCAL ? strpbrk(path, "{*?[") : strchr(path, '{')))
+        (shard_kind(path) == SHARD_LOCAL ? strpbrk(path, "{*?[") : strchr(path, '{')) ||
+        (!noted && check_blanks(path, "") != STATUS_OK) || shard_list_check(path, path) != STATUS_OK)
         FAIL(ERR_UNSUPPORTED, "a list cannot hold this path, which would be read as something else: %.200s",
              SHARD_SHOWN(path));
     TRY(strbuf_printf(out, "%s", path));
-    if (note.samples >= 0 || note.bytes >= 0) TRY(strbuf_append(out, "\t", 1));
+    if (noted) TRY(strbuf_append(out, "\t", 1));
     if (note.samples >= 0) TRY(strbuf_printf(out, "%" PRId64, note.samples));
     if (note.bytes >= 0) TRY(strbuf_printf(out, "\t%" PRId64, note.bytes));
     TRY(strbuf_append(out, "\n", 1));

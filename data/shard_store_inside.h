@@ -57,8 +57,8 @@ struct ShardStore {
     ShardAccess *access;
     StoreSource *sources;
     int64_t shard_count;
-    char **paths;     /* (shard_count), owned by the lists */
-    int64_t *samples; /* (shard_count) */
+    char **paths;      /* (shard_count), owned by the lists */
+    int64_t *samples;  /* (shard_count) */
     double *try_again; /* (shard_count) clock_seconds before which a shard that could not be opened is not tried */
 
     pthread_mutex_t lock;   /* of all below */

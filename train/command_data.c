@@ -47,9 +47,9 @@ const Command command_data_order = {
     .name = "data order",
     .summary = "print the keys of the samples of each step",
     .usage = "CONFIG [key.path=value ...] [--ranks W] [--steps N]",
-    .details =
-        "One step a line, keys separated by spaces, in global order. The lines are the same whatever W is: the order\n"
-        "is a function of the seed and of data.lanes alone.\n",
+    .details = "One step a line, keys separated by spaces, in global order; with several sources SOURCE/KEY. The lines "
+               "are the same whatever W is: the order\n"
+               "is a function of the seed and of data.lanes alone.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(OrderArguments),
     .defaults = &defaults,

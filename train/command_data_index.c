@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "data/loader.h"
+#include "data/shard_file.h"
 #include "data/shard_index.h"
 #include "train/data_arguments.h"
 
@@ -42,6 +43,21 @@ fail:
     return status;
 }
 
+/* Found out before hours of work. */
+static Status prepare_lists(const DataConfig *config, const char *pattern)
+{
+    Status status = STATUS_OK;
+    StrBuf path = {0};
+    TRY(check_list(pattern, config->sources.count));
+    for (size_t s = 0; pattern && s < config->sources.count; s++) {
+        TRY(list_path(pattern, data_config_source(config, s)->name, &path));
+        TRY(data_output_prepare("--list", path.data));
+    }
+fail:
+    strbuf_free(&path);
+    return status;
+}
+
 static Status write_lists(const ShardIndexReport *report, const char *pattern)
 {
     Status status = STATUS_OK;
@@ -68,6 +84,30 @@ static void show_troubles(const ShardIndexReport *report)
                 log_warn("%s: %s", shard_index_state_name(result->state), result->trouble);
         }
     if (shown > TROUBLES_SHOWN) log_warn("and %" PRId64 " more", shown - TROUBLES_SHOWN);
+}
+
+/* What the lists tell that is not so: a run would believe them. */
+static void show_differences(const ShardIndexReport *report)
+{
+    int64_t shown = 0;
+    char shard[SHARD_NAME_MAX];
+    for (size_t s = 0; s < report->source_count; s++)
+        for (size_t i = 0; i < report->sources[s].list.count; i++) {
+            const ShardIndexResult *result = &report->sources[s].results[i];
+            const ShardNote told = shard_list_note(&report->sources[s].list, i);
+            bool samples = told.samples >= 0 && told.samples != result->samples;
+            bool bytes = told.bytes >= 0 && result->bytes >= 0 && told.bytes != result->bytes;
+            if (result->state == SHARD_DAMAGED || result->state == SHARD_UNREADABLE || (!samples && !bytes)) continue;
+            if (++shown > TROUBLES_SHOWN) continue;
+            shard_show(report->sources[s].list.paths[i], shard, sizeof shard);
+            if (samples)
+                log_warn("%s: the list says %" PRId64 " samples, there are %" PRId64, shard, told.samples,
+                         result->samples);
+            else
+                log_warn("%s: the list says %" PRId64 " bytes, there are %" PRId64, shard, told.bytes, result->bytes);
+        }
+    if (shown > TROUBLES_SHOWN) log_warn("and %" PRId64 " more that the list tells wrongly", shown - TROUBLES_SHOWN);
+    if (shown > 0) log_warn("a run would believe the list: make it anew with --list");
 }
 
 typedef struct Sum {
@@ -128,7 +168,7 @@ static Status run(CommandCall *call)
     Config *file = NULL;
     ShardIndexReport *report = NULL;
     TRY(data_arguments_load(call, &config, &file));
-    TRY(check_list(arguments->list, config.data.sources.count));
+    TRY(prepare_lists(&config.data, arguments->list));
     if (arguments->index_folder) {
         config.data.read.index_folder = arena_strdup(call->arena, arguments->index_folder);
         if (!config.data.read.index_folder) FAIL_WITH(ERR_MEMORY);
@@ -137,6 +177,7 @@ static Status run(CommandCall *call)
     TRY(shard_index_all(&(ShardIndexOptions){&config.data, threads, arguments->force, log_is_terminal() != 0},
                         &report));
     show_troubles(report);
+    show_differences(report);
     int64_t lost = print_report(report);
     if (arguments->list) TRY(write_lists(report, arguments->list));
     if (lost > 0) call->exit_code = status_exit_code(ERR_FORMAT);

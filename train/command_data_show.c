@@ -2,8 +2,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/file.h"
 #include "base/hash.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "data/loader.h"
 #include "data/picture.h"
 #include "data/picture_size.h"
@@ -21,6 +23,7 @@ typedef struct Show {
     ShardStore *store;
     ShardReader *reader;
     int64_t left; /* samples */
+    bool lost;    /* some could not be read */
     uint8_t *bytes;
     size_t capacity;
     StrBuf line;
@@ -110,15 +113,28 @@ fail:
     return status;
 }
 
+/* A shard that a list knows but that is not there: said once, not for each of its samples. */
+static bool is_absent(Show *show, int32_t source, int32_t shard)
+{
+    const char *path = shard_store_path(show->store, source, shard);
+    if (shard_kind(path) != SHARD_LOCAL || file_check_readable(path) == STATUS_OK) return false;
+    if (shard_store_samples(show->store, source)[shard] > 0) /* else it was found out when they were counted */
+        log_warn("passed over, a shard that cannot be read: %s", status_message());
+    show->lost = true;
+    return true;
+}
+
 static Status show_source(Show *show, int32_t source)
 {
     Status status = STATUS_OK;
     const int64_t *samples = shard_store_samples(show->store, source);
     for (int32_t shard = 0; shard < shard_store_count(show->store, source) && show->left > 0; shard++) {
         const Candidate *c;
+        if (is_absent(show, source, shard)) continue;
         shard_reader_begin(show->reader, source, shard, samples[shard] < show->left ? samples[shard] : show->left);
         while ((status = shard_reader_next(show->reader, &c)) == STATUS_OK) {
             show->left--;
+            show->lost = show->lost || c->reason == SAMPLE_READ_ERROR;
             TRY(show_sample(show, c));
         }
         if (status != STATUS_END) FAIL_WITH(status);
@@ -142,6 +158,7 @@ static Status run(CommandCall *call)
     TRY(shard_store_open(&options, &bad, &show.store));
     TRY(shard_reader_open(&config.data, show.store, resolution, false, &show.reader));
     for (size_t s = 0; s < config.data.sources.count; s++) TRY(show_source(&show, (int32_t)s));
+    if (show.lost || bad.counts[SHARD_BROKEN] > 0) call->exit_code = status_exit_code(ERR_IO);
 fail:
     shard_reader_close(show.reader);
     shard_store_close(show.store);
@@ -164,7 +181,9 @@ const Command command_data_show = {
                "take the\n"
                "sample or why not, and its members with sizes and XXH3-128 hashes. Pictures are decoded for the "
                "verdict. With\n"
-               "shards in place of a config no filter leaves anything out.\n",
+               "shards in place of a config no filter leaves anything out. Shards that are damaged or cannot be "
+               "read are reported\n"
+               "and passed over; the exit code is then 3.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(ShowArguments),
     .defaults = &defaults,

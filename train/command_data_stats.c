@@ -47,6 +47,7 @@ static Status run(CommandCall *call)
     DataStats *stats = NULL;
     StrBuf text = {0}, json = {0};
     TRY(data_arguments_load(call, &config, &file));
+    if (arguments->json) TRY(data_output_prepare("--json", arguments->json));
     TRY(add_filters(call, &arguments->filters, &config.data.filter.where));
     TRY(data_stats_collect(&config.data,
                            &(StatsOptions){.resolution = (int)config.train.resolution,
@@ -60,6 +61,7 @@ static Status run(CommandCall *call)
         TRY(file_write_atomic(arguments->json, json.data, json.size));
     }
     fputs(text.data, stdout);
+    if (data_stats_unreadable(stats) > 0) call->exit_code = status_exit_code(ERR_IO);
 fail:
     data_stats_free(stats);
     strbuf_free(&text);
@@ -82,13 +84,15 @@ static const StatsArguments defaults = {0};
 const Command command_data_stats = {
     .name = "data stats",
     .summary = "count what the filters keep, without training",
-    .usage = "CONFIG [key.path=value ...] | SHARD ... [--filter EXPR ...] [--samples N] [--threads N] [--json FILE]",
+    .usage = DATA_ARGUMENTS " [--filter EXPR ...] [--samples N] [--threads N] [--json FILE]",
     .details =
         "Looks at the fields and captions of all samples, and at the headers of those pictures that the filters keep;\n"
         "prints how many each filter leaves out, by itself and after those before it, how the fields are distributed,\n"
         "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths, "
         "globs,\n"
-        "braces, URLs, list:FILE) only the filters of --filter count. docs/filters.md describes expressions.\n",
+        "braces, URLs, list:FILE) only the filters of --filter count. docs/filters.md describes expressions. Shards "
+        "that\n"
+        "are damaged or cannot be read are reported and passed over; the exit code is then 3.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(StatsArguments),
     .defaults = &defaults,

@@ -5,11 +5,17 @@
 #include "train/command.h"
 #include "train/run_config.h"
 
-#define DATA_ARGUMENTS "CONFIG [key.path=value ...] | SHARD ..."
+#define DATA_ARGUMENTS "CONFIG [key.path=value ...] | SHARD ... [data.KEY=value ...]"
 
 /* A first argument that ends with .yaml or .yml is a config; else all are shards, as data.sources[].shards names them:
- * then config->data has one source, "shards", of which no filter leaves anything out. *file is to be freed with
+ * then config->data has one source, "shards", of which no filter leaves anything out. What begins with "data." and has
+ * a
+ * "=" before any "/" is an override there, too. *file is to be freed with
  * config_free, after the last use of `config`. */
 Status data_arguments_load(CommandCall *call, RunConfig *config, Config **file);
+
+/* Called before the work whose result is to be written to `path`, as `option` says: makes the folder, and fails when
+ * no file can be written there. */
+Status data_output_prepare(const char *option, const char *path);
 
 #endif

@@ -105,6 +105,8 @@ def compare(value, test):
 
 def text_of(root, name):
     value = root.get(name)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return value if isinstance(value, str) else None
 
 
@@ -120,7 +122,7 @@ EXPRESSIONS = [
                          compare(f["pixels"], lambda v: v >= 1e5), compare(f["status"], lambda v: v == "success"))),
     ("has language or has json.rank or similarity != 0.3",
      lambda f, r: either(f["language"] is not None,
-                         number(r.get("rank")) is not None or isinstance(r.get("rank"), str),
+                         number(r.get("rank")) is not None or text_of(r, "rank") is not None,
                          compare(f["similarity"], lambda v: v != 0.3))),
 ]
 OWN = [("language in [en, ru, fr, EN] or unsafe < 0.9",

@@ -44,7 +44,7 @@ static void test_fields(void **state)
         "{\"pwatermark\": 0.0, \"similarity\": \"0.3\", \"punsafe\": 0.2, \"aesthetic\": 5.5, \"LANGUAGE\": \"ru\", "
         "\"original_width\": 640, \"original_height\": 480, \"caption\": \" \\u043a\\u043e\\u0442 \\ud83d\\udc22\\n\", "
         "\"status\": \"success\", \"NSFW\": \"UNLIKELY\", \"rank\": 12, \"two words\": 1, \"bad\": NaN, \"big\": "
-        "Infinity, \"none\": null, \"flag\": true, \"list\": [1], \"empty\": \"\"}";
+        "Infinity, \"none\": null, \"flag\": true, \"no\": false, \"list\": [1], \"empty\": \"\"}";
     static const char *const hold[] = {"watermark < 0.5",
                                        "watermark == 0",
                                        "similarity >= 0.26",
@@ -79,15 +79,20 @@ static void test_fields(void **state)
                                        "not has json.none",
                                        "not has json.bad",
                                        "not has json.big",
-                                       "not has json.flag",
+                                       "has json.flag",
+                                       "json.flag == true",
+                                       "json.flag == \"true\"",
+                                       "json.flag != false",
+                                       "json.flag in [true]",
+                                       "json.no == false",
                                        "not has json.list",
                                        "not has json.absent",
                                        "not not has status"};
-    static const char *const fail[] = {"watermark > 0",        "language == RU", "language in [en]",
-                                       "language not in [ru]", "json.rank < 12", "json.NSFW == UNLIKEL",
-                                       "json.NSFW < UNLIKELY", "not has side"};
+    static const char *const fail[] = {
+        "watermark > 0",        "language == RU",       "language in [en]", "language not in [ru]", "json.rank < 12",
+        "json.NSFW == UNLIKEL", "json.NSFW < UNLIKELY", "not has side",     "json.flag == false",   "json.no == true"};
     static const char *const unknown[] = {"json.bad < 1",           "json.big > 1",        "json.none == 1",
-                                          "json.none == a",         "json.flag == true",   "json.list == 1",
+                                          "json.none == a",         "json.flag == 1",      "json.list == 1",
                                           "json.absent != 1",       "json.rank == twelve", "json.NSFW == 5",
                                           "json.absent not in [a]", "not json.bad < 1"};
     for (size_t i = 0; i < sizeof hold / sizeof hold[0]; i++) check(json, hold[i], FILTER_TRUE);

@@ -116,6 +116,28 @@ static void test_here(void **state)
     strbuf_free(&text);
 }
 
+/* The index of a URL is found again when its password or token was renewed; a query that tells shards apart counts. */
+static void test_names_of_urls(void **state)
+{
+    (void)state;
+    char one[PATH_MAX], other[PATH_MAX];
+    const char *same[][2] = {{"http://h/d/x.tar?token=1", "http://h/d/x.tar?token=2&e=3"},
+                             {"http://me:secret@h/x.tar", "http://h/x.tar"},
+                             {"https://h/x.tar.gz?a", "https://u@h/x.tar.gz"}};
+    const char *apart[][2] = {{"http://h/get?id=1", "http://h/get?id=2"},
+                              {"http://h/a/x.tar", "http://h/b/x.tar"},
+                              {"http://h/x.tar", "https://h/x.tar"}};
+    for (int i = 0; i < 3; i++) {
+        assert_ok(tar_index_path(same[i][0], "kept", one));
+        assert_ok(tar_index_path(same[i][1], "kept", other));
+        assert_string_equal(one, other);
+        assert_null(strstr(one, "secret"));
+        assert_ok(tar_index_path(apart[i][0], "kept", one));
+        assert_ok(tar_index_path(apart[i][1], "kept", other));
+        assert_string_not_equal(one, other);
+    }
+}
+
 static void test_behind_http(void **state)
 {
     (void)state;
@@ -167,14 +189,17 @@ static void test_behind_http(void **state)
     config_free(plain);
     config_free(config);
 
-    /* What has both is not asked for again; where the index is to go is asked before anything is read. */
+    /* Of what has both only the size is asked for; where the index is to go is asked before anything is read. */
     config = parse_data_config(&data,
                                "read: {index_folder: '%s', cache_folder: '%s'}\nsources: [{name: a, shards: ['%s']}]\n",
                                kept, folder, url);
-    int64_t requests = fault_server_requests(server);
+    int64_t requests = fault_server_requests(server), fetched = 0;
     report = index_all(&data, 1, false);
     assert_int_equal(count_state(report, SHARD_HAD_INDEX), 1);
     shard_index_free(report);
+    fetched = fault_server_requests(server) - requests;
+    assert_in_range(fetched, 1, 20); /* whether its size is still the same */
+    requests += fetched;
     config_free(config);
     config = parse_data_config(&data, "sources: [{name: a, shards: ['%s']}]\n", url);
     assert_int_equal(shard_index_all(&(ShardIndexOptions){.config = &data, .threads = 1}, &report), ERR_CONFIG);
@@ -189,6 +214,7 @@ static void test_behind_http(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_here, set_up, tear_down),
+                                       cmocka_unit_test(test_names_of_urls),
                                        cmocka_unit_test_setup_teardown(test_behind_http, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

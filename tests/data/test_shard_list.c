@@ -99,6 +99,49 @@ static void test_globs(void **state)
     remove_folder(folder);
 }
 
+static void test_mistakes(void **state)
+{
+    (void)state;
+    char folder[512];
+    ShardList list = {0};
+    static const struct {
+        const char *pattern, *message;
+    } bad[] = {
+        {"x{0..3.tar", "a { is not closed"},
+        {"{a,b}/{0..3.tar", "a { is not closed"},
+        {"x{00000..0000x}.tar", "{00000..0000x} is no range of numbers"},
+        {"x{1..}.tar", "{1..} is no range"},
+        {"x{y,{a..b}}.tar", "{a..b} is no range"},
+        {"x{0..999999999999999999999999}.tar", "is no range"},
+        {"http://user:secret@h/{0..x}.tar", "http://h/{0..x}.tar: {0..x} is no range"},
+        {"http://h/*.tar", "a web server cannot be asked which files match"},
+        {"https://h/{0..1}/[ab].tar?x=1", "a web server cannot be asked which files match"},
+        {"htp://h/a.tar", "htp:// is not known"},
+        {"HTTP://h/a.tar", "HTTP:// is not known"},
+        {"s3://bucket/{0..9}.tar", "s3:// is not known"},
+        {"file:///a.tar", "file:// is not known"},
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        assert_int_equal(shard_list_add(bad[i].pattern, &list), ERR_CONFIG);
+        check_message(bad[i].message);
+        assert_null(strstr(status_message(), "secret"));
+        assert_int_equal(shard_list_parse(bad[i].pattern, strlen(bad[i].pattern), "", &list), ERR_FORMAT);
+        if (bad[i].pattern[0] != '{') check_message(bad[i].message); /* else it is read as JSON */
+        assert_int_equal(list.count, 0);
+    }
+    static const char *const good[] = {"{a}.tar",          "a..b/{x..,y}.tar",       "pipe:sed 's/{//' x{a..b",
+                                       "a}.tar",           "http://[::1]/a.tar?x=*", "a:/b.tar",
+                                       "/a//b{{1..2}}.tar"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) assert_ok(shard_list_check(good[i], good[i]));
+    make_folder(folder); /* what is there has its name */
+    write_file(in_folder(folder, "x{0..3.tar"), "x", 1);
+    assert_ok(shard_list_add(in_folder(folder, "x{0..3.tar"), &list));
+    assert_ok(shard_list_parse("x{0..3.tar\t7", 12, folder, &list));
+    assert_int_equal(list.count, 2);
+    shard_list_free(&list);
+    remove_folder(folder);
+}
+
 static void test_elsewhere(void **state)
 {
     (void)state;
@@ -210,6 +253,12 @@ static void test_bad_lists(void **state)
         {"a.tar\t1\t2\t3\n", "line 1: behind the path", ERR_FORMAT},
         {"a.tar\t-1\n", "line 1: behind the path", ERR_FORMAT},
         {"a.tar\t9999999999999999999\n", "line 1: behind the path", ERR_FORMAT},
+        {"a.tar\nb.tar 9987 341268480\n", "line 2: b.tar 9987 341268480: a number behind a blank; separate",
+         ERR_FORMAT},
+        {"http://h/b.tar  9987\n", "by a tab", ERR_FORMAT},
+        {"a.tar\nhtp://h/{0..1}.tar\n", "line 2: htp://h/{0..1}.tar: htp:// is not known", ERR_FORMAT},
+        {"{\"shardlist\": [{\"url\": \"gs://b/a.tar\"}]}", "entry 0 of \"shardlist\": gs://b/a.tar: gs:// is not known",
+         ERR_FORMAT},
         {"\n\n\t5\n", "line 3: no path", ERR_FORMAT},
         {"list:b\n", "may not name another", ERR_FORMAT},
         {"a\x01.tar\n", "control character", ERR_FORMAT},
@@ -241,14 +290,15 @@ static void test_format(void **state)
     StrBuf text = {0};
     ShardList list = {0};
     assert_ok(shard_list_format("/a b/c.tar", (ShardNote){10, 20}, &text));
-    assert_ok(shard_list_format("http://h/*?[", (ShardNote){-1, 20}, &text));
+    assert_ok(shard_list_format("http://h/?*[", (ShardNote){-1, 20}, &text));
     assert_ok(shard_list_format("/d", (ShardNote){-1, -1}, &text));
-    assert_string_equal(text.data, "/a b/c.tar\t10\t20\nhttp://h/*?[\t\t20\n/d\n");
+    assert_string_equal(text.data, "/a b/c.tar\t10\t20\nhttp://h/?*[\t\t20\n/d\n");
     assert_ok(shard_list_parse(text.data, text.size, "", &list));
     check_shard(&list, 0, "/a b/c.tar", 10, 20);
-    check_shard(&list, 1, "http://h/*?[", -1, 20);
+    check_shard(&list, 1, "http://h/?*[", -1, 20);
     check_shard(&list, 2, "/d", -1, -1);
-    const char *bad[] = {"", "#a", "a\nb", "a\tb", "list:x", "a*", "{1,2}", "http://h/{1,2}"};
+    const char *bad[] = {"",           "#a",     "a\nb", "a\tb", "list:x", "a*", "{1,2}", "http://h/{1,2}",
+                         "http://h/*", "s3://x", "a 5"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         assert_int_equal(shard_list_format(bad[i], (ShardNote){-1, -1}, &text), ERR_UNSUPPORTED);
     shard_list_free(&list);
@@ -258,9 +308,9 @@ static void test_format(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_braces),    cmocka_unit_test(test_bounds),  cmocka_unit_test(test_globs),
-        cmocka_unit_test(test_elsewhere), cmocka_unit_test(test_secrets), cmocka_unit_test(test_list_files),
-        cmocka_unit_test(test_bad_lists), cmocka_unit_test(test_format),
+        cmocka_unit_test(test_braces),    cmocka_unit_test(test_bounds),     cmocka_unit_test(test_globs),
+        cmocka_unit_test(test_elsewhere), cmocka_unit_test(test_list_files), cmocka_unit_test(test_bad_lists),
+        cmocka_unit_test(test_format),    cmocka_unit_test(test_mistakes),   cmocka_unit_test(test_secrets),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,6 +31,12 @@ rm shards/*.idx
 "$vasily" data order tiny.yaml "${plain[@]}" --steps 12 data.read.index_folder=kept \
     "data.sources=[{name: shapes, shards: ['list:elsewhere/deep/shapes.txt']}]" > order.moved
 cmp order.plain order.moved
+expect 0 fresh.log "$vasily" data index tiny.yaml --list 'fresh/lists/{source}.txt' # the folder is made
+contains fresh/lists/shapes.txt "shards/000003.tar	24	"
+mkdir folder.txt
+expect 3 folder.log "$vasily" data index tiny.yaml --list folder.txt
+contains folder.log "--list: folder.txt is a folder"
+if grep -q "GB" folder.log; then fail "shards were indexed before the list's place was looked at"; fi
 expect 2 pattern.log "$vasily" data index tiny.yaml --list one.txt \
     'data.sources=[{name: a, shards: [shards/000000.tar]}, {name: b, shards: [shards/000001.tar]}]'
 contains pattern.log "{source}"
@@ -45,7 +51,7 @@ contains bad.log "cut.tar: truncated"
 contains some.txt "# damaged: cut.tar"
 contains some.txt "empty.tar	0	0"
 [ ! -e cut.tar.idx ] || fail "a damaged shard has an index"
-expect 3 absent.log "$vasily" data index tiny.yaml data.read.retries=0 \
+expect 3 absent.log timeout 15 "$vasily" data index tiny.yaml \
     'data.sources=[{name: a, shards: [shards/000000.tar, absent.tar]}]'
 contains absent.log "absent.tar"
 grep -Eq 'a +2 +0 +1 +0 +0 +1 +24 ' absent.log || fail "one of two shards should be unreadable: $(cat absent.log)"
@@ -55,6 +61,26 @@ grep -Eq 'a +2 +0 +1 +0 +0 +1 +24 ' absent.log || fail "one of two shards should
 [ "$(wc -l < show.all)" = 96 ] || fail "data show prints $(wc -l < show.all) lines, not 96"
 [ "$("$vasily" data show shards/000001.tar --samples 5 | grep -c '"verdict": "accepted"')" = 5 ] ||
     fail "data show: five samples are not accepted"
-first=$(tar -tf shards/000000.tar | head -1)
+tar -tf shards/000000.tar > names # not into head, whose end would be a signal for tar
+first=$(head -1 names)
 tar -xf shards/000000.tar "$first"
 contains <(head -1 show.all) "\"bytes\": $(stat -c %s "$first")"
+
+# Numbers of a list that are not so, and shards that are named twice.
+printf 'shards/000000.tar\t25\nshards/000001.tar\t24\nshards/000002.tar\t24\t77\n' > wrong.txt
+expect 0 wrong.log "$vasily" data index list:wrong.txt
+contains wrong.log "shards/000000.tar: the list says 25 samples, there are 24"
+contains wrong.log "shards/000002.tar: the list says 77 bytes, there are $(stat -c %s shards/000002.tar)"
+[ "$(grep -c "the list says" wrong.log)" = 2 ] || fail "differences from the list: $(cat wrong.log)"
+expect 0 twice.log "$vasily" data index 'shards/*.tar' shards/000001.tar 'shards/00000{1,2}.tar'
+contains twice.log "3 of 7 shards are named again after they were named before, such as shards/000001.tar"
+expect 0 right.log "$vasily" data index list:list.txt
+if grep -q "the list says\|named again" right.log; then fail "a right list is said to be wrong: $(cat right.log)"; fi
+
+# What is not there is said once and at once, and told by the exit code.
+printf 'shards/000000.tar\t24\nabsent.tar\t24\n' > with_absent.txt
+for from in absent.tar list:with_absent.txt; do
+    expect 3 show.log timeout 15 "$vasily" data show $from shards/000001.tar
+    [ "$(grep -c "absent.tar" show.log)" = 1 ] || fail "data show $from: a missing shard is not named once"
+done
+expect 3 show.log "$vasily" data show cut.tar

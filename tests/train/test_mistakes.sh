@@ -23,6 +23,9 @@ refused "did you mean every" checkpoint.evry=5
 refused "data.tokenizer1.model" data.tokenizer1.model=missing.model
 refused "data.tokenizer1.max_tokens" data.tokenizer1.max_tokens=9
 refused "model.text_encoder2.vocab" model.text_encoder2.vocab=10
+refused "data.sources[0].shards: shards/{00..0x}.tar: {00..0x} is no range" \
+    'data.sources=[{name: a, shards: ["shards/{00..0x}.tar"]}]'
+refused "htp:// is not known" 'data.sources=[{name: a, shards: [shards/000000.tar, "htp://h/a.tar"]}]'
 refused "did you mean watermark" "data.filter.where=[watermrk < 0.5]"
 refused "data.caption_language" data.caption_language=rnadom
 refused "data.augment.crop" frozen.latents=precomputed data.augment.crop=random
