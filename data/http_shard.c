@@ -11,8 +11,7 @@
 #include "base/log.h"
 #include "data/spool.h"
 
-#define MOST_BYTES ((int64_t)1 << 40) /* of a shard: more is a mistake, or a lie */
-#define PROBE 512                     /* bytes that are asked for to learn the size */
+#define PROBE 512 /* bytes that are asked for to learn the size */
 
 struct HttpShard {
     HttpAccess *access;
@@ -221,8 +220,9 @@ static Status probe(HttpShard *shard, bool *whole)
         if (*whole) return STATUS_OK;
         bool empty = reply.code == 416 && reply.total == 0;
         bool small = reply.code == 206 && reply.total >= 0 && reply.total <= PROBE && reply.received == reply.total;
-        if (reply.total > MOST_BYTES)
-            return status_fail(ERR_LIMIT, __FILE__, __LINE__, "%s: says that it has %" PRId64 " bytes", shard->shown,
+        if (reply.total > CHECKSUMS_MAX_BYTES)
+            return status_fail(ERR_LIMIT, __FILE__, __LINE__,
+                               "%s: has %" PRId64 " bytes, says the server; a shard may have 1 TiB", shard->shown,
                                reply.total);
         if (status == STATUS_OK || empty || small) {
             memcpy(shard->validator, reply.validator, sizeof shard->validator);
