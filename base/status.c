@@ -14,20 +14,13 @@ static const struct {
     const char *name;
     int exit_code;
 } STATUS_TABLE[STATUS_COUNT] = {
-    [STATUS_OK] = {"ok", 0},
-    [ERR_USAGE] = {"usage", 2},
-    [ERR_CONFIG] = {"config", 2},
-    [ERR_IO] = {"io", 3},
-    [ERR_SPACE] = {"space", 3},
-    [ERR_FORMAT] = {"format", 3},
-    [ERR_LIMIT] = {"limit", 3},
-    [ERR_MEMORY] = {"memory", 4},
-    [ERR_NUMERIC] = {"numeric", 5},
-    [ERR_UNSUPPORTED] = {"unsupported", 2},
-    [ERR_COMM] = {"comm", 6},
-    [ERR_INTERRUPTED] = {"interrupted", 75},
-    [ERR_MISMATCH] = {"mismatch", 6},
-    [ERR_INTERNAL] = {"internal", 70},
+    [STATUS_OK] = {"ok", 0},          [ERR_USAGE] = {"usage", 2},
+    [ERR_CONFIG] = {"config", 2},     [ERR_IO] = {"io", 3},
+    [ERR_SPACE] = {"space", 3},       [ERR_FORMAT] = {"format", 3},
+    [ERR_LIMIT] = {"limit", 3},       [ERR_MEMORY] = {"memory", 4},
+    [ERR_NUMERIC] = {"numeric", 5},   [ERR_UNSUPPORTED] = {"unsupported", 2},
+    [ERR_COMM] = {"comm", 6},         [ERR_INTERRUPTED] = {"interrupted", 75},
+    [ERR_MISMATCH] = {"mismatch", 6}, [ERR_INTERNAL] = {"internal", 70},
     [STATUS_END] = {"end", 0},
 };
 

@@ -57,7 +57,7 @@ struct Trainer {
     Exchange *exchange;
     Consistency *consistency;
     double data_seconds; /* that this step's batch was waited for before the step */
-    double *told; /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
+    double *told;        /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
 
