@@ -110,7 +110,7 @@ Status checksums_read(const char *path, Checksums *out)
 {
     Status status = STATUS_OK;
     char *text = NULL;
-    size_t size;
+    size_t size = 0;
     *out = (Checksums){0};
     if (!file_exists(path)) return STATUS_END;
     TRY(told_size(path, &size));

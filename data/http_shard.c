@@ -421,9 +421,9 @@ static Status settle_spool(HttpShard *shard)
 {
     Status status = STATUS_OK;
     HttpAccess *access = shard->access;
-    Hash128 before, after;
-    int64_t bytes;
-    int fd;
+    Hash128 before = {0}, after = {0};
+    int64_t bytes = 0;
+    int fd = -1;
     if (!spool_hash(shard->spool, shard->bytes, 0, &before)) FAIL(ERR_IO, "%s: cannot be read back", shard->shown);
     for (int64_t attempt = 0;; attempt++) {
         TRY(spool_whole(shard, -1, &fd, &bytes));
