@@ -212,7 +212,7 @@ static Status look_at_shard(Collection *all, StatsLooker *looker, const StatsWor
     if (shard_kind(path) == SHARD_LOCAL) status = file_check_readable(path); /* not tried again and again */
     if (status == STATUS_OK)
         status = shard_store_acquire(all->store, work->source, work->shard, 0, work->samples, &window);
-    if (status == ERR_MEMORY || status == ERR_INTERRUPTED) return status;
+    if (status == ERR_MEMORY || status == ERR_INTERRUPTED || status == ERR_SPACE) return status;
     if (status != STATUS_OK) {
         log_warn("passed over, a shard that cannot be read: %s", status_message());
         looker->stats->sources[work->source].unreadable_shards++;

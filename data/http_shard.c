@@ -11,8 +11,7 @@
 #include "base/log.h"
 #include "data/spool.h"
 
-#define MOST_BYTES ((int64_t)1 << 40) /* of a shard: more is a mistake, or a lie */
-#define PROBE 512                     /* bytes that are asked for to learn the size */
+#define PROBE 512 /* bytes that are asked for to learn the size */
 
 struct HttpShard {
     HttpAccess *access;
@@ -216,15 +215,16 @@ static Status probe(HttpShard *shard, bool *whole)
         HttpReply reply;
         Status status = http_get(access->http, &request, &reply);
         atomic_fetch_add(&access->fetched_bytes, reply.received);
+        shard->bytes = reply.total;
         *whole = reply.whole || (reply.code == 206 && reply.connected && reply.total < 0 && reply.received > 0);
         if (*whole) return STATUS_OK;
         bool empty = reply.code == 416 && reply.total == 0;
         bool small = reply.code == 206 && reply.total >= 0 && reply.total <= PROBE && reply.received == reply.total;
-        if (reply.total > MOST_BYTES)
-            return status_fail(ERR_LIMIT, __FILE__, __LINE__, "%s: says that it has %" PRId64 " bytes", shard->shown,
+        if (reply.total > CHECKSUMS_MAX_BYTES)
+            return status_fail(ERR_LIMIT, __FILE__, __LINE__,
+                               "%s: has %" PRId64 " bytes, says the server; a shard may have 1 TiB", shard->shown,
                                reply.total);
         if (status == STATUS_OK || empty || small) {
-            shard->bytes = reply.total;
             memcpy(shard->validator, reply.validator, sizeof shard->validator);
             memcpy(shard->start, bytes, sizeof shard->start);
             return STATUS_OK;
@@ -285,6 +285,15 @@ Status http_shard_open(HttpAccess *access, const char *url, const char *shown, c
     return STATUS_OK;
 fail:
     http_shard_close(shard);
+    return status;
+}
+
+Status http_shard_size(HttpAccess *access, const char *url, const char *shown, int64_t *bytes)
+{
+    HttpShard shard = {.access = access, .url = url, .shown = shown, .bytes = -1, .spool = -1};
+    bool whole;
+    Status status = probe(&shard, &whole);
+    *bytes = status == STATUS_OK ? shard.bytes : -1;
     return status;
 }
 
@@ -374,4 +383,87 @@ bool http_shard_doubt(HttpShard *shard, int64_t size, int64_t offset)
     for (int64_t chunk = offset / chunk_bytes; chunk <= (offset + size - 1) / chunk_bytes; chunk++)
         again |= chunk_cache_doubt(shard->access->cache, (ChunkKey){shard->identity, chunk});
     return again;
+}
+
+/* ---- checksums ---- */
+
+static bool same(Hash128 a, Hash128 b)
+{
+    return a.low == b.low && a.high == b.high;
+}
+
+/* One chunk: what the cache has of it is believed when a transfer past the cache brings the same. */
+static Status sum_chunk(HttpShard *shard, int64_t at, int64_t size, bool twice, uint8_t *bytes, Hash128 *out)
+{
+    Status status = STATUS_OK;
+    HttpAccess *access = shard->access;
+    Hash128 other = {0};
+    for (int64_t attempt = 0;; attempt++) {
+        TRY(http_shard_read(shard, bytes, size, at));
+        *out = hash_memory(bytes, (size_t)size);
+        if (!twice || (attempt > 0 && same(*out, other))) break;
+        TRY(fetch_range(shard, at, size, bytes));
+        other = hash_memory(bytes, (size_t)size);
+        if (same(*out, other)) break;
+        if (attempt >= access->config->retries)
+            FAIL(ERR_FORMAT, "%s: the %" PRId64 " bytes from byte %" PRId64 " are others whenever they are fetched",
+                 shard->shown, size, at);
+        (void)http_shard_doubt(shard, size, at);
+        atomic_fetch_add(&access->retries, 1);
+        if (attempt > 0) TRY(patience_pause(access->patience, attempt, 0));
+    }
+fail:
+    return status;
+}
+
+/* The whole file is fetched until it is the one that came before. */
+static Status settle_spool(HttpShard *shard)
+{
+    Status status = STATUS_OK;
+    HttpAccess *access = shard->access;
+    Hash128 before = {0}, after = {0};
+    int64_t bytes = 0;
+    int fd = -1;
+    if (!spool_hash(shard->spool, shard->bytes, 0, &before)) FAIL(ERR_IO, "%s: cannot be read back", shard->shown);
+    for (int64_t attempt = 0;; attempt++) {
+        TRY(spool_whole(shard, -1, &fd, &bytes));
+        pthread_rwlock_wrlock(&shard->lock);
+        close(shard->spool);
+        shard->spool = fd;
+        shard->bytes = bytes;
+        pthread_rwlock_unlock(&shard->lock);
+        if (!spool_hash(fd, bytes, 0, &after)) FAIL(ERR_IO, "%s: cannot be read back", shard->shown);
+        if (same(before, after)) break;
+        if (attempt >= access->config->retries)
+            FAIL(ERR_FORMAT, "%s: its bytes are others whenever it is fetched", shard->shown);
+        before = after;
+    }
+fail:
+    return status;
+}
+
+Status http_shard_sum(HttpShard *shard, bool twice, Checksums *out)
+{
+    Status status = STATUS_OK;
+    const bool spooled = shard->spool >= 0;
+    Checksums sums = {.piece = shard->access->config->chunk_bytes};
+    uint8_t *piece = NULL;
+    size_t capacity = 0;
+    *out = (Checksums){0};
+    if (spooled && twice) TRY(settle_spool(shard));
+    sums.bytes = shard->bytes;
+    piece = malloc((size_t)sums.piece);
+    if (!piece) FAIL(ERR_MEMORY, "out of memory for a part of a shard");
+    for (int64_t at = 0; at < sums.bytes; at += sums.piece) {
+        int64_t size = sums.bytes - at < sums.piece ? sums.bytes - at : sums.piece;
+        TRY(mem_grow(&sums.sums, &capacity, (size_t)sums.count + 1, sizeof sums.sums[0]));
+        TRY(sum_chunk(shard, at, size, twice && !spooled, piece, &sums.sums[sums.count]));
+        sums.count++;
+    }
+    *out = sums;
+    sums.sums = NULL;
+fail:
+    free(sums.sums);
+    free(piece);
+    return status;
 }

@@ -1,5 +1,6 @@
 #include "data/patience.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
 #include <time.h>
@@ -82,4 +83,32 @@ Status patience_pause(Patience *patience, int64_t attempt, double least)
     pause *= 1 - jitter / 2;
     if (least > PATIENCE_LONGEST) least = PATIENCE_LONGEST;
     return patience_sleep(patience, pause < least ? least : pause);
+}
+
+/* What a parallel file system says while it has a bad moment. */
+bool patience_may_pass(int error)
+{
+    switch (error) {
+    case EIO:
+    case ESTALE:
+    case ENOENT:
+    case ENOTCONN:
+    case EAGAIN:
+    case EBUSY:
+    case ENFILE:
+    case EMFILE:
+    case ENXIO:
+    case ENODEV:
+    case ETIMEDOUT:
+    case ECONNRESET:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case ENETRESET:
+    case EREMOTEIO:
+        return true;
+    default:
+        return false;
+    }
 }

@@ -31,4 +31,7 @@ static inline bool patience_stopped(Patience *patience)
 Status patience_pause(Patience *patience, int64_t attempt, double least);
 Status patience_sleep(Patience *patience, double seconds); /* exactly so long */
 
+/* An errno of a file that may be other in a moment: what a parallel file system says while it has a bad one. */
+bool patience_may_pass(int error);
+
 #endif

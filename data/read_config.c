@@ -51,7 +51,8 @@ static const ConfigField fields[] = {
      .default_text = "8Gi",
      .min = 1048576,
      .max = 1e15,
-     .help = "http: most that is kept on the local disk, bytes a rank"},
+     .help =
+         "most that is kept of http on the local disk, and as much again of unpacked and piped shards, bytes a rank"},
     {.key = "cache_folder",
      .type = CONFIG_STRING,
      .offset = AT(cache_folder),

@@ -14,10 +14,10 @@ typedef struct ReadConfig {
     double connect_seconds; /* http: until connected */
     double stall_seconds;   /* http: without a byte, after which the transfer is begun anew where it stopped */
     int64_t chunk_bytes;    /* http: fetched at once */
-    int64_t cache_bytes;    /* http: most that is kept on the local disk */
-    char *cache_folder;     /* empty: $TMPDIR, else /tmp. Files there have no names: nothing is left behind */
-    char *index_folder;     /* where indexes are read from and kept; empty: beside each shard */
-    bool checksums;         /* http: what `vasily data index` noted of the bytes is compared with what comes */
+    int64_t cache_bytes; /* most that is kept of http on the local disk; as much again of unpacked and piped shards */
+    char *cache_folder;  /* empty: $TMPDIR, else /tmp. Files there have no names: nothing is left behind */
+    char *index_folder;  /* where indexes are read from and kept; empty: beside each shard */
+    bool checksums;      /* http: what `vasily data index` noted of the bytes is compared with what comes */
 } ReadConfig;
 
 extern const ConfigSchema read_config_schema;

@@ -132,7 +132,7 @@ fail:
 static bool pass_over(Count *count, int64_t shard, Status status)
 {
     ShardStore *store = count->store;
-    if (!store->pass_over || status == ERR_MEMORY || status == ERR_INTERRUPTED) return false;
+    if (!store->pass_over || status == ERR_MEMORY || status == ERR_INTERRUPTED || status == ERR_SPACE) return false;
     store->samples[shard] = 0;
     pthread_mutex_lock(&count->lock);
     bad_samples_add(count->bad, SHARD_BROKEN, store->paths[shard], "", status_message());

@@ -12,7 +12,6 @@
 #include "base/archive.h"
 #include "base/arena.h"
 #include "base/file.h"
-#include "base/hash.h"
 #include "base/log.h"
 #include "data/http_shard.h"
 #include "data/shard_pipe.h"
@@ -37,62 +36,13 @@ struct ShardFile {
     int64_t raw_bytes;          /* of the file as it lies there */
     int fd;                     /* the file, or what was unpacked or piped; -1: read through http */
     HttpShard *http;            /* NULL: not over http */
+    const Checksums *given;     /* NULL: those that data.read.index_folder has */
     Checksums sums;             /* count 0: none */
     atomic_int_least64_t spooled_bytes;
     bool unpacked;
     pthread_mutex_t doubt_lock; /* unpacked: held while it is unpacked anew */
     int64_t doubts;             /* how often it was */
 };
-
-ShardKind shard_kind(const char *path)
-{
-    if (strncmp(path, "pipe:", 5) == 0) return SHARD_PIPE;
-    if (strncmp(path, "http://", 7) == 0 || strncmp(path, "https://", 8) == 0) return SHARD_HTTP;
-    return SHARD_LOCAL;
-}
-
-/* A command may hold tokens anywhere, but for the name of a program: NAME=VALUE is none. */
-static void show_pipe(const char *path, char *out, size_t capacity)
-{
-    const char *command = path + 5;
-    const size_t word = strcspn(command, " \t\n'\"`$;|&<>()=");
-    const bool name = command[word] == 0 || command[word] == ' ';
-    if (name && command[word] == 0)
-        snprintf(out, capacity, "%s", path);
-    else
-        snprintf(out, capacity, "pipe:%.*s ... #%016" PRIx64, name ? (int)word : 0, command, hash_string64(path));
-}
-
-void shard_show(const char *path, char *out, size_t capacity)
-{
-    const char *scheme = strstr(path, "://");
-    switch (shard_kind(path)) {
-    case SHARD_HTTP:
-        http_show(path, out, capacity);
-        break;
-    case SHARD_PIPE:
-        show_pipe(path, out, capacity);
-        break;
-    case SHARD_LOCAL: /* or a pattern that becomes URLs */
-        snprintf(out, capacity, "%.*s%s", scheme ? (int)(scheme + 3 - path) : (int)strlen(path), path,
-                 scheme ? "..." : "");
-        break;
-    }
-}
-
-const char *shard_shown(const char *path, char *out, size_t capacity)
-{
-    shard_show(path, out, capacity);
-    return out;
-}
-
-void shard_plain(const char *path, char *out, size_t capacity)
-{
-    if (shard_kind(path) == SHARD_HTTP)
-        http_plain(path, out, capacity);
-    else
-        snprintf(out, capacity, "%s", path);
-}
 
 /* ---- access ---- */
 
@@ -165,34 +115,6 @@ fail:
 
 /* ---- files here ---- */
 
-/* What a parallel file system says while it has a bad moment. */
-static bool may_pass(int error)
-{
-    switch (error) {
-    case EIO:
-    case ESTALE:
-    case ENOENT:
-    case ENOTCONN:
-    case EAGAIN:
-    case EBUSY:
-    case ENFILE:
-    case EMFILE:
-    case ENXIO:
-    case ENODEV:
-    case ETIMEDOUT:
-    case ECONNRESET:
-    case EHOSTDOWN:
-    case EHOSTUNREACH:
-    case ENETDOWN:
-    case ENETUNREACH:
-    case ENETRESET:
-    case EREMOTEIO:
-        return true;
-    default:
-        return false;
-    }
-}
-
 static int open_local(const ShardFile *file, int64_t *bytes)
 {
     struct stat info;
@@ -212,7 +134,7 @@ static int open_local(const ShardFile *file, int64_t *bytes)
 static Status local_again(ShardFile *file, int64_t attempt, int error, const char *action)
 {
     ShardAccess *access = file->access;
-    if (!may_pass(error) || attempt >= access->config->retries) {
+    if (!patience_may_pass(error) || attempt >= access->config->retries) {
         if (error == EISDIR)
             return status_fail(ERR_IO, __FILE__, __LINE__, "%s: not a regular file; give the paths of tar files",
                                file->path);
@@ -285,14 +207,14 @@ static Status open_http(ShardFile *file)
     const ReadConfig *config = file->access->config;
     char path[PATH_MAX];
     TRY(start_http(file->access));
-    if (config->checksums && config->index_folder && config->index_folder[0]) {
+    if (!file->given && config->checksums && config->index_folder && config->index_folder[0]) {
         TRY(checksums_path(file->path, config->index_folder, path));
         status = checksums_read(path, &file->sums);
         if (status != STATUS_OK && status != STATUS_END)
             log_warn("%s; this shard is read without its checksums", status_message());
     }
-    TRY(http_shard_open(&file->access->http, file->path, file->shown, file->sums.count > 0 ? &file->sums : NULL,
-                        &file->http));
+    const Checksums *sums = file->given ? file->given : &file->sums;
+    TRY(http_shard_open(&file->access->http, file->path, file->shown, sums->count > 0 ? sums : NULL, &file->http));
     file->raw_bytes = http_shard_bytes(file->http);
 fail:
     return status;
@@ -402,13 +324,13 @@ fail:
     return status;
 }
 
-Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, ShardFile **out)
+static Status open_file(ShardAccess *access, const char *path, int64_t bytes, const Checksums *given, ShardFile **out)
 {
     Status status = STATUS_OK;
     *out = NULL;
     ShardFile *file = mem_alloc_array(1, sizeof *file);
     if (!file) FAIL(ERR_MEMORY, "out of memory for a shard");
-    *file = (ShardFile){.access = access, .kind = shard_kind(path), .fd = -1};
+    *file = (ShardFile){.access = access, .kind = shard_kind(path), .given = given, .fd = -1};
     file->path = strdup(path);
     if (!file->path) FAIL(ERR_MEMORY, "out of memory for a shard");
     shard_show(path, file->shown, sizeof file->shown);
@@ -433,6 +355,16 @@ Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, Sha
 fail:
     shard_file_close(file);
     return status;
+}
+
+Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, ShardFile **out)
+{
+    return open_file(access, path, bytes, NULL, out);
+}
+
+Status shard_file_open_summed(ShardAccess *access, const char *path, const Checksums *sums, ShardFile **out)
+{
+    return open_file(access, path, -1, sums, out);
 }
 
 void shard_file_close(ShardFile *file)
@@ -525,27 +457,31 @@ bool shard_file_doubt(ShardFile *file, int64_t size, int64_t offset)
     return size > 0 && http_shard_doubt(file->http, size, offset);
 }
 
-Status shard_file_sum(ShardFile *file, Checksums *out)
+/* ---- checksums ---- */
+
+Status shard_http_size(ShardAccess *access, const char *path, int64_t *bytes)
 {
     Status status = STATUS_OK;
-    Checksums sums = {.piece = file->access->config->chunk_bytes, .bytes = file->raw_bytes};
-    uint8_t *piece = NULL;
-    *out = (Checksums){0};
-    sums.count = sums.bytes / sums.piece + (sums.bytes % sums.piece != 0);
-    piece = malloc((size_t)sums.piece);
-    sums.sums = mem_alloc_array((size_t)sums.count + 1, sizeof sums.sums[0]);
-    if (!piece || !sums.sums) FAIL(ERR_MEMORY, "out of memory for the checksums of %s", file->shown);
-    if (file->unpacked && !file->http)
-        FAIL(ERR_UNSUPPORTED, "%s: a compressed shard that is not read over http has no checksums", file->shown);
-    for (int64_t i = 0; i < sums.count; i++) {
-        int64_t at = i * sums.piece, size = sums.bytes - at < sums.piece ? sums.bytes - at : sums.piece;
-        TRY(read_raw(file, piece, size, at));
-        sums.sums[i] = hash_memory(piece, (size_t)size);
-    }
-    *out = sums;
-    sums.sums = NULL;
+    char shown[SHARD_NAME_MAX];
+    *bytes = -1;
+    shard_show(path, shown, sizeof shown);
+    TRY(start_http(access));
+    TRY(http_shard_size(&access->http, path, shown, bytes));
 fail:
-    free(sums.sums);
-    free(piece);
+    return status;
+}
+
+Status shard_http_sum(ShardAccess *access, const char *path, bool twice, Checksums *out)
+{
+    Status status = STATUS_OK;
+    HttpShard *http = NULL;
+    char shown[SHARD_NAME_MAX];
+    *out = (Checksums){0};
+    shard_show(path, shown, sizeof shown);
+    TRY(start_http(access));
+    TRY(http_shard_open(&access->http, path, shown, NULL, &http));
+    TRY(http_shard_sum(http, twice && strncmp(path, "http://", 7) == 0, out));
+fail:
+    http_shard_close(http);
     return status;
 }

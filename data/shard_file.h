@@ -56,6 +56,9 @@ typedef struct ShardFile ShardFile;
 /* `bytes`: the size that the shard must have, as a list or index says; negative: unknown. ERR_MISMATCH when it has
  * another. The path is copied. */
 Status shard_file_open(ShardAccess *access, const char *path, int64_t bytes, ShardFile **out);
+/* Of a file over http: its bytes must be those of `sums` (count 0: whatever comes), which must outlive it; what else is
+ * known of them is not looked at. */
+Status shard_file_open_summed(ShardAccess *access, const char *path, const Checksums *sums, ShardFile **out);
 void shard_file_close(ShardFile *file); /* NULL is fine */
 const char *shard_file_path(const ShardFile *file);
 const char *shard_file_shown(const ShardFile *file); /* of its path (shard_show), at most SHARD_NAME_MAX bytes */
@@ -70,8 +73,11 @@ Status shard_file_read(ShardFile *file, void *out, int64_t size, int64_t offset)
 /* The bytes there turned out to make no sense: what is kept of them is dropped, and with true the next read fetches
  * them anew. False: they came from the local disk, or were fetched twice already and were the same. */
 bool shard_file_doubt(ShardFile *file, int64_t size, int64_t offset);
-/* Reads every byte of the file as it lies there (a compressed one is not unpacked) and notes its checksums, in pieces
- * of ReadConfig.chunk_bytes. */
-Status shard_file_sum(ShardFile *file, Checksums *out);
+/* The size of a file over http as its server tells it, -1 when it tells none; nothing else is looked at. */
+Status shard_http_size(ShardAccess *access, const char *path, int64_t *bytes);
+/* Checksums of every byte of a file over http as it lies there (a compressed one is not unpacked), in pieces of
+ * ReadConfig.chunk_bytes. What comes over http (not https) is fetched twice where `twice` is true, and believed when
+ * both are the same; ERR_FORMAT when they never are. */
+Status shard_http_sum(ShardAccess *access, const char *path, bool twice, Checksums *out);
 
 #endif

@@ -47,39 +47,45 @@ static Status keep_trouble(ShardIndexResult *result, ShardIndexState state, cons
     return STATUS_OK;
 }
 
-/* Whether a server still has what the checksums were made of, as far as its size tells. */
-static bool is_same_size(const Job *job, const char *shard, int64_t bytes)
+static bool wants_checksums(const Job *job, const char *shard)
 {
-    ShardFile *file = NULL;
-    bool same = shard_file_open(job->access, shard, -1, &file) == STATUS_OK && shard_file_raw_bytes(file) == bytes;
-    shard_file_close(file);
-    return same;
+    return shard_kind(shard) == SHARD_HTTP && job->options->config->read.checksums;
 }
 
-/* What it has is enough: an index that is not older than the shard, and over http checksums where they are wanted. */
-static bool has_all(const Job *job, const char *shard, ShardIndexResult *result)
+/* Where it should be, and of a shard here not older than that. */
+static bool has_index(const ReadConfig *read, const char *shard, ShardIndexResult *result)
 {
-    const ReadConfig *read = &job->options->config->read;
     char path[PATH_MAX], wanted[PATH_MAX];
     struct stat info, index;
     if (tar_index_find(shard, read->index_folder, &result->samples, path) != STATUS_OK) return false;
     if (read->index_folder[0] && /* one beside the shard is not what was asked for */
         (tar_index_path(shard, read->index_folder, wanted) != STATUS_OK || strcmp(path, wanted) != 0))
         return false;
-    if (shard_kind(shard) == SHARD_LOCAL) {
-        if (stat(shard, &info) != 0 || stat(path, &index) != 0) return false;
-        if (index.st_mtim.tv_sec < info.st_mtim.tv_sec) return false;
-        result->bytes = info.st_size;
-        return true;
-    }
-    if (shard_kind(shard) == SHARD_PIPE) return true;
+    if (shard_kind(shard) != SHARD_LOCAL) return true;
+    if (stat(shard, &info) != 0 || stat(path, &index) != 0) return false;
+    result->bytes = info.st_size;
+    return index.st_mtim.tv_sec >= info.st_mtim.tv_sec;
+}
+
+/* What it has is enough: an index, and over http checksums where they are wanted, of a file of the size that the server
+ * tells now: that is asked for, and fails when it cannot be had. */
+static Status has_all(Job *job, const char *shard, ShardIndexResult *result, bool *has)
+{
+    Status status = STATUS_OK;
+    const ReadConfig *read = &job->options->config->read;
+    char path[PATH_MAX];
     Checksums sums;
-    if (!read->checksums) return true;
-    if (checksums_path(shard, read->index_folder, path) != STATUS_OK || checksums_read(path, &sums) != STATUS_OK)
-        return false;
+    int64_t bytes;
+    *has = has_index(read, shard, result);
+    if (!*has || !wants_checksums(job, shard)) return STATUS_OK;
+    *has = checksums_path(shard, read->index_folder, path) == STATUS_OK && checksums_read(path, &sums) == STATUS_OK;
+    if (!*has) return STATUS_OK;
     result->bytes = sums.bytes;
     checksums_free(&sums);
-    return is_same_size(job, shard, result->bytes);
+    TRY(shard_http_size(job->access, shard, &bytes));
+    *has = bytes < 0 || bytes == result->bytes;
+fail:
+    return status;
 }
 
 /* What is wrong with a shard, not with this machine. */
@@ -87,11 +93,6 @@ static bool is_of_the_shard(Status status)
 {
     return status == ERR_IO || status == ERR_FORMAT || status == ERR_LIMIT || status == ERR_MISMATCH ||
            status == ERR_UNSUPPORTED;
-}
-
-static bool wants_checksums(const Job *job, const char *shard)
-{
-    return shard_kind(shard) == SHARD_HTTP && job->options->config->read.checksums;
 }
 
 static Status write_checksums(const Job *job, const char *shard, const Checksums *sums)
@@ -126,6 +127,22 @@ fail:
     return status;
 }
 
+/* Of a shard over http all bytes are fetched first, so that its index is of those that the checksums are of. */
+static Status read_shard(Job *job, const char *shard, ShardIndexResult *result, Checksums *sums, TarIndex *index)
+{
+    Status status = STATUS_OK;
+    ShardFile *file = NULL;
+    /* What is not there at the start is a mistake, no bad moment of a file system. */
+    if (shard_kind(shard) == SHARD_LOCAL) TRY(file_check_readable(shard));
+    if (wants_checksums(job, shard)) TRY(shard_http_sum(job->access, shard, !job->options->once, sums));
+    TRY(shard_file_open_summed(job->access, shard, sums, &file));
+    result->bytes = shard_file_raw_bytes(file);
+    TRY(tar_index_scan(file, index));
+fail:
+    shard_file_close(file);
+    return status;
+}
+
 static Status index_one(Job *job, const ShardIndexSource *source, size_t i)
 {
     Status status = STATUS_OK;
@@ -133,35 +150,27 @@ static Status index_one(Job *job, const ShardIndexSource *source, size_t i)
     const char *shard = source->list.paths[i];
     TarIndex index = {0};
     Checksums sums = {0};
-    ShardFile *file = NULL;
+    bool has = false;
     result->bytes = -1;
-    if (!job->options->force && has_all(job, shard, result)) {
+    if (!job->options->force) status = has_all(job, shard, result, &has);
+    if (status == STATUS_OK && has) {
         result->state = SHARD_HAD_INDEX;
         return STATUS_OK;
     }
     result->samples = 0;
-    /* What is not there at the start is a mistake, no bad moment of a file system. */
-    if (shard_kind(shard) == SHARD_LOCAL) status = file_check_readable(shard);
-    if (status == STATUS_OK) status = shard_file_open(job->access, shard, -1, &file);
-    if (status == STATUS_OK) {
-        result->bytes = shard_file_raw_bytes(file);
-        status = tar_index_scan(file, &index);
-    }
-    /* Of all bytes, which fetches what the scan has not. */
-    if (status == STATUS_OK && !index.broken && wants_checksums(job, shard)) status = shard_file_sum(file, &sums);
+    if (status == STATUS_OK) status = read_shard(job, shard, result, &sums, &index);
     if (is_of_the_shard(status)) {
         status = keep_trouble(result, SHARD_UNREADABLE, status_message());
         goto fail;
     }
     if (status != STATUS_OK) FAIL_WITH(status);
     result->samples = (int64_t)index.table.sample_count;
-    if (sums.bytes > 0) TRY(write_checksums(job, shard, &sums));
+    if (!index.broken && wants_checksums(job, shard)) TRY(write_checksums(job, shard, &sums));
     TRY(write_index(job, shard, &index, result));
     atomic_fetch_add(&job->bytes, result->bytes);
 fail:
     checksums_free(&sums);
     tar_index_free(&index);
-    shard_file_close(file);
     return status;
 }
 

@@ -44,6 +44,7 @@ typedef struct ShardIndexOptions {
     const DataConfig *config; /* must outlive the report */
     int threads;
     bool force;    /* shards that have an index, too */
+    bool once;     /* checksums of what comes over plain http are of one transfer, not of two that agree */
     bool progress; /* a live line */
 } ShardIndexOptions;
 

@@ -15,7 +15,7 @@
 typedef struct IndexArguments {
     const char *list, *index_folder;
     int64_t threads;
-    bool force;
+    bool force, once;
 } IndexArguments;
 
 /* FILE with {source} replaced. */
@@ -174,7 +174,11 @@ static Status run(CommandCall *call)
         if (!config.data.read.index_folder) FAIL_WITH(ERR_MEMORY);
     }
     int threads = arguments->threads > 0 ? (int)arguments->threads : loader_threads(&config.data);
-    TRY(shard_index_all(&(ShardIndexOptions){&config.data, threads, arguments->force, log_is_terminal() != 0},
+    TRY(shard_index_all(&(ShardIndexOptions){.config = &config.data,
+                                             .threads = threads,
+                                             .force = arguments->force,
+                                             .once = arguments->once,
+                                             .progress = log_is_terminal() != 0},
                         &report));
     show_troubles(report);
     show_differences(report);
@@ -197,13 +201,15 @@ static const ArgSpec options[] = {
     {"threads", ARG_INT, offsetof(IndexArguments, threads), "N", "shards read at once (default: data.decode_threads)",
      1, LOADER_MAX_THREADS, NULL},
     {"force", ARG_FLAG, offsetof(IndexArguments, force), NULL, "index shards that have an index, too", 0, 0, NULL},
+    {"once", ARG_FLAG, offsetof(IndexArguments, once), NULL,
+     "http (not https): believe the first transfer of each chunk, instead of two that bring the same", 0, 0, NULL},
 };
 static const IndexArguments defaults = {0};
 
 const Command command_data_index = {
     .name = "data index",
     .summary = "note where every sample of the shards lies",
-    .usage = DATA_ARGUMENTS " [--list FILE] [--index-folder DIR] [--threads N] [--force]",
+    .usage = DATA_ARGUMENTS " [--list FILE] [--index-folder DIR] [--threads N] [--force] [--once]",
     .details =
         "Writes the index file of every shard that has none: NAME.tar.idx beside it, or in the index folder, which\n"
         "shards behind http need; with their index their checksums are kept. Of files here only the headers are read.\n"

@@ -210,8 +210,11 @@ static bool send_file(FaultServer *server, int fd, const Request *request, const
         int64_t last = request->last >= 0 && request->last < size ? request->last : size - 1;
         body.first = request->first + (draw->fault == FAULT_OTHER && request->first < last);
         body.size = last - request->first + 1;
+        const bool huge = options->huge && strstr(request->name, options->huge);
         snprintf(range, sizeof range, "Content-Range: bytes %" PRId64 "-%" PRId64 "/%" PRId64 "\r\n", body.first, last,
-                 size);
+                 huge ? (int64_t)999999999999999999 : size);
+        if (options->hole && strstr(request->name, options->hole) && body.first <= size / 2 && last >= size / 2)
+            return send_code(fd, 500, "");
     }
     int64_t told = body.size;
     if (draw->fault == FAULT_LONGER) told += 1000;

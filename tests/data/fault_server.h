@@ -33,8 +33,9 @@ typedef struct FaultOptions {
     int first_requests, first_code; /* so many of the next requests are answered with this code */
     bool no_range, no_validator;
     /* Files whose name contains the word are broken for good: 404; cut in the middle; some bytes always wrong;
-     * redirected to themselves; redirected to file://. NULL: none. */
-    const char *gone, *truncated, *corrupt, *loop, *escape;
+     * redirected to themselves; redirected to file://; 500 for what touches the middle; said to have 10^18 bytes. NULL:
+     * none. */
+    const char *gone, *truncated, *corrupt, *loop, *escape, *hole, *huge;
 } FaultOptions;
 
 typedef struct FaultServer FaultServer;

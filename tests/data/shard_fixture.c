@@ -118,9 +118,7 @@ void note_sums(const char *shard)
     char path[PATH_MAX];
     Checksums sums;
     read_config.index_folder = shard_folder;
-    ShardFile *file = open_ok(shard);
-    assert_ok(shard_file_sum(file, &sums));
-    shard_file_close(file);
+    assert_ok(shard_http_sum(shard_access, shard, false, &sums));
     assert_ok(checksums_path(shard, shard_folder, path));
     assert_ok(checksums_write(&sums, path));
     checksums_free(&sums);

@@ -1,9 +1,12 @@
 /* All shards of a config indexed at once, here and behind a web server with faults; and the lists made of it. */
 #include "shards.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -211,10 +214,125 @@ static void test_behind_http(void **state)
     strbuf_free(&b);
 }
 
+static Config *parse_http(DataConfig *data, int port, const char *shards)
+{
+    return parse_data_config(data,
+                             "read: {index_folder: '%s/kept', retries: 8, retry_seconds: 0.001, chunk_bytes: 4096, "
+                             "cache_bytes: 1048576, cache_folder: '%s'}\n"
+                             "sources: [{name: a, shards: ['http://127.0.0.1:%d/%s']}]\n",
+                             folder, folder, port, shards);
+}
+
+/* One range that cannot be had, a size that is a lie: of that shard only is said so. */
+static void test_bad_server(void **state)
+{
+    (void)state;
+    DataConfig data;
+    StrBuf tar = {0};
+    static char filling[400000]; /* whose middle no scan touches */
+    tar_text(&tar, "a.txt", "x");
+    tar_member(&tar, "a.bin", filling, sizeof filling);
+    tar_end(&tar);
+    write_file(in_folder(folder, "s-001.tar"), tar.data, tar.size);
+    FaultOptions faults = {.seed = 3, .hole = "s-001", .huge = "s-003"};
+    FaultServer *server = fault_server_start(folder, 0, &faults);
+    Config *config = parse_http(&data, fault_server_port(server), "s-{000..004}.tar");
+    ShardIndexReport *report = index_all(&data, 1, false);
+    assert_int_equal(count_state(report, SHARD_INDEXED), SHARDS - 2);
+    check_shard(report, 0, 1, SHARD_UNREADABLE, 0, "code 500");
+    check_shard(report, 0, 3, SHARD_UNREADABLE, 0, "1 TiB");
+    shard_index_free(report);
+    config_free(config);
+    fault_server_stop(server);
+    strbuf_free(&tar);
+}
+
+/* Bytes that are damaged on their way are noted neither in checksums nor in an index. */
+static void test_damaged_on_the_way(void **state)
+{
+    (void)state;
+    DataConfig data;
+    StrBuf tar = {0};
+    for (uint64_t seed = 1; seed <= 3; seed++) {
+        FaultOptions faults = {.seed = seed, .share = {[FAULT_FLIP] = 0.25}, .no_range = seed == 3};
+        FaultServer *server = fault_server_start(folder, 0, &faults);
+        Config *config = parse_http(&data, fault_server_port(server), "s-{000..004}.tar");
+        ShardIndexReport *report = index_all(&data, 2, true);
+        assert_int_equal(count_state(report, SHARD_INDEXED), SHARDS);
+        for (size_t i = 0; i < SHARDS; i++) {
+            char name[32], path[PATH_MAX];
+            Checksums sums;
+            check_shard(report, 0, i, SHARD_INDEXED, SAMPLES, NULL);
+            snprintf(name, sizeof name, "s-%03zu.tar", i);
+            tar.size = 0;
+            read_file(in_folder(folder, name), &tar);
+            assert_ok(checksums_path(report->sources[0].list.paths[i], in_folder(folder, "kept"), path));
+            assert_ok(checksums_read(path, &sums));
+            assert_int_equal(sums.bytes, tar.size);
+            for (int64_t k = 0; k < sums.count; k++) {
+                int64_t rest = sums.bytes - k * sums.piece;
+                assert_true(
+                    checksums_match(&sums, k, tar.data + k * sums.piece, rest < sums.piece ? rest : sums.piece));
+            }
+            checksums_free(&sums);
+        }
+        assert_true(fault_server_faults(server, FAULT_FLIP) > 0);
+        shard_index_free(report);
+        config_free(config);
+        fault_server_stop(server);
+    }
+    strbuf_free(&tar);
+}
+
+/* Without --force, too, what has become another shard gets another index. */
+static void test_renewed(void **state)
+{
+    (void)state;
+    DataConfig data;
+    StrBuf tar = {0};
+    const struct timespec later[2] = {{.tv_sec = time(NULL) + 100}, {.tv_sec = time(NULL) + 100}};
+    FaultOptions faults = {.seed = 1};
+    for (int whole = 0; whole < 2; whole++) { /* a server that sends no parts */
+        faults.no_range = whole == 1;
+        FaultServer *server = fault_server_start(folder, 0, &faults);
+        Config *here = parse_data_config(
+            &data, "read: {index_folder: '%s/kept', cache_folder: '%s'}\nsources: [{name: a, shards: ['%s/x.tar']}]\n",
+            folder, folder, folder);
+        DataConfig far_data;
+        Config *far = parse_http(&far_data, fault_server_port(server), "x.tar");
+        for (int samples = 1; samples <= 2; samples++) {
+            char name[16];
+            snprintf(name, sizeof name, "%d.txt", samples);
+            tar.size = 0;
+            for (int i = 0; i < samples; i++) {
+                snprintf(name, sizeof name, "%d.txt", i);
+                tar_text(&tar, name, "x");
+            }
+            tar_end(&tar);
+            write_file(in_folder(folder, "x.tar"), tar.data, tar.size);
+            if (samples == 2) assert_int_equal(utimensat(AT_FDCWD, in_folder(folder, "x.tar"), later, 0), 0);
+            for (int again = 0; again < (samples == 2 ? 1 : 2); again++)
+                for (int k = 0; k < 2; k++) {
+                    ShardIndexReport *report =
+                        index_all(k ? &far_data : &data, 1, whole == 1 && samples == 1 && !again);
+                    check_shard(report, 0, 0, again ? SHARD_HAD_INDEX : SHARD_INDEXED, samples, NULL);
+                    shard_index_free(report);
+                }
+        }
+        config_free(here);
+        config_free(far);
+        fault_server_stop(server);
+    }
+    strbuf_free(&tar);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test_setup_teardown(test_here, set_up, tear_down),
                                        cmocka_unit_test(test_names_of_urls),
-                                       cmocka_unit_test_setup_teardown(test_behind_http, set_up, tear_down)};
+                                       cmocka_unit_test_setup_teardown(test_behind_http, set_up, tear_down),
+                                       cmocka_unit_test_setup_teardown(test_bad_server, set_up, tear_down),
+                                       cmocka_unit_test_setup_teardown(test_damaged_on_the_way, set_up, tear_down),
+                                       cmocka_unit_test_setup_teardown(test_renewed, set_up, tear_down)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
