@@ -59,6 +59,7 @@ bool candidate_read_member(const CandidateContext *context, CandidateScratch *sc
 /* The sample has no key yet, and will not get one. */
 static void reject_nameless(Candidate *c)
 {
+    c->nameless = true;
     if (strbuf_append(&c->key, "?", 1) != STATUS_OK) candidate_stop_run(c, ERR_MEMORY);
 }
 
@@ -103,7 +104,7 @@ static void process_window(const CandidateContext *context, CandidateScratch *sc
     do /* bytes that came over a network and make no sense are fetched again */
         process_sample(context, scratch, c, window, sample, min_side);
     while (c->fatal == STATUS_OK && c->reason != SAMPLE_DUPLICATE_MEMBER && sample_reason_is_broken(c->reason) &&
-           shard_window_doubt(context->store, window, sample));
+           shard_window_doubt(window, sample));
 }
 
 void candidate_process(const CandidateContext *context, CandidateScratch *scratch, Candidate *c)
@@ -113,6 +114,7 @@ void candidate_process(const CandidateContext *context, CandidateScratch *scratc
     int64_t min_side = filter->min_side < 0 ? context->resolution : filter->min_side;
     c->reason = SAMPLE_ACCEPTED;
     c->fatal = STATUS_OK;
+    c->nameless = false;
     c->detail[0] = 0;
     c->key.size = c->text.size = c->caption_count = 0;
     c->bytes_read = 0;

@@ -40,7 +40,8 @@ typedef struct Candidate {
     bool done;              /* guarded by the loader's lock */
     /* the result */
     SampleReason reason;
-    Status fatal; /* neither accepted nor passed over: the run must stop */
+    bool nameless; /* its part of the shard could not be read; the key is "?" */
+    Status fatal;  /* neither accepted nor passed over: the run must stop */
     char detail[512];
     const char *shard_path;
     StrBuf key, text;

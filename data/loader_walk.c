@@ -161,12 +161,6 @@ static Status dry_error(Loader *loader, const Stream *stream)
     return status;
 }
 
-/* Of a part of a shard that could not be read, which the store has listed as a whole. */
-static bool is_nameless(const Candidate *c)
-{
-    return c->key.size == 1 && c->key.data[0] == '?';
-}
-
 /* Counts a sample whose turn has come and moves the cursor past it. */
 static Status account(Loader *loader, Stream *stream, const Candidate *c)
 {
@@ -184,7 +178,7 @@ static Status account(Loader *loader, Stream *stream, const Candidate *c)
     if (c->reason != SAMPLE_ACCEPTED) status = bad_samples_check(&loader->bad, loader->config->max_bad_share);
     pthread_mutex_unlock(&loader->lock);
     if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
-    if (sample_reason_is_broken(c->reason) && !is_nameless(c))
+    if (sample_reason_is_broken(c->reason) && !c->nameless) /* such parts are listed by the store */
         bad_log_sample(loader->bad_log, stream->order.source->name, c->shard_path, c->key.data, c->reason, c->detail);
 
     size_t at = (size_t)c->source * (size_t)loader->lanes + (size_t)stream->order.lane;

@@ -65,10 +65,10 @@ void shard_store_release(ShardStore *store, const ShardWindow *window);
 
 #define SHARD_HEADER 512
 /* Reads one member into `out`: its tar header, SHARD_HEADER bytes, then its `size` bytes. ERR_FORMAT when the header is
- * of another size, which means that the shard is not the one that was indexed. When reads of a window fail again and
- * again, it fails at once. */
+ * of another size, which means that the shard is not the one that was indexed. When reads of a window fail in a row and
+ * have taken long, it is given up as a whole. */
 Status shard_window_read(ShardStore *store, const ShardWindow *window, const SampleMember *member, uint8_t *out);
 /* A sample's bytes make no sense: true when reading it again may help (shard_file_doubt). */
-bool shard_window_doubt(ShardStore *store, const ShardWindow *window, const Sample *sample);
+bool shard_window_doubt(const ShardWindow *window, const Sample *sample);
 
 #endif

@@ -42,8 +42,9 @@ typedef struct OpenWindow {
     uint64_t last_use;
     TarIndex index;
     int64_t index_bytes;
-    OpenFile *open;          /* pinned while there are users */
-    atomic_int failed_reads; /* in a row */
+    OpenFile *open;        /* pinned while there are users */
+    atomic_bool failing;   /* the last read did */
+    double failed_seconds; /* that the reads since the last good one took */
     Status failure;
     char message[512];
 } OpenWindow;

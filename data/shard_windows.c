@@ -15,7 +15,7 @@
 #define MOST_WINDOW_BYTES ((int64_t)512 << 20) /* of the indexes of all windows */
 #define MOST_SCANNED ((int64_t)256 << 20)      /* bytes of indexes kept of shards that have no index file */
 #define GIVE_UP_SECONDS 60 /* that a shard which could not be opened, retries and all, is not tried again */
-#define FAILED_READS 2     /* in a row, retries and all, after which a window is given up */
+#define FAILED_SECONDS 30  /* that reads in a row may take to fail, retries and all, before a window is given up */
 
 static int64_t index_bytes(const TarIndex *index)
 {
@@ -462,24 +462,27 @@ static int64_t size_in_header(const uint8_t *header)
     return value;
 }
 
-/* Counts reads that fail in a row, and gives the window up when they are too many. */
-static void note_read(ShardStore *store, const ShardWindow *shown, Status result)
+/* Gives the window up when reads that fail cost too much time, or when the shard has become another. What fails
+ * quickly, because it is known to be lost, costs nothing, and what lies beside it may still be had. */
+static void note_read(ShardStore *store, const ShardWindow *shown, Status result, double seconds)
 {
     OpenWindow *window = window_of(shown);
-    if (result == STATUS_OK && atomic_load(&window->failed_reads) == 0) return;
+    if (result == STATUS_OK && !atomic_load(&window->failing)) return;
     pthread_mutex_lock(&store->lock);
-    atomic_store(&window->failed_reads, result == STATUS_OK ? 0 : atomic_load(&window->failed_reads) + 1);
-    if (atomic_load(&window->failed_reads) >= FAILED_READS && window->state == PLACE_READY)
-        give_up(store, window, result);
+    atomic_store(&window->failing, result != STATUS_OK);
+    window->failed_seconds = result == STATUS_OK ? 0 : window->failed_seconds + seconds;
+    bool over = result == ERR_MISMATCH || window->failed_seconds > FAILED_SECONDS;
+    if (over && window->state == PLACE_READY) give_up(store, window, result);
     pthread_mutex_unlock(&store->lock);
 }
 
 Status shard_window_read(ShardStore *store, const ShardWindow *window, const SampleMember *member, uint8_t *out)
 {
+    double start = clock_seconds();
     Status status = shard_file_read(window->file, out, SHARD_HEADER + member->size, member->offset - SHARD_HEADER);
-    if (status == ERR_IO || status == ERR_MISMATCH) note_read(store, window, status);
+    if (status == STATUS_OK || status == ERR_IO || status == ERR_MISMATCH)
+        note_read(store, window, status, clock_seconds() - start);
     if (status != STATUS_OK) return status_trace(status, __FILE__, __LINE__);
-    note_read(store, window, STATUS_OK);
     if (size_in_header(out) != member->size)
         return status_fail(ERR_FORMAT, __FILE__, __LINE__,
                            "%s: is not the file that was indexed; delete its index, or run `vasily data index --force`",
@@ -487,9 +490,8 @@ Status shard_window_read(ShardStore *store, const ShardWindow *window, const Sam
     return STATUS_OK;
 }
 
-bool shard_window_doubt(ShardStore *store, const ShardWindow *window, const Sample *sample)
+bool shard_window_doubt(const ShardWindow *window, const Sample *sample)
 {
-    (void)store;
     if (!window->file || sample->member_count == 0) return false;
     const SampleMember *first = &window->index->table.members[sample->first_member];
     const SampleMember *last = first + sample->member_count - 1;

@@ -88,11 +88,9 @@ const Command command_data_stats = {
     .details =
         "Looks at the fields and captions of all samples, and at the headers of those pictures that the filters keep;\n"
         "prints how many each filter leaves out, by itself and after those before it, how the fields are distributed,\n"
-        "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths, "
-        "globs,\n"
-        "braces, URLs, list:FILE) only the filters of --filter count. docs/filters.md describes expressions. Shards "
-        "that\n"
-        "are damaged or cannot be read are reported and passed over; the exit code is then 3.\n",
+        "and each source's yield. With shards in place of a config (what does not end with .yaml or .yml: paths,\n"
+        "globs, braces, URLs, list:FILE) only the filters of --filter count. docs/filters.md describes expressions.\n"
+        "Shards that are damaged or cannot be read are reported and passed over; the exit code is then 3.\n",
     .table = COMMAND_TABLE(options),
     .options_size = sizeof(StatsArguments),
     .defaults = &defaults,

@@ -9,9 +9,9 @@
 
 /* A first argument that ends with .yaml or .yml is a config; else all are shards, as data.sources[].shards names them:
  * then config->data has one source, "shards", of which no filter leaves anything out. What begins with "data." and has
- * a
- * "=" before any "/" is an override there, too. *file is to be freed with
- * config_free, after the last use of `config`. */
+ * a "=" before any "/" is an override there, too. *file is to be freed with config_free, after the last use of
+ * `config`.
+ */
 Status data_arguments_load(CommandCall *call, RunConfig *config, Config **file);
 
 /* Called before the work whose result is to be written to `path`, as `option` says: makes the folder, and fails when

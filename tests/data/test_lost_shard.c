@@ -1,4 +1,4 @@
-/* Shards that are lost while a run reads them: gone, cut off, overwritten. They are tried again, listed in
+/* Shards that are lost while a run reads them: gone, cut off, overwritten, with a hole. They are tried again, listed in
  * bad-shards.jsonl, and passed over; the order of all other samples stays. */
 #include "shards.h"
 
@@ -7,9 +7,12 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/file.h"
 #include "base/json.h"
 #include "base/log.h"
 #include "data/loader.h"
+#include "data/tar_index.h"
+#include "fault_server.h"
 
 enum { SHARDS = 40, EACH = 24, LANES = 4, BATCH = 8, STEPS = 220, LOST = 2, SLOTS = STEPS * BATCH };
 
@@ -149,8 +152,68 @@ static void test_lost(void **state)
     }
 }
 
+/* A server that cannot give one piece of a shard: the samples beside the hole are served in every epoch. */
+static void test_hole(void **state)
+{
+    (void)state;
+    enum { FEW = 640, CHUNK = 32768, EPOCHS = 3 }; /* blocks of 40 */
+    DataConfig data;
+    TarIndex index;
+    int served[FEW] = {0}, lost = 0, have = 0;
+    int64_t bytes;
+    char kept[600], url[600], path[PATH_MAX];
+    make_shards(folder, "h", 1, FEW);
+    const FaultOptions options = {.seed = 1, .stall_seconds = 1, .hole = "h-000"};
+    FaultServer *server = fault_server_start(folder, 0, &options);
+    assert_non_null(server);
+    snprintf(kept, sizeof kept, "%s/kept", folder);
+    snprintf(url, sizeof url, "http://127.0.0.1:%d/h-000.tar", fault_server_port(server));
+    assert_ok(file_make_dirs(kept));
+    assert_ok(file_size(in_folder(folder, "h-000.tar"), &bytes));
+    index_shard(in_folder(folder, "h-000.tar"), &index);
+    assert_ok(tar_index_path(url, kept, path));
+    assert_ok(tar_index_write(&index, path));
+
+    Config *config = parse_data_config(&data,
+                                       "sources: [{name: h, shards: ['%s']}]\nlanes: 1\nshuffle_block: 1000\n"
+                                       "shuffle_mix: 2\nfilter: {min_side: 0}\nmax_bad_share: 1\n"
+                                       "read: {retries: 1, retry_seconds: 0.001, chunk_bytes: %d, cache_folder: '%s', "
+                                       "index_folder: '%s'}\n",
+                                       url, CHUNK, folder, kept);
+    const int64_t from = bytes / 2 / CHUNK * CHUNK, to = from + CHUNK;
+    bool in_hole[FEW];
+    for (int i = 0; i < FEW; i++) {
+        const Sample *sample = &index.table.samples[i];
+        in_hole[i] = false;
+        for (uint32_t m = 0; m < sample->member_count; m++) {
+            const SampleMember *member = &index.table.members[sample->first_member + m];
+            if (member->offset - SHARD_HEADER < to && member->offset + member->size > from) in_hole[i] = true;
+        }
+        lost += in_hole[i];
+        have += !in_hole[i];
+    }
+    assert_true(lost >= 4 && have >= 8);
+    Loader *loader;
+    assert_ok(loader_open(
+        &data, &(LoaderOptions){.seed = 8, .resolution = 8, .global_batch = 1, .world = 1, .keys_only = true},
+        &loader));
+    for (int s = 0; s < EPOCHS * have; s++) {
+        const Batch *batch;
+        int i;
+        assert_ok(loader_next(loader, &batch));
+        assert_int_equal(sscanf(batch->keys[0], "s000-%d", &i), 1);
+        served[i]++;
+        loader_release(loader, batch);
+    }
+    for (int i = 0; i < FEW; i++) assert_int_equal(served[i], in_hole[i] ? 0 : EPOCHS);
+    loader_close(loader);
+    tar_index_free(&index);
+    config_free(config);
+    fault_server_stop(server);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_lost)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_lost), cmocka_unit_test(test_hole)};
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
