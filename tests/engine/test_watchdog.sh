@@ -17,15 +17,17 @@ fail() {
     exit 1
 }
 
-# job RANKS MACHINES CASE RANK CODE: leaves the lines of each rank in log, and $seconds.
+# job RANKS MACHINES CASE RANK CODE...: leaves the lines of each rank in log, and $seconds. Where a rank is killed, the
+# launcher gives its 137, or on a busy machine the 76 of one that saw it die: whichever end it hears of first.
 job() {
-    local code=0 begun
+    local code=0 begun expected
     name="$3 of rank $4 of $1 on $2 machines"
     rm -rf records
     begun=$(date +%s.%N)
     timeout 240 "$launch/mpirun" "$1" "$program" "$3" "$4" "$2" records > log 2>&1 || code=$?
     seconds=$(echo "$(date +%s.%N) - $begun" | bc)
-    [ "$code" = "$5" ] || fail "exit code $code instead of $5"
+    expected=" ${*:5} "
+    [[ $expected == *" $code "* ]] || fail "exit code $code instead of$expected"
     echo "$name: code $code after $seconds s"
 }
 
@@ -53,7 +55,7 @@ quiet() {
 if [ "$choice" = short ]; then
     job 3 0 none 0 0
     quiet
-    job 3 0 die 1 137
+    job 3 0 die 1 137 76
     for r in 0 2; do
         told $r "rank 1 on $host has died" "at step 10 (computing)" "after collective" "this rank is at step 10" \
             "sum of 1000 floats" "code 76"
@@ -79,14 +81,14 @@ if [ "$choice" = short ]; then
     exit 0
 fi
 
-job 3 0 die 0 137
+job 3 0 die 0 137 76
 for r in 1 2; do told $r "rank 0 on $host has died" "at step 10"; done
 job 3 0 stop 1 76
 for r in 0 2; do told $r "rank 1 on $host has not been heard of for " "at step 10"; done
 job 3 0 stop 0 76
 for r in 1 2; do told $r "rank 0 on $host has not been heard of for " "at step 10"; done
 for r in 0 2 3; do # rank 0, a leader, and a rank below it
-    job 4 2 die $r 137
+    job 4 2 die $r 137 76
     for other in 0 1 2 3; do
         [ $other = $r ] || told $other "rank $r on $host has died" "at step 10"
     done

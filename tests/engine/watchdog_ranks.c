@@ -44,7 +44,7 @@ static Status happen(const char *name, int rank, bool chosen, Comm *comm)
         wait_seconds(60);
     }
     if (!chosen) return STATUS_OK;
-    wait_seconds(0.5); /* the others hear that it is at this step */
+    wait_seconds(1.5); /* the others hear that it is at this step, on a busy machine too */
     if (!strcmp(name, "die")) raise(SIGKILL);
     if (!strcmp(name, "stop")) raise(SIGSTOP);
     if (!strcmp(name, "pause")) stop_for(1);
