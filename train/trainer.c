@@ -295,6 +295,13 @@ static void log_comparisons(const Trainer *t)
         log_info("the weights of %d ranks were compared %lld times: the same to the bit", comm_world(t->comm), checks);
 }
 
+static const char *const TOLD_OF_END[] = {
+    [TRAINER_DONE] = "all steps that were asked for are done",
+    [TRAINER_STOPPED] = "a signal asked for the end",
+    [TRAINER_REQUEUE] = "a signal asked for the end, and to be started again",
+    [TRAINER_DATA_ENDED] = "the data has ended",
+};
+
 static TrainerEnd end_of(const StepEnd *decided)
 {
     if (decided->wishes[WISH_REQUEUE] > 0) return TRAINER_REQUEUE;
@@ -321,6 +328,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     }
     progress_end(&t->progress);
     comm_note_step(t->comm, t->step, "ending");
+    if (t->root) run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     if (*end == TRAINER_DATA_ENDED && t->step == 0)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");

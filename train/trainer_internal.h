@@ -14,6 +14,7 @@
 #include "train/preview.h"
 #include "train/progress.h"
 #include "train/run_dir.h"
+#include "train/run_events.h"
 #include "train/signals.h"
 #include "train/trainer.h"
 

@@ -331,6 +331,8 @@ static Status open_outputs(Trainer *t)
     TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step));
     TRY(open_previews(t));
     TRY(metrics_open(t->dir.metrics, t->step, &t->metrics));
+    run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
+                   comm_world(t->comm), t->backend_text);
     progress_begin(&t->progress, t->step, t->run->train.log_every);
 fail:
     return status;
