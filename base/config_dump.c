@@ -168,9 +168,15 @@ fail:
     return status;
 }
 
-static bool writes_anything(const Node *node)
+/* Whether some key is written in the section, and not only sections with nothing below. */
+static bool writes_anything(const ConfigSchema *schema, const Node *node)
 {
-    return node && node->kind == NODE_MAP && node->child;
+    for (size_t i = 0; i < schema->field_count; i++) {
+        const ConfigField *field = &schema->fields[i];
+        const Node *child = config_tree_get(node, field->key);
+        if (child && (field->type != CONFIG_SECTION || writes_anything(field->schema, child))) return true;
+    }
+    return false;
 }
 
 /* Of a patch, the keys that were written. */
@@ -182,7 +188,7 @@ static Status dump_written(const ConfigSchema *schema, const Node *node, const v
         const Node *child = config_tree_get(node, field->key);
         const void *value = (const char *)values + field->offset;
         const bool section = field->type == CONFIG_SECTION;
-        if (!child || (section && !writes_anything(child))) continue;
+        if (!child || (section && !writes_anything(field->schema, child))) continue;
         TRY(strbuf_printf(out, "%*s%s:%s", indent, "", field->key, section ? "\n" : ""));
         if (section)
             TRY(dump_written(field->schema, child, value, indent + 2, out));
@@ -196,7 +202,7 @@ fail:
 /* Of a patch that writes nothing there is no line: it need not be written again. */
 static bool is_left_out(const ConfigField *field, const void *value)
 {
-    return field->type == CONFIG_PATCH && !writes_anything(((const ConfigPatch *)value)->written);
+    return field->type == CONFIG_PATCH && !writes_anything(field->schema, ((const ConfigPatch *)value)->written);
 }
 
 /* `in_item`: the first line follows the "- " of a list; its first field is no patch. */

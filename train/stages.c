@@ -129,7 +129,9 @@ static Status refuse_place(const Stages *stages, const StagePlace *saved, int64_
 
 static void set_name(char out[STAGE_NAME_MOST + 1], const char *name)
 {
-    snprintf(out, STAGE_NAME_MOST + 1, "%s", name);
+    const size_t length = strnlen(name, STAGE_NAME_MOST);
+    memmove(out, name, length);
+    out[length] = 0;
 }
 
 /* The stage is over: the next one begins. */

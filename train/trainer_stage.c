@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 
 /* What needs no file, of every stage: a mistake in the last one is not to wait until it begins. */

@@ -429,8 +429,11 @@ static void test_dump(void **state)
     for (size_t i = 0; i < 9; i++)
         items[i] = (SampleSource){
             {strings, i == 4 ? count : i % 3}, fabs(doubles[i]) > 1e6 ? 2 : doubles[i], strings[i], {1 + (int64_t)i}};
-    Sample values = {
-        .seed = INT64_MIN, .run = {strings[0]}, .train = {7, 9, -1, true, 0}, .optim = {0.25, 0, {ints, 3}}};
+    Sample values = {.seed = INT64_MIN,
+                     .run = {strings[0]},
+                     .train = {7, 9, -1, true, 0},
+                     .optim = {0.25, 0, {ints, 3}},
+                     .data.filter.side = 256};
     for (size_t i = 0; i < 9; i++) {
         values.optim.decay = doubles[i];
         assert_round_trip(&values);
@@ -454,7 +457,8 @@ static void test_dump(void **state)
                                    "  fast: true\n"
                                    "  precision: auto\noptim:\n  lr: 0.0001\n  decay: 0.0\n  mult: [1, 2, 4]\ndata:\n"
                                    "  sources:\n    - shards: [a.tar, \"b c\"]\n      weight: 1.0\n      name: \"\"\n"
-                                   "      filter:\n        side: 256\n  languages: []\n");
+                                   "      filter:\n        side: 256\n  languages: []\n  filter:\n    side: 256\n"
+                                   "parts: []\n");
     strbuf_free(&text);
 }
 
@@ -566,7 +570,7 @@ static void test_refuses_parts(void **state)
 static void test_dump_parts(void **state)
 {
     StrBuf text = {0}, again = {0};
-    assert_ok(load(PARTS, "parts[0].data.languages=[*x]"));
+    assert_ok(load(PARTS, "parts[0].data.languages=[\"*x\"]"));
     assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &text));
     const char *parts = strstr(text.data, "parts:\n");
     assert_non_null(parts);

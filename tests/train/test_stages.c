@@ -93,8 +93,8 @@ static void each_stage_has_its_config(void **state)
     assert_int_equal(large->preview.steps, 50);
     assert_int_equal(large->stages.count, 0);
     unload(&l);
-    open_stages(&l, "train.resolution=32");
-    assert_int_equal(l.stages->items[0].run.train.resolution, 32);
+    open_stages(&l, "train.resolution=192");
+    assert_int_equal(l.stages->items[0].run.train.resolution, 192);
     assert_int_equal(l.stages->items[1].run.train.resolution, 128);
     unload(&l);
     open_stages(&l, "stages[1].train.resolution=256");

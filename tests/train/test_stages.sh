@@ -5,6 +5,7 @@ emulated=${3:+$(readlink -f "$3")}
 # shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 
+mkdir more
 "$make_test_shards" more 2 24 16
 sed '/^  steps: 60$/d; s/^  total_steps: 60$/  total_steps: 0/; s/every: 10$/every: 1000/' tiny.yaml > staged.yaml
 cat >> staged.yaml <<'YAML'
@@ -48,7 +49,7 @@ same() { # same RUN RUN: weights, moments, average, and every number of every st
 train plain.log tiny.yaml run.dir=plain train.steps=16 optim.total_steps=16
 train equal.log tiny.yaml run.dir=equal train.steps=16 optim.total_steps=16 \
     'stages=[{name: one, steps: 7}, {name: two, steps: 9}]'
-[ "$(metric equal stage | sort | uniq -c | tr -s ' ' | tr '\n' ' ')" = ' 7 "one" 9 "two" ' ] || fail "stages of metrics"
+[ "$(metric equal stage | sort | uniq -c | tr '\n' ' ' | tr -s ' ')" = ' 7 "one" 9 "two" ' ] || fail "stages of metrics"
 grep -q '"stage"' plain/metrics.jsonl && fail "a run without stages has stages in metrics.jsonl"
 sed -i 's/"stage": "[a-z]*", //' equal/metrics.jsonl
 same plain equal
