@@ -13,6 +13,16 @@ const OpInfo *op_info(OpKind kind)
     return infos[kind];
 }
 
+bool op_weights_are_computed(const Graph *graph, const Op *op)
+{
+    for (int32_t i = 0; i < op->in_count; i++) {
+        if (!(op_info(op->kind)->weights >> i & 1u) || op->in[i] == TENSOR_NONE) continue;
+        const TensorKind storage = graph_tensor(graph, graph_root(graph, op->in[i]))->kind;
+        if (storage != TENSOR_PARAM && storage != TENSOR_CONSTANT) return true;
+    }
+    return false;
+}
+
 static void describe(const Graph *g, TensorId id, char *out, size_t capacity)
 {
     const char *name = graph_tensor(g, id)->name;

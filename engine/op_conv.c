@@ -27,7 +27,7 @@ TensorId op_conv2d(Graph *g, TensorId x, TensorId w, TensorId b, TensorId residu
 {
     static const char name[] = "op_conv2d";
     const Operand ox = operand_read(g, name, "x", x, OPERAND_ACTIVATION);
-    const Operand ow = operand_read(g, name, "w", w, OPERAND_WEIGHT);
+    const Operand ow = operand_read(g, name, "w", w, OPERAND_F32);
     const Operand ob = operand_read_optional(g, name, "b", b, OPERAND_WEIGHT);
     const Operand oresidual = operand_read_optional(g, name, "residual", residual, OPERAND_ACTIVATION);
     operand_want_dims(g, &ox, 4, 4);
@@ -126,6 +126,6 @@ static OpCost conv2d_grad_w_cost(const Graph *g, const Op *op)
     return (OpCost){flops, op_operand_bytes(g, op)};
 }
 
-const OpInfo op_info_CONV2D = {"conv2d", conv2d_gradient, conv2d_cost};
-const OpInfo op_info_CONV2D_GRAD_X = {"conv2d_grad_x", NULL, conv2d_grad_x_cost};
+const OpInfo op_info_CONV2D = {"conv2d", conv2d_gradient, conv2d_cost, .weights = 1u << 1};
+const OpInfo op_info_CONV2D_GRAD_X = {"conv2d_grad_x", NULL, conv2d_grad_x_cost, .weights = 1u << 0};
 const OpInfo op_info_CONV2D_GRAD_W = {"conv2d_grad_w", NULL, conv2d_grad_w_cost};

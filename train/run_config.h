@@ -8,6 +8,7 @@
 
 #include "base/config.h"
 #include "data/data_config.h"
+#include "data/mask_config.h"
 #include "engine/plan.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
@@ -59,6 +60,7 @@ typedef struct PreviewConfig {
     double threshold;
     int64_t seed;
     int64_t batch; /* pictures at once */
+    char *init, *mask; /* a model that paints: paths of the picture that is completed, and of what to keep of it */
 } PreviewConfig;
 
 typedef enum FrozenFrom {
@@ -86,6 +88,7 @@ typedef struct RunConfig {
     DiffusionConfig diffusion;
     DataConfig data;
     FrozenConfig frozen;
+    MaskConfig inpainting; /* a model that paints only */
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;
