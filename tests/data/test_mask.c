@@ -308,14 +308,16 @@ static void refusals(void **state)
         MaskConfig masks;
         Config *config = NULL;
         assert_ok(config_load("masks.yaml", cases[k].text, &MASK_CONFIG_SCHEMA, NULL, 0, &masks, &config));
-        assert_fails(mask_config_check(&masks, config, "inpainting"), ERR_CONFIG, cases[k].words[0]);
-        assert_non_null(strstr(status_message(), cases[k].words[1]));
+        assert_int_equal(mask_config_check(&masks, config, "inpainting"), ERR_CONFIG);
+        check_message(cases[k].words[0]);
+        check_message(cases[k].words[1]);
         config_free(config);
     }
     MaskConfig masks;
     Config *config = NULL;
-    assert_fails(config_load("masks.yaml", "frame_max: 0.6", &MASK_CONFIG_SCHEMA, NULL, 0, &masks, &config), ERR_CONFIG,
-                 "frame_max");
+    assert_int_equal(config_load("masks.yaml", "frame_max: 0.6", &MASK_CONFIG_SCHEMA, NULL, 0, &masks, &config),
+                     ERR_CONFIG);
+    check_message("frame_max");
 }
 
 int main(void)
