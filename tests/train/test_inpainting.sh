@@ -41,6 +41,12 @@ near small
 expect 0 again.log "$vasily" train paint.yaml run.dir=again init.from=whole train.steps=1
 ! grep -q "widened" again.log || fail "an inpainting model was widened"
 
+# From precomputed latents and text: the same masks, the same losses.
+expect 0 precompute.log "$vasily" precompute paint.yaml frozen.latents=precomputed frozen.text=precomputed
+expect 0 given.log "$vasily" train paint.yaml run.dir=given "${short[@]}" frozen.latents=precomputed \
+    frozen.text=precomputed --stop-after 6
+near given
+
 # Previews: the whole picture is painted, or what preview.mask has black of preview.init.
 "$picture_tool" make base.png 16 16 gradient
 "$picture_tool" make mask.png 16 16 left
