@@ -9,12 +9,12 @@
 #define TURN 6.283185307179586
 
 enum {
-    DRAWS = 64,         /* random numbers set aside for each shape, so that none depends on how many another took */
-    CORNERS_LEAST = 3,  /* of a polygon */
-    CORNERS_MOST = 8,   /* MASK_POINTS are CORNERS_MOST x ROUNDING */
-    ROUNDING = 8,       /* points of the outline for each corner */
-    PIECES_LEAST = 2,   /* of a stroke */
-    PIECES_MOST = 6,    /* straight pieces */
+    DRAWS = 64,        /* random numbers set aside for each shape, so that none depends on how many another took */
+    CORNERS_LEAST = 3, /* of a polygon */
+    CORNERS_MOST = 8,  /* MASK_POINTS are CORNERS_MOST x ROUNDING */
+    ROUNDING = 8,      /* points of the outline for each corner */
+    PIECES_LEAST = 2,  /* of a stroke */
+    PIECES_MOST = 6,   /* straight pieces */
     CROSSINGS = MASK_POINTS
 };
 

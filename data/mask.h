@@ -6,9 +6,9 @@
  *
  * Kinds: a box with sides along the picture's; a polygon with rounded corners (its outline is the closed quadratic
  * B-spline of 3 to 8 corners around a centre); a brush stroke that turns at random (a round brush along 2 to 6 straight
- * pieces); a frame along one to four sides, each side with a width of its own; the whole picture. The first shape's kind
- * is drawn by the config's shares. With the chance `more` another box, polygon or stroke comes on top, by their own
- * shares, and then another, up to MASK_SHAPES in all; the whole picture stays alone. */
+ * pieces); a frame along one to four sides, each side with a width of its own; the whole picture. The first shape's
+ * kind is drawn by the config's shares. With the chance `more` another box, polygon or stroke comes on top, by their
+ * own shares, and then another, up to MASK_SHAPES in all; the whole picture stays alone. */
 #ifndef DATA_MASK_H
 #define DATA_MASK_H
 

@@ -15,12 +15,10 @@ const OpInfo *op_info(OpKind kind)
 
 bool op_weights_are_computed(const Graph *graph, const Op *op)
 {
-    for (int32_t i = 0; i < op->in_count; i++) {
-        if (!(op_info(op->kind)->weights >> i & 1u) || op->in[i] == TENSOR_NONE) continue;
-        const TensorKind storage = graph_tensor(graph, graph_root(graph, op->in[i]))->kind;
-        if (storage != TENSOR_PARAM && storage != TENSOR_CONSTANT) return true;
-    }
-    return false;
+    if (op->kind != OP_CONV2D && op->kind != OP_CONV2D_GRAD_X) return false;
+    const TensorId weights = op->in[op->kind == OP_CONV2D ? 1 : 0];
+    const TensorKind storage = graph_tensor(graph, graph_root(graph, weights))->kind;
+    return storage != TENSOR_PARAM && storage != TENSOR_CONSTANT;
 }
 
 static void describe(const Graph *g, TensorId id, char *out, size_t capacity)

@@ -103,13 +103,12 @@ typedef struct OpInfo {
      * one is an error at graph_backward). */
     Status (*gradient)(struct Backward *b, const Op *op);
     OpCost (*cost)(const struct Graph *graph, const Op *op);
-    uint32_t weights; /* bit i: in[i] is a weight that may be computed in the graph (op_weights_are_computed) */
 } OpInfo;
 
 const OpInfo *op_info(OpKind kind);
 
-/* Whether a weight of the op is a value, such as a part of a parameter: then its packed form is made in scratch at
- * every run, however other weights are packed. */
+/* Whether the op is a convolution whose weights are computed, such as a slice of a parameter: then their packed form is
+ * made in scratch at every run, however other weights are packed. */
 bool op_weights_are_computed(const struct Graph *graph, const Op *op);
 
 /* RELATIVE_BIAS: the bucket of a key `distance` rows after its query; shared by the backends so that they agree on the

@@ -126,6 +126,6 @@ static OpCost conv2d_grad_w_cost(const Graph *g, const Op *op)
     return (OpCost){flops, op_operand_bytes(g, op)};
 }
 
-const OpInfo op_info_CONV2D = {"conv2d", conv2d_gradient, conv2d_cost, .weights = 1u << 1};
-const OpInfo op_info_CONV2D_GRAD_X = {"conv2d_grad_x", NULL, conv2d_grad_x_cost, .weights = 1u << 0};
+const OpInfo op_info_CONV2D = {"conv2d", conv2d_gradient, conv2d_cost};
+const OpInfo op_info_CONV2D_GRAD_X = {"conv2d_grad_x", NULL, conv2d_grad_x_cost};
 const OpInfo op_info_CONV2D_GRAD_W = {"conv2d_grad_w", NULL, conv2d_grad_w_cost};

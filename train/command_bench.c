@@ -63,8 +63,8 @@ static Status fill_inputs(Bench *bench)
 {
     Status status = STATUS_OK;
     const TrainingGraph *g = &bench->network.training;
-    const TensorId inputs[] = {g->pixels,  g->moments, g->tokens1,   g->mask1,
-                               g->tokens2, g->mask2,   g->timesteps, g->sample_index, g->keep};
+    const TensorId inputs[] = {g->pixels, g->moments,   g->tokens1,      g->mask1, g->tokens2,
+                               g->mask2,  g->timesteps, g->sample_index, g->keep};
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) TRY(fill_input(bench, inputs[i], i));
     if (g->pixels == TENSOR_NONE) { /* then the text states are inputs, too */
         TRY(fill_input(bench, g->full_emb1, 100));

@@ -10,8 +10,8 @@
 #include "train/training_mask.h"
 
 enum {
-    TILE = 128,         /* pixels a side of a mask on the sheet, about */
-    COUNTED = 10000,    /* masks that the figures are of */
+    TILE = 128,        /* pixels a side of a mask on the sheet, about */
+    COUNTED = 10000,   /* masks that the figures are of */
     COUNT_MOST = 4096, /* on one sheet */
     LABEL_MAX = 64
 };

@@ -39,8 +39,8 @@ struct Feed {
     float *timesteps;   /* (micro_batch) */
     int32_t *indices;   /* (micro_batch, 2): low and high word of the global sample index */
     int32_t *text_mask; /* (micro_batch, 2 max_tokens): mask1 then mask2 of each sample */
-    int64_t side;        /* latents along a side; 0: the graph takes no mask */
-    float *keep;         /* (micro_batch, side, side), and behind it two of (side, side) for training_mask */
+    int64_t side;       /* latents along a side; 0: the graph takes no mask */
+    float *keep;        /* (micro_batch, side, side), and behind it two of (side, side) for training_mask */
     /* a GPU only */
     size_t staging_bytes;
     uint8_t *locked;  /* page-locked; written while the GPU computes, and free again once it was sent */
@@ -97,12 +97,19 @@ Status feed_create(const FeedOptions *options, Feed **out)
 {
     Status status = STATUS_OK;
     const TrainingGraph *g = options->graph;
-    const TensorId tensors[SLOTS] = {
-        [SLOT_PIXELS] = g->pixels,       [SLOT_MOMENTS] = g->moments,     [SLOT_TOKENS1] = g->tokens1,
-        [SLOT_MASK1] = g->mask1,         [SLOT_TOKENS2] = g->tokens2,     [SLOT_MASK2] = g->mask2,
-        [SLOT_FULL1] = g->full_emb1,     [SLOT_POOLED1] = g->pooled_emb1, [SLOT_FULL2] = g->full_emb2,
-        [SLOT_TEXT_MASK] = g->text_mask, [SLOT_TIMESTEPS] = g->timesteps, [SLOT_INDEX] = g->sample_index,
-        [SLOT_KEEP] = g->keep};
+    const TensorId tensors[SLOTS] = {[SLOT_PIXELS] = g->pixels,
+                                     [SLOT_MOMENTS] = g->moments,
+                                     [SLOT_TOKENS1] = g->tokens1,
+                                     [SLOT_MASK1] = g->mask1,
+                                     [SLOT_TOKENS2] = g->tokens2,
+                                     [SLOT_MASK2] = g->mask2,
+                                     [SLOT_FULL1] = g->full_emb1,
+                                     [SLOT_POOLED1] = g->pooled_emb1,
+                                     [SLOT_FULL2] = g->full_emb2,
+                                     [SLOT_TEXT_MASK] = g->text_mask,
+                                     [SLOT_TIMESTEPS] = g->timesteps,
+                                     [SLOT_INDEX] = g->sample_index,
+                                     [SLOT_KEEP] = g->keep};
     const size_t n = (size_t)options->micro_batch;
     Feed *feed = mem_alloc_array(1, sizeof *feed);
     if (!feed) FAIL(ERR_MEMORY, "out of memory");

@@ -150,10 +150,9 @@ static Status check_preview_pictures(const RunConfig *run, const Config *config)
         FAIL_WITH(config_error(config, p->init[0] ? "preview.init" : "preview.mask",
                                "preview.init and preview.mask go together: a picture, and what to keep of it"));
     if (p->init[0] && !model_paints(&run->model))
-        FAIL_WITH(config_error(config, "preview.init",
-                               "this model is not one for inpainting: its model.in_channels is %lld, not %lld",
-                               (long long)run->model.in_channels,
-                               2 * (long long)model_latent_channels(&run->model) + 1));
+        FAIL_WITH(config_error(
+            config, "preview.init", "this model is not one for inpainting: its model.in_channels is %lld, not %lld",
+            (long long)run->model.in_channels, 2 * (long long)model_latent_channels(&run->model) + 1));
 fail:
     return status;
 }

@@ -59,7 +59,7 @@ typedef struct PreviewConfig {
     double eta;
     double threshold;
     int64_t seed;
-    int64_t batch; /* pictures at once */
+    int64_t batch;     /* pictures at once */
     char *init, *mask; /* a model that paints: paths of the picture that is completed, and of what to keep of it */
 } PreviewConfig;
 

@@ -55,8 +55,8 @@ static Status inpaint_input_run(const KernelCall *call)
 {
     Status status = STATUS_OK;
     const Shape *x_t = &cuda_in(call, 0)->shape;
-    TRY_CUDA(inpaint_input_launch(call->in[0], call->in[1], call->in[2], call->out[0], shape_rows(x_t),
-                                  shape_last(x_t), cuda_of_call(call)->stream));
+    TRY_CUDA(inpaint_input_launch(call->in[0], call->in[1], call->in[2], call->out[0], shape_rows(x_t), shape_last(x_t),
+                                  cuda_of_call(call)->stream));
 fail:
     return status;
 }

@@ -63,8 +63,8 @@ template <int N> __global__ void __launch_bounds__(THREADS) q_sample_kernel(QSam
 }
 
 /* An element of y a thread. */
-__global__ void __launch_bounds__(THREADS) inpaint_input_kernel(const float *x_t, const float *x0, const float *keep,
-                                                                float *y, int64_t positions, int64_t c)
+__global__ void __launch_bounds__(THREADS)
+    inpaint_input_kernel(const float *x_t, const float *x0, const float *keep, float *y, int64_t positions, int64_t c)
 {
     const int64_t width = 2 * c + 1, i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= positions * width) return;

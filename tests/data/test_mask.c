@@ -3,6 +3,7 @@
 #include "shards.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -209,17 +210,17 @@ static void strokes_are_brushed(void **state)
             for (int x = 0; x < SMALL; x++) {
                 double nearest = 1e9;
                 for (int32_t k = 0; k + 1 < s->count; k++)
-                    nearest = fmin(nearest, distance((double)s->point[k].x, (double)s->point[k].y,
-                                                     (double)s->point[k + 1].x, (double)s->point[k + 1].y,
-                                                     (x + 0.5) / SMALL, (y + 0.5) / SMALL));
+                    nearest =
+                        fmin(nearest, distance((double)s->point[k].x, (double)s->point[k].y, (double)s->point[k + 1].x,
+                                               (double)s->point[k + 1].y, (x + 0.5) / SMALL, (y + 0.5) / SMALL));
                 if (fabs(nearest - (double)s->radius) < 1e-4) continue;
                 assert_true(pixels[y * SMALL + x] == (nearest < (double)s->radius ? 0 : 1));
             }
     }
 }
 
-/* A polygon covers as much as its outline encloses, which the shoelace formula tells, and nothing beyond its radius; its
- * corners are round: the outline turns by little from point to point. */
+/* A polygon covers as much as its outline encloses, which the shoelace formula tells, and nothing beyond its radius;
+ * its corners are round: the outline turns by little from point to point. */
 static void polygons_are_filled(void **state)
 {
     (void)state;
@@ -323,10 +324,14 @@ static void refusals(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(shares_match),        cmocka_unit_test(shares_of_nothing),
-        cmocka_unit_test(areas_match),         cmocka_unit_test(polarity),
-        cmocka_unit_test(strokes_are_brushed), cmocka_unit_test(polygons_are_filled),
-        cmocka_unit_test(any_size_is_the_same), cmocka_unit_test(samples_differ),
+        cmocka_unit_test(shares_match),
+        cmocka_unit_test(shares_of_nothing),
+        cmocka_unit_test(areas_match),
+        cmocka_unit_test(polarity),
+        cmocka_unit_test(strokes_are_brushed),
+        cmocka_unit_test(polygons_are_filled),
+        cmocka_unit_test(any_size_is_the_same),
+        cmocka_unit_test(samples_differ),
         cmocka_unit_test(refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

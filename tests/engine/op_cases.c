@@ -93,8 +93,8 @@ static TensorId build_conv_shared(CaseGraph *c, const int64_t *a)
     return op_conv2d(c->graph, x, w, TENSOR_NONE, z, conv_same(3));
 }
 
-/* The first convolution of an inpainting network: the first channels of the picture and of a weight, and then the others
- * added to them. n h w c o first */
+/* The first convolution of an inpainting network: the first channels of the picture and of a weight, and then the
+ * others added to them. n h w c o first */
 static TensorId build_conv_parts(CaseGraph *c, const int64_t *a)
 {
     const int64_t channels = a[3], first = a[5], rest = channels - first;
