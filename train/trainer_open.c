@@ -287,6 +287,8 @@ static Status allocate_step_buffers(Trainer *t)
                                    .executor = t->network.executor,
                                    .graph = &t->network.training,
                                    .diffusion = t->network.diffusion,
+                                   .masks = &t->run->inpainting,
+                                   .factor = model_latent_factor(&t->run->model),
                                    .seed = (uint64_t)t->run->seed,
                                    .micro_batch = t->network.micro_batch,
                                    .max_tokens = t->run->model.max_tokens},
