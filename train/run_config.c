@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "data/precomputed.h"
 #include "data/tokenizer.h"
+#include "train/held_params.h"
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
 static const char *const PACKED_WORDS[] = {"auto", "keep", "scratch", NULL};
@@ -114,6 +115,8 @@ static const ConfigField FIELDS[] = {
     {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},
     {"optim", CONFIG_SECTION, AT(RunConfig, optim), NULL, 0, 0, NULL, &OPTIM_CONFIG_SCHEMA,
      "optimizer, schedule, clipping, moving average"},
+    {"guard", CONFIG_SECTION, AT(RunConfig, guard), NULL, 0, 0, NULL, &GUARD_CONFIG_SCHEMA,
+     "steps whose loss or gradient norm stands out: what is done about them"},
     {"model", CONFIG_SECTION, AT(RunConfig, model), NULL, 0, 0, NULL, &MODEL_CONFIG_SCHEMA, "the networks"},
     {"diffusion", CONFIG_SECTION, AT(RunConfig, diffusion), NULL, 0, 0, NULL, &DIFFUSION_CONFIG_SCHEMA,
      "the noise process"},
@@ -144,6 +147,7 @@ static Status check_all(const RunConfig *run, const Config *config)
     TRY(diffusion_config_check(&run->diffusion, config));
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
+    TRY(held_params_check(run, config));
     if (run->preview.steps > run->diffusion.steps)
         FAIL_WITH(config_error(config, "preview.steps",
                                "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",

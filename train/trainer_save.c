@@ -89,6 +89,7 @@ Status trainer_save(Trainer *t)
             .micro_batch = t->network.micro_batch,
             .backend = t->backend_text,
             .config = t->config_text.data,
+            .guard = guard_state(t->guard),
             .cursor = t->saving,
         };
         memcpy(state.frozen, t->frozen, sizeof state.frozen);
