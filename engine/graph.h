@@ -72,10 +72,10 @@ const Tensor *graph_tensor(const Graph *graph, TensorId id);
 TensorId graph_root(const Graph *graph, TensorId id); /* the tensor that owns the storage: view_of, or itself */
 int32_t graph_forward_op_count(const Graph *graph);   /* ops before backward began */
 
-/* Appends the gradient of everything trainable and not held (and of inputs with requires_grad) for the scalar or tensor `of`.
- * `seed`: the gradient of `of`, of the same shape; TENSOR_NONE where `of` is produced by a loss op, whose own gradient
- * op starts the chain. `recompute`: segments are recomputed instead of kept.
- * Lays out the table's trainable parameters in the order in which their gradients are finished, if not yet laid out. */
+/* Appends the gradient of everything trainable and not held (and of inputs with requires_grad) for the scalar or tensor
+ * `of`. `seed`: the gradient of `of`, of the same shape; TENSOR_NONE where `of` is produced by a loss op, whose own
+ * gradient op starts the chain. `recompute`: segments are recomputed instead of kept. Lays out the table's trainable
+ * parameters in the order in which their gradients are finished, if not yet laid out. */
 Status graph_backward(Graph *graph, TensorId of, TensorId seed, bool recompute);
 
 #endif

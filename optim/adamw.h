@@ -15,11 +15,11 @@ typedef struct AdamwGroup {
 
 typedef struct AdamwStep {
     double lr, beta1, beta2, eps, weight_decay;
-    double grad_scale; /* multiplies every gradient first: 1/world */
-    double clip_norm;  /* 0: off */
-    double norm_limit; /* as in UpdateValues */
-    int64_t t;         /* number of this update, from 1 */
-    double ema_decay;  /* of this update; unused without ema */
+    double grad_scale;        /* multiplies every gradient first: 1/world */
+    double clip_norm;         /* 0: off */
+    double norm_limit;        /* as in UpdateValues */
+    int64_t t;                /* number of this update, from 1 */
+    double ema_decay;         /* of this update; unused without ema */
     const AdamwGroup *groups; /* (group_count) 1 to UPDATE_GROUPS_MAX; the first is that of all that have none */
     int32_t group_count;
 } AdamwStep;

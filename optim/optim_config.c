@@ -76,8 +76,9 @@ Status optim_config_check(const OptimConfig *optim, const Config *config, const 
         const double decay = optim->max_lr * groups[g].lr * optim->weight_decay * groups[g].weight_decay;
         snprintf(key, sizeof(key), "%s.groups[%zu].weight_decay", section, g);
         if (decay > 1)
-            return config_error(config, key, "max_lr * lr * weight_decay of this group is %g; above 1 the decay turns "
-                                             "weights' signs",
+            return config_error(config, key,
+                                "max_lr * lr * weight_decay of this group is %g; above 1 the decay turns "
+                                "weights' signs",
                                 decay);
     }
     return STATUS_OK;

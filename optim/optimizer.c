@@ -32,8 +32,8 @@ struct Optimizer {
     int64_t local_elements;
     AdamwGroup groups[UPDATE_GROUPS_MAX];
     int32_t group_count;
-    UpdateSegment *segments;            /* (segment_count) of the flat buffer; NULL: one group */
-    UpdateSegment *device_segments;     /* the same on a device */
+    UpdateSegment *segments;        /* (segment_count) of the flat buffer; NULL: one group */
+    UpdateSegment *device_segments; /* the same on a device */
     int32_t segment_count;
     Backend *backend;            /* whose memory the buffers are in; NULL: the host's */
     float *weights;              /* (elements) fp32, the store's or its image's */
@@ -257,8 +257,8 @@ static void update_elements(Optimizer *o, const UpdateSpan *span, int64_t first,
     const int64_t local = span->local + (first - span->flat);
     float *ema = o->ema ? o->ema + local : NULL;
     if (!values->group[group].held)
-        adamw_update(values, group, o->told->result.clip, end - first, o->threads, o->grads + first,
-                     o->weights + first, o->m + local, o->v + local, ema);
+        adamw_update(values, group, o->told->result.clip, end - first, o->threads, o->grads + first, o->weights + first,
+                     o->m + local, o->v + local, ema);
     else if (ema)
         adamw_average(values, end - first, o->threads, o->weights + first, ema);
 }

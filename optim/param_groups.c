@@ -132,8 +132,9 @@ Status param_groups_check(const OptimConfig *optim, const ParamTable *table, con
         if (!used[g + 1]) FAIL_WITH(refuse_pattern(optim, g, table, config, section));
     snprintf(key, sizeof key, "%s.groups", section);
     if (!learns)
-        FAIL_WITH(config_error(config, key, "every parameter is of a group with lr 0, so nothing would be trained; "
-                                            "leave some out, or give them a larger lr"));
+        FAIL_WITH(config_error(config, key,
+                               "every parameter is of a group with lr 0, so nothing would be trained; "
+                               "leave some out, or give them a larger lr"));
 fail:
     return status;
 }

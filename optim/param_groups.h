@@ -1,6 +1,6 @@
 /* Groups of parameters by the patterns of optim.groups: which group a parameter is of, whether the patterns make sense
- * for a network, and where the groups lie in the flat buffers. Group 0 is of all that no pattern matches, group 1 + i is
- * that of optim.groups[i]. */
+ * for a network, and where the groups lie in the flat buffers. Group 0 is of all that no pattern matches, group 1 + i
+ * is that of optim.groups[i]. */
 #ifndef OPTIM_PARAM_GROUPS_H
 #define OPTIM_PARAM_GROUPS_H
 

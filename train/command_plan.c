@@ -123,8 +123,7 @@ static void print_table(const PlanFigures *f, const Network *network)
     printf("device                   %s\ncompute                  %s\n", device, dtype_name(network->compute));
     printf("parameters               %lld trained, %lld frozen\n", (long long)f->parameters,
            (long long)f->frozen_parameters);
-    if (f->held_parameters > 0)
-        printf("held (optim.groups)      %lld of the trained\n", (long long)f->held_parameters);
+    if (f->held_parameters > 0) printf("held (optim.groups)      %lld of the trained\n", (long long)f->held_parameters);
     printf("batch                    %lld = %lld ranks x %lld micro-batches x %lld\n", (long long)f->global_batch,
            (long long)f->ranks, (long long)f->micro_batches, (long long)f->micro_batch);
     printf("work                     %.4g GFLOP an image forward, %.4g in training, %.5g a step and rank\n",

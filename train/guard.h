@@ -72,8 +72,8 @@ typedef struct GuardVerdict {
     double loss_middle, norm_middle;
     bool loss_over, norm_over;
 } GuardVerdict;
-/* The step that has been done, which becomes part of the history; to be called once a step, but for steps whose gradient
- * is not finite. `limits`: those that were in force. */
+/* The step that has been done, which becomes part of the history; to be called once a step, but for steps whose
+ * gradient is not finite. `limits`: those that were in force. */
 GuardVerdict guard_judge(Guard *guard, const GuardLimits *limits, double loss, double norm);
 int64_t guard_in_a_row(const Guard *guard);
 

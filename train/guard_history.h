@@ -1,6 +1,6 @@
-/* The middle and the spread of the last values of a series, such as neither a few outliers nor a slow drift can move far:
- * the median, and 1.4826 times the median of the distances from it, which for normal values is their standard deviation.
- * (F. Hampel, "The Influence Curve and its Role in Robust Estimation", 1974) */
+/* The middle and the spread of the last values of a series, such as neither a few outliers nor a slow drift can move
+ * far: the median, and 1.4826 times the median of the distances from it, which for normal values is their standard
+ * deviation. (F. Hampel, "The Influence Curve and its Role in Robust Estimation", 1974) */
 #ifndef TRAIN_GUARD_HISTORY_H
 #define TRAIN_GUARD_HISTORY_H
 

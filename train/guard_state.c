@@ -56,7 +56,8 @@ Status guard_state_read(const char *path, const JsonValue *object, GuardState *o
     const struct {
         const char *key;
         int64_t *to;
-    } numbers[] = {{"resolution", &out->resolution}, {"global_batch", &out->global_batch}, {"in_a_row", &out->in_a_row}};
+    } numbers[] = {
+        {"resolution", &out->resolution}, {"global_batch", &out->global_batch}, {"in_a_row", &out->in_a_row}};
     *out = (GuardState){0};
     if (json_is_null(object)) return STATUS_OK;
     for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)

@@ -12,8 +12,9 @@
 bool init_keeps_optimizer(const InitConfig *init);
 /* ERR_CONFIG where init.from is none of our checkpoints. Looks at names alone. */
 Status init_kept_check(const InitConfig *init, const Config *config);
-/* Loads all of it on every rank; rank 0 reads. A checkpoint without a moving average begins it as the weights. ERR_FORMAT
- * for a damaged one, ERR_MISMATCH names a parameter that one side lacks or that has another shape. Collective. */
+/* Loads all of it on every rank; rank 0 reads. A checkpoint without a moving average begins it as the weights.
+ * ERR_FORMAT for a damaged one, ERR_MISMATCH names a parameter that one side lacks or that has another shape.
+ * Collective. */
 Status init_kept_load(const InitConfig *init, Comm *comm, ParamStore *store, Optimizer *optimizer);
 
 #endif

@@ -16,7 +16,8 @@ static const ConfigField FIELDS[] = {
     {"ema", CONFIG_BOOL, offsetof(InitConfig, ema), "true", 0, 0, NULL, NULL,
      "begin with the moving average of a checkpoint, where it has one; not with optimizer: kept"},
     {"optimizer", CONFIG_ENUM, offsetof(InitConfig, optimizer), "fresh", 0, 0, OPTIMIZER_WORDS, NULL,
-     "fresh: moments begin at zero and the moving average as the weights; kept: the checkpoint's weights, moments, count "
+     "fresh: moments begin at zero and the moving average as the weights; kept: the checkpoint's weights, moments, "
+     "count "
      "of updates and moving average go on"},
 };
 const ConfigSchema INIT_CONFIG_SCHEMA = {"init", FIELDS, sizeof FIELDS / sizeof FIELDS[0], sizeof(InitConfig)};

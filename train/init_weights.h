@@ -13,8 +13,8 @@ typedef enum InitOptimizer {
 } InitOptimizer;
 
 typedef struct InitConfig {
-    char *from; /* weight file, checkpoint or run's folder; empty: drawn from the seed */
-    bool ema;   /* of a checkpoint: the moving average where there is one */
+    char *from;        /* weight file, checkpoint or run's folder; empty: drawn from the seed */
+    bool ema;          /* of a checkpoint: the moving average where there is one */
     int32_t optimizer; /* InitOptimizer */
 } InitConfig;
 

@@ -235,7 +235,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     comm_note_step(t->comm, t->step + 1, "updating");
     TRY(agree(t, &step));
 
-    TRY(trainer_guard_losses(t, (step.losses[0] + step.losses[1]) / (double)t->run->train.global_batch));
+    TRY(trainer_guard_losses(t, step.losses[0] / (double)t->run->train.global_batch));
     if (t->updates_last) TRY(optimizer_queue_update(t->optimizer));
     if (t->updates_last && backend->device) TRY(backend->device->finish(backend));
     /* On a device the next step's recording begins with it. */

@@ -1,6 +1,9 @@
 /* The guard (train/guard.h) in the trainer: limits before a step, a look at its losses before the update, and after it
  * what is written down, and whether the run goes on.
  *
+ * Of the loss it is the mean squared error that is looked at: the variational bound of the few samples with the smallest
+ * timesteps makes the sum of both jump by several times its value in steps that are as they should be.
+ *
  * The limit of the norm is one of the update's values, so the update leaves itself out, on a device too. The loss is
  * known to the host alone: where it may refuse an update, that is queued once the ranks have told each other their
  * losses, on a device as on the host, instead of with the last micro-batch. */
@@ -31,9 +34,9 @@ void trainer_guard_begin(Trainer *t)
     optimizer_limit_norm(t->optimizer, guard_holds(t->guard) ? t->guard_limits.norm : INFINITY);
 }
 
-Status trainer_guard_losses(Trainer *t, double loss)
+Status trainer_guard_losses(Trainer *t, double mse)
 {
-    if (!guard_holds(t->guard) || !guard_is_over(loss, t->guard_limits.loss)) return STATUS_OK;
+    if (!guard_holds(t->guard) || !guard_is_over(mse, t->guard_limits.loss)) return STATUS_OK;
     return optimizer_refuse_update(t->optimizer);
 }
 
@@ -41,8 +44,8 @@ Status trainer_guard_losses(Trainer *t, double loss)
 static void describe(const char *what, double value, double z, double usual, char out[WHAT_MAX])
 {
     const size_t used = strlen(out);
-    snprintf(out + used, WHAT_MAX - used, "%s%s %.4g is %.1f spreads above the usual %.4g", used ? ", " : "", what, value,
-             z, usual);
+    snprintf(out + used, WHAT_MAX - used, "%s%s %.4g is %.1f spreads above the usual %.4g", used ? ", " : "", what,
+             value, z, usual);
 }
 
 /* Of a series of steps that stand out, the first ten and then every tenth are told. */
@@ -53,7 +56,8 @@ static bool is_told(int64_t in_a_row)
 
 void trainer_guard_judge(Trainer *t, StepMetrics *step)
 {
-    static const char *const TOLD[] = {[GUARD_LOG] = "noted", [GUARD_SKIP] = "the update is left out",
+    static const char *const TOLD[] = {[GUARD_LOG] = "noted",
+                                       [GUARD_SKIP] = "the update is left out",
                                        [GUARD_STOP] = "the run ends without the update"};
     const int32_t action = t->run->guard.action;
     char what[WHAT_MAX] = "";
@@ -65,13 +69,13 @@ void trainer_guard_judge(Trainer *t, StepMetrics *step)
                            step->loss);
         return;
     }
-    const GuardVerdict verdict = guard_judge(t->guard, &t->guard_limits, step->loss, step->grad_norm);
+    const GuardVerdict verdict = guard_judge(t->guard, &t->guard_limits, step->mse, step->grad_norm);
     step->loss_z = verdict.loss_z;
     step->grad_norm_z = verdict.norm_z;
     if (!verdict.loss_over && !verdict.norm_over) return;
     step->guard = GUARD_ACTION_WORDS[action];
     if (!t->root || !is_told(guard_in_a_row(t->guard))) return;
-    if (verdict.loss_over) describe("loss", step->loss, verdict.loss_z, verdict.loss_middle, what);
+    if (verdict.loss_over) describe("mse", step->mse, verdict.loss_z, verdict.loss_middle, what);
     if (verdict.norm_over) describe("gradient norm", step->grad_norm, verdict.norm_z, verdict.norm_middle, what);
     log_warn("step %lld: %s: %s", (long long)step->step, what, TOLD[action]);
     run_events_add(t->dir.events, t->step, "guard", "%s: %s", what, TOLD[action]);
@@ -88,17 +92,20 @@ Status trainer_guard_end(Trainer *t, const StepMetrics *step)
     TRY(comm_barrier(t->comm));
     if (config->action == GUARD_STOP)
         FAIL(ERR_NUMERIC,
-             "step %lld stands out (loss %.4g, gradient norm %.4g; what is usual says the line above), and guard.action: "
+             "step %lld stands out (mse %.4g, gradient norm %.4g; what is usual says the line above), and "
+             "guard.action: "
              "stop ends the run before its update; checkpoints are as they were, the newest of step %lld. Look at that "
              "step's samples (`vasily data order`). To go on: --resume auto with guard.action=skip, which leaves this "
              "step out, or with a lower optim.max_lr or optim.clip_norm",
-             (long long)step->step, step->loss, step->grad_norm, (long long)t->saved_step);
-    FAIL(ERR_NUMERIC,
-         "the updates of %lld steps in a row were left out (guard.skips_in_a_row), so this is more than bad samples. If "
-         "the loss in metrics.jsonl rose before, the weights have diverged: go on from a checkpoint before that (--resume "
-         "PATH; the newest is of step %lld) with a lower optim.max_lr. If only the data has changed, guard.action=log "
-         "lets the guard learn what is usual now",
-         (long long)in_a_row, (long long)t->saved_step);
+             (long long)step->step, step->mse, step->grad_norm, (long long)t->saved_step);
+    FAIL(
+        ERR_NUMERIC,
+        "the updates of %lld steps in a row were left out (guard.skips_in_a_row), so this is more than bad samples. If "
+        "the loss in metrics.jsonl rose before, the weights have diverged: go on from a checkpoint before that "
+        "(--resume "
+        "PATH; the newest is of step %lld) with a lower optim.max_lr. If only the data has changed, guard.action=log "
+        "lets the guard learn what is usual now",
+        (long long)in_a_row, (long long)t->saved_step);
 fail:
     return status;
 }

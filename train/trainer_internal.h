@@ -60,8 +60,8 @@ struct Trainer {
     Guard *guard;
     GuardLimits guard_limits; /* of this step */
     bool updates_last;        /* the update is queued once the losses are known */
-    double data_seconds; /* that this step's batch was waited for before the step */
-    double *told;        /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
+    double data_seconds;      /* that this step's batch was waited for before the step */
+    double *told;             /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
 
@@ -81,11 +81,11 @@ Status trainer_save(Trainer *trainer);
 Status trainer_compare(Trainer *trainer); /* the ranks' weights, unless parallel.compare_every is 0 */
 Status trainer_preview(Trainer *trainer); /* rank 0 draws, if the config asks for pictures */
 
-/* trainer_guard.c: in the order of a step. `loss`: the mean over the global batch. */
+/* trainer_guard.c: in the order of a step. `mse`: the mean over the global batch. */
 Status trainer_guard_open(Trainer *trainer, const GuardState *state);
 void trainer_guard_begin(Trainer *trainer);
-Status trainer_guard_losses(Trainer *trainer, double loss);
-void trainer_guard_judge(Trainer *trainer, StepMetrics *step); /* fills in loss_z, grad_norm_z and guard */
+Status trainer_guard_losses(Trainer *trainer, double mse);
+void trainer_guard_judge(Trainer *trainer, StepMetrics *step);       /* fills in loss_z, grad_norm_z and guard */
 Status trainer_guard_end(Trainer *trainer, const StepMetrics *step); /* ERR_NUMERIC on all ranks: the run ends */
 
 #endif

@@ -182,8 +182,8 @@ static TensorId build_attention(CaseGraph *c, const int64_t *a)
     const TensorId context =
         a[4] > 0 ? input_or_fixed(c, "context", SHAPE3(a[0], a[4], 2 * width), a[6] & ATTENTION_CONTEXT) : TENSOR_NONE;
     const TensorId mask = a[5] ? key_mask(c, a[0], a[4]) : TENSOR_NONE;
-    return op_attention(c->graph, input_or_fixed(c, "qkv", SHAPE3(a[0], a[1], 3 * width), a[6] & ATTENTION_QKV), context,
-                        mask, (int32_t)a[2]);
+    return op_attention(c->graph, input_or_fixed(c, "qkv", SHAPE3(a[0], a[1], 3 * width), a[6] & ATTENTION_QKV),
+                        context, mask, (int32_t)a[2]);
 }
 
 enum { WITH_MASK = 1, WITH_KEY_BIAS = 2, UNSCALED = 4, ONE_TENSOR = 8, FIXED_Q = 16, FIXED_K = 32, FIXED_V = 64 };
@@ -464,10 +464,19 @@ const OpCase op_cases[] = {
      {1, 3, 5, 1536, 32, ACT_SILU, WITH_SCALE_SHIFT}},
     {"group_norm of the first level", CASE_GRADIENT, build_group_norm, {2, 9, 7, 384, 32, ACT_SILU, 0}},
     {"group_norm of many positions", CASE_GRADIENT, build_group_norm, {1, 65, 63, 32, 4, ACT_SILU, WITH_SCALE_SHIFT}},
-    {"group_norm frozen", CASE_GRADIENT, build_group_norm, {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_GAMMA | NORM_BETA}},
-    {"group_norm gamma alone", CASE_GRADIENT, build_group_norm, {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_X | NORM_BETA | NORM_SHIFT}},
+    {"group_norm frozen",
+     CASE_GRADIENT,
+     build_group_norm,
+     {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_GAMMA | NORM_BETA}},
+    {"group_norm gamma alone",
+     CASE_GRADIENT,
+     build_group_norm,
+     {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_X | NORM_BETA | NORM_SHIFT}},
     {"group_norm beta alone", CASE_GRADIENT, build_group_norm, {1, 16, 16, 32, 8, ACT_NONE, NORM_X | NORM_GAMMA}},
-    {"group_norm shift alone", CASE_GRADIENT, build_group_norm, {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_X | NORM_GAMMA | NORM_BETA}},
+    {"group_norm shift alone",
+     CASE_GRADIENT,
+     build_group_norm,
+     {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_X | NORM_GAMMA | NORM_BETA}},
     {"layer_norm frozen", CASE_GRADIENT, build_layer_norm, {3, 3, 5, 20, 0, NORM_GAMMA | NORM_BETA}},
     {"layer_norm gamma alone", CASE_GRADIENT, build_layer_norm, {3, 2, 7, 64, 0, NORM_X | NORM_BETA}},
     {"layer_norm beta alone", CASE_GRADIENT, build_layer_norm, {3, 2, 7, 20, 0, NORM_X | NORM_GAMMA}},

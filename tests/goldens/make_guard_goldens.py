@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes tests/goldens/guard_goldens.h: losses and gradient norms of a real run (launch/demo), as its metrics.jsonl has
+"""Writes tests/goldens/guard_goldens.h: mean squared errors and gradient norms of a real run (launch/demo), as its metrics.jsonl has
 them, and the guard's z of some steps, by Python's statistics module: the distance of the logarithm from the median of
 the 200 before, over 1.4826 times the median distance from it, at least 0.01.
 
@@ -25,13 +25,12 @@ def z(values, at):
 
 def main():
     steps = [json.loads(line) for line in open(sys.argv[1], encoding="utf-8")]
-    # As many as keep the file small: the beginning, where losses fall fast.
-    steps = steps[:700]
-    run = [(float(f"{s['loss']:.6g}"), float(f"{s['grad_norm']:.6g}")) for s in steps]
+    steps = steps[-700:]  # as many as keep the file small: the end, where z is highest
+    run = [(float(f"{s['mse']:.6g}"), float(f"{s['grad_norm']:.6g}")) for s in steps]
     losses, norms = [r[0] for r in run], [r[1] for r in run]
     out = ["/* Written by make_guard_goldens.py; do not edit. */", "/* clang-format off */", "#ifndef GUARD_GOLDENS_H",
            "#define GUARD_GOLDENS_H", "", f"#define GUARD_STEPS {len(run)}",
-           "static const double GUARD_RUN[GUARD_STEPS][2] = { /* loss, gradient norm */"]
+           "static const double GUARD_RUN[GUARD_STEPS][2] = { /* mse, gradient norm */"]
     for i in range(0, len(run), 5):
         out.append("    " + " ".join(f"{{{a:.6g}, {b:.6g}}}," for a, b in run[i:i + 5]))
     checks = [100, 101, 102, 150, 199, 200, 201, 333, 500, len(run) - 1]

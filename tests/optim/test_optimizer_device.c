@@ -196,7 +196,7 @@ static OptimGroup GROUPS[] = {{"held.*", 0, 1}, {"slow.*", 0.1, 3}};
 static const struct {
     const char *name;
     int64_t count;
-} PART[] = {{"held.0", 9000}, {"slow.0", 5},    {"held.1", 40}, {"other.0", 3},     {"other.1", 12305},
+} PART[] = {{"held.0", 9000}, {"slow.0", 5},    {"held.1", 40}, {"other.0", 3},       {"other.1", 12305},
             {"held.2", 17},   {"slow.1", 8200}, {"held.3", 1},  {"held.4", 2 * 4096}, {"slow.2", 21}};
 enum { PARTS = sizeof PART / sizeof *PART };
 
@@ -206,10 +206,10 @@ static Side groups_open(const OptimConfig *config, Backend *where)
     int32_t index = -1;
     assert_int_equal(param_table_create(&side.table), STATUS_OK);
     for (int k = 0; k < PARTS; k++)
-        assert_int_equal(param_table_add(side.table,
-                                         &(Param){.name = PART[k].name, .shape = SHAPE1(PART[k].count), .trainable = true},
-                                         &index),
-                         STATUS_OK);
+        assert_int_equal(
+            param_table_add(side.table,
+                            &(Param){.name = PART[k].name, .shape = SHAPE1(PART[k].count), .trainable = true}, &index),
+            STATUS_OK);
     assert_int_equal(param_table_layout(side.table, NULL, 0), STATUS_OK);
     assert_int_equal(param_store_create(side.table, true, &side.store), STATUS_OK);
     for (int64_t i = 0; i < param_table_trainable_elements(side.table); i++)
@@ -233,7 +233,8 @@ static OptimizerReport groups_step(Side *side, int step)
         memset(side->store.grads + param->offset + first, 0, (size_t)(padded - first) * sizeof(float));
     }
     if (image)
-        assert_int_equal(backend->upload(backend, image->grads, side->store.grads, (size_t)all * sizeof(float)), STATUS_OK);
+        assert_int_equal(backend->upload(backend, image->grads, side->store.grads, (size_t)all * sizeof(float)),
+                         STATUS_OK);
     assert_int_equal(optimizer_step(side->optimizer, step, 0.25, &report), STATUS_OK);
     return report;
 }
@@ -261,7 +262,8 @@ static void test_groups_are_the_hosts(void **state)
             const Param *param = param_table_get(host.table, k);
             const size_t bytes = (size_t)param->count * sizeof *before;
             const bool same = memcmp(before + param->offset, device.store.weights + param->offset, bytes) == 0;
-            if (same != (strncmp(param->name, "held", 4) == 0)) fail_msg("%s is %s", param->name, same ? "held" : "not held");
+            if (same != (strncmp(param->name, "held", 4) == 0))
+                fail_msg("%s is %s", param->name, same ? "held" : "not held");
         }
         mem_free_aligned(before);
         side_close(&host);

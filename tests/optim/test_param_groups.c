@@ -53,10 +53,10 @@ static ParamTable *make_table(void)
     int32_t index;
     assert_int_equal(param_table_create(&table), STATUS_OK);
     for (int k = 0; k < PARTS; k++)
-        assert_int_equal(param_table_add(table,
-                                         &(Param){.name = PART[k].name, .shape = SHAPE1(PART[k].count), .trainable = true},
-                                         &index),
-                         STATUS_OK);
+        assert_int_equal(
+            param_table_add(table, &(Param){.name = PART[k].name, .shape = SHAPE1(PART[k].count), .trainable = true},
+                            &index),
+            STATUS_OK);
     return table;
 }
 
@@ -246,7 +246,11 @@ static Status check(const OptimGroup *groups, size_t count)
     } items = {groups};
     config.groups = (ConfigList){items.out, count};
     ParamTable *table = make_table();
-    const Status status = param_groups_check(&config, table, NULL, "optim");
+    OptimConfig read;
+    Config *file = NULL;
+    assert_int_equal(config_load("test.yaml", "{}", &OPTIM_CONFIG_SCHEMA, NULL, 0, &read, &file), STATUS_OK);
+    const Status status = param_groups_check(&config, table, file, "optim");
+    config_free(file);
     param_table_free(table);
     return status;
 }

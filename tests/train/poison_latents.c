@@ -2,6 +2,7 @@
  * tests; such a file cannot come from `vasily precompute`, which refuses values that are not finite. */
 #include <fcntl.h>
 #include <math.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>

@@ -1,9 +1,9 @@
 #!/bin/bash
 # The guard in a run: z as computed here from the metrics, each action on weights that a huge learning rate has broken,
 # decisions that a resume and a second rank repeat, and NaN in one rank alone.
+poison_latents=$(readlink -f "$3")
 # shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
-poison_latents=$(readlink -f "$3")
 export OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive
 
 # column RUN KEY: of the steps, "-" where it is absent
@@ -17,8 +17,8 @@ steps=(optim.schedule=constant guard.window=20 guard.warmup=10)
 expect 0 base.log "$vasily" train tiny.yaml run.dir=base "${steps[@]}" --stop-after 40
 [ "$(column base loss_z | grep -c -- -)" -ge 10 ] && [ "$(column base loss_z | head -10 | sort -u)" = - ] ||
     fail "z is there before half a window is"
-for key in loss grad_norm; do
-    paste <(column base $key) <(column base ${key}_z) | awk '
+for key in mse:loss_z grad_norm:grad_norm_z; do
+    paste <(column base ${key%:*}) <(column base ${key#*:}) | awk '
         function median(a, n,   i, j, t) {
             for (i = 2; i <= n; i++) { t = a[i]; for (j = i - 1; j > 0 && a[j] > t; j--) a[j + 1] = a[j]; a[j + 1] = t }
             return n % 2 ? a[(n + 1) / 2] : (a[n / 2] + a[n / 2 + 1]) / 2
