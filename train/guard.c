@@ -20,7 +20,8 @@ static const ConfigField FIELDS[] = {
     {"window", CONFIG_INT, AT(window), "200", 20, GUARD_WINDOW_MOST, NULL, NULL,
      "steps that a step is compared with, once half of them are there"},
     {"loss_z", CONFIG_FLOAT, AT(loss_z), "8", 0, 1e6, NULL, NULL,
-     "a mean squared error so many spreads above the median stands out (of the logarithms; docs/reliability.md); 0: none "
+     "a mean squared error so many spreads above the median stands out (of the logarithms; docs/reliability.md); 0: "
+     "none "
      "does"},
     {"grad_norm_z", CONFIG_FLOAT, AT(grad_norm_z), "8", 0, 1e6, NULL, NULL,
      "the same of the gradient norm before clipping"},

@@ -1,8 +1,8 @@
 /* The guard (train/guard.h) in the trainer: limits before a step, a look at its losses before the update, and after it
  * what is written down, and whether the run goes on.
  *
- * Of the loss it is the mean squared error that is looked at: the variational bound of the few samples with the smallest
- * timesteps makes the sum of both jump by several times its value in steps that are as they should be.
+ * Of the loss it is the mean squared error that is looked at: the variational bound of the few samples with the
+ * smallest timesteps makes the sum of both jump by several times its value in steps that are as they should be.
  *
  * The limit of the norm is one of the update's values, so the update leaves itself out, on a device too. The loss is
  * known to the host alone: where it may refuse an update, that is queued once the ranks have told each other their
