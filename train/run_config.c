@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "data/precomputed.h"
 #include "data/tokenizer.h"
+#include "train/held_params.h"
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
 static const char *const PACKED_WORDS[] = {"auto", "keep", "scratch", NULL};
@@ -118,6 +119,8 @@ static const ConfigField FIELDS[] = {
     {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},
     {"optim", CONFIG_SECTION, AT(RunConfig, optim), NULL, 0, 0, NULL, &OPTIM_CONFIG_SCHEMA,
      "optimizer, schedule, clipping, moving average"},
+    {"guard", CONFIG_SECTION, AT(RunConfig, guard), NULL, 0, 0, NULL, &GUARD_CONFIG_SCHEMA,
+     "steps whose loss or gradient norm stands out: what is done about them"},
     {"model", CONFIG_SECTION, AT(RunConfig, model), NULL, 0, 0, NULL, &MODEL_CONFIG_SCHEMA, "the networks"},
     {"diffusion", CONFIG_SECTION, AT(RunConfig, diffusion), NULL, 0, 0, NULL, &DIFFUSION_CONFIG_SCHEMA,
      "the noise process"},
@@ -170,6 +173,7 @@ Status run_config_check(const RunConfig *run, const Config *config)
     TRY(optim_config_check(&run->optim, config, "optim"));
     TRY(mask_config_check(&run->inpainting, config, "inpainting"));
     TRY(check_preview_pictures(run, config));
+    TRY(held_params_check(run, config));
     if (run->preview.steps > run->diffusion.steps)
         FAIL_WITH(config_error(config, "preview.steps",
                                "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",

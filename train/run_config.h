@@ -12,6 +12,7 @@
 #include "engine/plan.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
+#include "train/guard.h"
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
 #include "train/stages_config.h"
@@ -85,6 +86,7 @@ typedef struct RunConfig {
     PreviewConfig preview;
     InitConfig init;
     OptimConfig optim;
+    GuardConfig guard;
     ModelConfig model;
     DiffusionConfig diffusion;
     DataConfig data;
