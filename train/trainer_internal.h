@@ -65,8 +65,11 @@ struct Trainer {
     float *terms;       /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
     Exchange *exchange;
     Consistency *consistency;
-    double data_seconds; /* that this step's batch was waited for before the step */
-    double *told;        /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
+    Guard *guard;
+    GuardLimits guard_limits; /* of this step */
+    bool updates_last;        /* the update is queued once the losses are known */
+    double data_seconds;      /* that this step's batch was waited for before the step */
+    double *told;             /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
 
@@ -94,5 +97,12 @@ Status trainer_write_config(const Trainer *trainer); /* RUN/config.yaml. Rank 0 
 Status trainer_begin_stage(Trainer *trainer);        /* collective, before the first step of a process */
 bool trainer_stage_is_over(const Trainer *trainer);  /* false without stages */
 bool trainer_stage_follows(const Trainer *trainer);  /* it is over, and the process goes on with the next one */
+
+/* trainer_guard.c: in the order of a step. `mse`: the mean over the global batch. */
+Status trainer_guard_open(Trainer *trainer, const GuardState *state);
+void trainer_guard_begin(Trainer *trainer);
+Status trainer_guard_losses(Trainer *trainer, double mse);
+void trainer_guard_judge(Trainer *trainer, StepMetrics *step);       /* fills in loss_z, grad_norm_z and guard */
+Status trainer_guard_end(Trainer *trainer, const StepMetrics *step); /* ERR_NUMERIC on all ranks: the run ends */
 
 #endif
