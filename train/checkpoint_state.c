@@ -40,6 +40,7 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
         if (state->frozen[n][0]) json_string(&w, FROZEN_NETWORK_WORDS[n], state->frozen[n]);
     json_end_object(&w);
+    stage_place_write(&state->stage, &w);
     json_object(&w, "guard");
     guard_state_write(&state->guard, &w);
     json_end_object(&w);
@@ -117,6 +118,7 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     TRY(read_text(path, root, "backend", &out->backend));
     TRY(read_text(path, root, "config", &out->config));
     TRY(read_fingerprints(path, json_get(root, "frozen"), out->frozen));
+    TRY(stage_place_read(path, json_get(root, "stage"), out->step, &out->stage));
     TRY(guard_state_read(path, json_get(root, "guard"), &out->guard));
     size_t cursor_size;
     const char *cursor = json_text(json_get(root, "cursor"), &cursor_size);

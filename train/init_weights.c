@@ -56,10 +56,16 @@ Status init_weights_load(const InitConfig *init, ParamStore *store)
     Status status = STATUS_OK;
     char path[PATH_MAX];
     bool is_ema = false;
+    int64_t narrow, wide;
     if (!init->from[0]) return STATUS_OK;
     TRY(init_weights_find(init->from, init->ema, path, &is_ema));
-    TRY(weights_load(path, store, WEIGHTS_UNET, false));
+    TRY(weights_load_unet(path, store, &narrow, &wide));
     log_info("the weights are those of %s%s", path, is_ema ? " (moving average)" : "");
+    if (wide > 0)
+        log_info(
+            "widened for inpainting: input_blocks.0.0.weight takes %lld channels instead of %lld, the new ones begin "
+            "at zero and change nothing yet",
+            (long long)wide, (long long)narrow);
     return STATUS_OK;
 fail:
     status_prefix("init.from: ");

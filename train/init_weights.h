@@ -26,7 +26,8 @@ bool init_weights_is_checkpoint(const char *path);
  * weights.h5 or ema.h5. *ema: whether it is the moving average. */
 Status init_weights_find(const char *path, bool ema, char out[PATH_MAX], bool *is_ema);
 
-/* Loads every trainable parameter. Missing, extra and mis-shaped tensors are named. Does nothing without init->from. */
+/* Loads every trainable parameter. Missing, extra and mis-shaped tensors are named. An inpainting model takes the
+ * weights of one for text alone, too, and is widened (weights_load_unet). Does nothing without init->from. */
 Status init_weights_load(const InitConfig *init, ParamStore *store);
 
 #endif

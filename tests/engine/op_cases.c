@@ -93,6 +93,19 @@ static TensorId build_conv_shared(CaseGraph *c, const int64_t *a)
     return op_conv2d(c->graph, x, w, TENSOR_NONE, z, conv_same(3));
 }
 
+/* The first convolution of an inpainting network: the first channels of the picture and of a weight, and then the
+ * others added to them. n h w c o first */
+static TensorId build_conv_parts(CaseGraph *c, const int64_t *a)
+{
+    const int64_t channels = a[3], first = a[5], rest = channels - first;
+    const TensorId x = input(c, "x", SHAPE4(a[0], a[1], a[2], channels));
+    const TensorId w = param(c, "w", SHAPE4(a[4], 3, 3, channels), 1 / sqrt(9 * (double)channels));
+    Graph *g = c->graph;
+    const TensorId y = op_conv2d(g, op_slice(g, x, 3, 0, first), op_slice(g, w, 3, 0, first),
+                                 param(c, "b", SHAPE1(a[4]), 1), TENSOR_NONE, conv_same(3));
+    return op_conv2d(g, op_slice(g, x, 3, first, rest), op_slice(g, w, 3, first, rest), TENSOR_NONE, y, conv_same(3));
+}
+
 /* dy (n,h,w,o) -> (n,height,width,c): n h w o | c k stride pad height width */
 static TensorId build_conv_transposed(CaseGraph *c, const int64_t *a)
 {
@@ -376,6 +389,19 @@ static TensorId build_q_sample(CaseGraph *c, const int64_t *a)
                        schedule(c));
 }
 
+/* keep: zeros, ones and what lies between. n h w c */
+static TensorId build_inpaint_input(CaseGraph *c, const int64_t *a)
+{
+    const Shape shape = SHAPE4(a[0], a[1], a[2], a[3]), places = SHAPE3(a[0], a[1], a[2]);
+    const size_t count = (size_t)shape_count(&places);
+    float *values = mem_alloc_array(count, sizeof *values);
+    if (!values) return TENSOR_NONE;
+    for (size_t i = 0; i < count; i++) values[i] = 0.5f * (float)(i % 3);
+    const TensorId keep = graph_constant(c->graph, "keep", DTYPE_F32, places, values);
+    free(values);
+    return op_inpaint_input(c->graph, input_f32(c, "x_t", shape), input_f32(c, "x0", shape), keep);
+}
+
 /* Pictures in [-1, 1], a third of them at an end, where the bins are open. */
 static TensorId pictures(CaseGraph *c, Shape shape)
 {
@@ -430,6 +456,8 @@ const OpCase op_cases[] = {
     {"conv all frozen", CASE_GRADIENT, build_conv, {2, 4, 4, 5, 6, 3, 1, 1, 1, WITH_BIAS | FROZEN_W | FROZEN_B}},
     {"conv bias frozen", CASE_GRADIENT, build_conv, {2, 6, 5, 16, 8, 3, 1, 1, 1, WITH_BIAS | WITH_RESIDUAL | FROZEN_B}},
     {"conv first of a network", CASE_GRADIENT, build_conv, {2, 6, 6, 9, 16, 3, 1, 1, 1, WITH_BIAS | FROZEN_X}},
+    {"conv in parts", CASE_GRADIENT, build_conv_parts, {2, 6, 5, 9, 16, 4}},
+    {"conv in parts, wide", CASE_GRADIENT, build_conv_parts, {1, 4, 4, 49, 64, 24}},
     {"conv wide", CASE_GRADIENT, build_conv, {2, 4, 4, 64, 64, 3, 1, 1, 1, WITH_BIAS | WITH_RESIDUAL}},
     {"conv oblong", CASE_GRADIENT, build_conv_oblong, {0}},
     {"conv shared", CASE_GRADIENT, build_conv_shared, {0}},
@@ -579,6 +607,8 @@ const OpCase op_cases[] = {
     {"posterior_sample without noise", CASE_FORWARD, build_posterior_sample, {2, 4, 4, 3, 0}},
     {"q_sample", CASE_FORWARD, build_q_sample, {4, 3, 5, 3}},
     {"q_sample of one", CASE_FORWARD, build_q_sample, {1, 8, 8, 4}},
+    {"inpaint_input", CASE_FORWARD, build_inpaint_input, {2, 3, 5, 4}},
+    {"inpaint_input of a whole block", CASE_FORWARD, build_inpaint_input, {3, 16, 16, 24}},
     {"loss", CASE_LOSS_FROZEN, build_loss, {5, 3, 5, 4, 0, 1000}},
     {"loss of one, t = 0", CASE_LOSS_FROZEN, build_loss, {1, 8, 8, 3, 0, 500}},
     {"loss of several parts", CASE_LOSS_FROZEN, build_loss, {3, 33, 16, 4, 0, 1000}},
