@@ -183,7 +183,9 @@ static void draw(Feed *feed, const Batch *batch, int64_t first)
 {
     for (int64_t k = 0; k < feed->options.micro_batch; k++) {
         const uint64_t index = (uint64_t)batch->index[first + k];
-        feed->timesteps[k] = (float)diffusion_draw_timestep(feed->options.diffusion, feed->options.seed, index);
+        feed->timesteps[k] = feed->options.timesteps
+                                 ? feed->options.timesteps[k]
+                                 : (float)diffusion_draw_timestep(feed->options.diffusion, feed->options.seed, index);
         feed->indices[2 * k] = (int32_t)(uint32_t)index;
         feed->indices[2 * k + 1] = (int32_t)(uint32_t)(index >> 32);
     }

@@ -19,6 +19,7 @@ typedef struct FeedOptions {
     const Diffusion *diffusion; /* timesteps are drawn here */
     uint64_t seed;
     int64_t micro_batch, max_tokens;
+    const float *timesteps; /* (micro_batch), read at every feed_fill; NULL: they are drawn */
 } FeedOptions;
 
 /* All but the numbers is borrowed and must outlive the feed. */

@@ -120,6 +120,8 @@ static const ConfigField FIELDS[] = {
     {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
     {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_SCHEMA,
      "autoencoder and text encoders: inline or precomputed, each on its own"},
+    {"validation", CONFIG_SECTION, AT(RunConfig, validation), NULL, 0, 0, NULL, &VALIDATION_CONFIG_SCHEMA,
+     "the loss on held-out samples, at fixed timesteps and with fixed noise"},
 };
 const ConfigSchema RUN_CONFIG_SCHEMA = {"vasily", FIELDS, FIELD_COUNT(FIELDS), sizeof(RunConfig)};
 
@@ -144,6 +146,7 @@ static Status check_all(const RunConfig *run, const Config *config)
     TRY(diffusion_config_check(&run->diffusion, config));
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
+    TRY(validation_config_check(&run->validation, &run->data, run->diffusion.steps, config));
     if (run->preview.steps > run->diffusion.steps)
         FAIL_WITH(config_error(config, "preview.steps",
                                "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",

@@ -146,6 +146,16 @@ static Status plan_memory(Trainer *t, NetworkSurroundings *around)
 {
     Status status = STATUS_OK;
     if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around->previews_kept, &around->previews_scratch));
+    if (validation_is_wanted(t->run)) {
+        TRY(validation_plan(&(ValidationOptions){.run = t->run,
+                                                 .backend = t->network.backend,
+                                                 .params = t->network.params,
+                                                 .diffusion = t->network.diffusion,
+                                                 .micro_batch = t->network.micro_batch,
+                                                 .ranks = around->ranks},
+                            &t->validation));
+        around->validation = validation_bytes(t->validation);
+    }
     network_plan_memory(&t->network, t->run, around);
     TRY(memory_plan_check(&t->network.memory, t->run, t->network.backend, around->sharing));
     TRY(comm_barrier(t->comm));
@@ -405,6 +415,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         log_info("nothing to do: %lld steps are done, this run ends at %lld; raise train.steps to go on",
                  (long long)t->step, (long long)t->last_step);
     TRY(open_loader(t, state.cursor));
+    TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
     if (t->root) TRY(open_outputs(t));
     t->draws = t->preview != NULL;
@@ -419,6 +430,7 @@ void trainer_free(Trainer *t)
     if (!t) return;
     Backend *backend = t->network.backend;
     preview_free(t->preview);
+    validation_free(t->validation);
     metrics_close(&t->metrics);
     if (t->batch) loader_release(t->loader, t->batch);
     data_metrics_free(t->data_metrics);
