@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -144,7 +145,7 @@ static void letters_are_legible(void **state)
 static void long_texts_end_in_dots(void **state)
 {
     (void)state;
-    char whole[256], cut[256];
+    char whole[512], cut[512];
     snprintf(whole, sizeof whole, "%s", drawn("abcde", 29));
     assert_string_equal(whole, drawn("abcde", 29));
     snprintf(cut, sizeof cut, "%s", drawn("abcdef", 29));

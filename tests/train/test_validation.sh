@@ -20,6 +20,7 @@ validation:
   batch: 4
 YAML
 none=validation.every=0
+sed -i 's/max_lr: 1.0e-3/max_lr: 2.0e-2/' tiny.yaml # so that text and noise matter after a few steps
 
 # figures FILE: every number of a validation.jsonl, a line each.
 figures() { grep -oE '"(loss|mse|vb)": ?[-0-9.e]+|, ?[-0-9.e]+\]' "$1" | grep -oE '[-0-9][-0-9.e]*'; }
@@ -54,11 +55,11 @@ figures live.jsonl > live
 "$reference" run > reference.txt 2> reference.log || fail "no reference"
 awk '{ v[$1] = $2 } $1 == "timestep" { t[++n] = $2 }
      END { print v["loss"]; print v["mse"]; print v["vb"]; for (k = 1; k <= n; k++) print t[k] }' reference.txt > wanted
-near 2e-5 wanted live || fail "the figures are not those of the reference"
+near 5e-6 wanted live || fail "the figures are not those of the reference"
 for poison in noise text; do
     "$reference" run $poison > poisoned.txt 2> reference.log || fail "no reference"
-    awk '{ v[$1] = $2 } END { print v["loss"]; print v["mse"] }' poisoned.txt > poisoned
-    ! near 2e-5 poisoned <(head -2 live) > poison.log || fail "other noise or no text ($poison) would not be noticed"
+    awk '{ v[$1] = $2 } END { print v["loss"] }' poisoned.txt > poisoned
+    ! near 5e-4 poisoned <(head -1 live) || fail "other noise or no text ($poison) would not be noticed"
 done
 # Evenly spaced timesteps are the middles of equal parts.
 "$vasily" validate run --no-ema --json 'validation.timesteps=[]' validation.timestep_count=4 > spaced.jsonl \
