@@ -30,6 +30,7 @@ typedef struct Sample {
     struct {
         ConfigList sources; /* SampleSource */
         ConfigStrings languages;
+        ConfigPairs names;
     } data;
 } Sample;
 
