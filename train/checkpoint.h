@@ -23,6 +23,7 @@
 #include "engine/params.h"
 #include "model/frozen_weights.h"
 #include "optim/optimizer.h"
+#include "train/stages.h"
 
 #define CHECKPOINT_FORMAT 1
 
@@ -38,6 +39,7 @@ typedef struct CheckpointState {
     char *backend;                         /* one line: processor, instruction set, versions */
     char *config;                          /* YAML, every key */
     char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints of the frozen networks it was trained with; "": not used */
+    StagePlace stage;                      /* where it stands in the run's stages */
     Cursor *cursor;                        /* NULL where none was saved */
 } CheckpointState;
 void checkpoint_state_free(CheckpointState *state);

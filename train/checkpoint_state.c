@@ -39,6 +39,7 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
         if (state->frozen[n][0]) json_string(&w, FROZEN_NETWORK_WORDS[n], state->frozen[n]);
     json_end_object(&w);
+    stage_place_write(&state->stage, &w);
     if (state->cursor) json_string(&w, "cursor", cursor.data);
     json_string(&w, "config", state->config);
     json_end_object(&w);
@@ -113,6 +114,7 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     TRY(read_text(path, root, "backend", &out->backend));
     TRY(read_text(path, root, "config", &out->config));
     TRY(read_fingerprints(path, json_get(root, "frozen"), out->frozen));
+    TRY(stage_place_read(path, json_get(root, "stage"), out->step, &out->stage));
     size_t cursor_size;
     const char *cursor = json_text(json_get(root, "cursor"), &cursor_size);
     if (cursor) {

@@ -14,6 +14,7 @@
 #include "train/op_times.h"
 
 typedef struct BenchArguments {
+    const char *stage;
     int64_t steps, warmup;
     bool json, frozen, shapes;
 } BenchArguments;
@@ -360,7 +361,8 @@ static Status run(CommandCall *call)
     Bench *bench = arena_alloc(call->arena, sizeof *bench);
     if (!bench) return ERR_MEMORY;
     TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &bench->config, &bench->file));
+    TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, &bench->config,
+                            &bench->file));
     TRY(set_up(bench, arguments));
     TRY(run_steps(bench, arguments));
     if (measure_peak(bench) != STATUS_OK)
@@ -379,6 +381,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(BenchArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"steps", ARG_INT, offsetof(BenchArguments, steps), "N", "timed steps (default 5)", 1, 1e6, NULL},
     {"warmup", ARG_INT, offsetof(BenchArguments, warmup), "N", "steps before them (default 2)", 0, 1e6, NULL},
     {"frozen", ARG_FLAG, offsetof(BenchArguments, frozen), NULL,

@@ -83,6 +83,7 @@ Status metrics_write(Metrics *metrics, const StepMetrics *step)
     json_int(&w, "samples", step->samples);
     json_int(&w, "rejected", step->rejected);
     if (step->data) data_metrics_write(step->data, "data", &w);
+    if (step->stage) json_string(&w, "stage", step->stage);
     json_bool(&w, "skipped", step->skipped);
     json_int(&w, "skipped_steps", step->skipped_steps);
     json_int(&w, "allocations", step->allocations);

@@ -24,6 +24,7 @@ typedef struct StepMetrics {
     bool skipped;             /* the update was left out: gradients were not finite */
     int64_t skipped_steps;    /* since the start of the run */
     int64_t rejected;         /* samples passed over by this rank's loader since it started */
+    const char *stage;        /* its name; NULL: the run has none */
     const DataMetrics *data;  /* of this rank's loader; NULL: left out */
     int64_t allocations;      /* by the trainer's thread in this step, this process */
     int64_t peak_bytes;       /* the most memory that this process ever had in use */

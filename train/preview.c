@@ -90,11 +90,11 @@ void preview_free(Preview *preview)
     free(preview);
 }
 
-Status preview_draw(Preview *preview, int64_t step, const float *weights)
+Status preview_draw(Preview *preview, int64_t step, const char *mark, const float *weights)
 {
     Status status = STATUS_OK;
     PictureGrid grid = {0};
-    char path[PATH_MAX], name[64], text[32];
+    char path[PATH_MAX], name[128], text[32];
     double start = clock_seconds();
     TRY(sampling_draw(preview->sampling, weights, preview->captions, preview->count, 0, preview->pictures, NULL, NULL));
     TRY(picture_grid_draw(&(GridSpec){.pictures = preview->pictures,
@@ -103,7 +103,7 @@ Status preview_draw(Preview *preview, int64_t step, const float *weights)
                                       .width = (int32_t)preview->resolution,
                                       .height = (int32_t)preview->resolution},
                           &grid));
-    snprintf(name, sizeof name, "step-%07lld.png", (long long)step);
+    snprintf(name, sizeof name, "step-%07lld%s%s.png", (long long)step, mark[0] ? "-" : "", mark);
     snprintf(text, sizeof text, "%lld", (long long)step);
     TRY(path_join(path, sizeof path, preview->folder, name));
     TRY(png_write_rgb(path, grid.width, grid.height, grid.rgb, (const char *const[]){"Software", "step"},

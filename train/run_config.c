@@ -42,7 +42,7 @@ static const ConfigField TRAIN_FIELDS[] = {
     {"log_every", CONFIG_INT, AT(TrainConfig, log_every), "50", 1, 1e9, NULL, NULL,
      "steps between lines in a log file (and at least every 10 s)"},
 };
-static const ConfigSchema TRAIN_SCHEMA = {"train", TRAIN_FIELDS, FIELD_COUNT(TRAIN_FIELDS), sizeof(TrainConfig)};
+const ConfigSchema TRAIN_CONFIG_SCHEMA = {"train", TRAIN_FIELDS, FIELD_COUNT(TRAIN_FIELDS), sizeof(TrainConfig)};
 
 static const ConfigField DEVICE_FIELDS[] = {
     {"name", CONFIG_ENUM, AT(DeviceConfig, name), "auto", 0, 0, DEVICE_WORDS, NULL,
@@ -87,7 +87,7 @@ static const ConfigField PREVIEW_FIELDS[] = {
     {"seed", CONFIG_INT, AT(PreviewConfig, seed), "0", 0, 9e15, NULL, NULL, "of the noise that pictures start from"},
     {"batch", CONFIG_INT, AT(PreviewConfig, batch), "8", 1, 4096, NULL, NULL, "pictures drawn at once"},
 };
-static const ConfigSchema PREVIEW_SCHEMA = {"preview", PREVIEW_FIELDS, FIELD_COUNT(PREVIEW_FIELDS),
+const ConfigSchema PREVIEW_CONFIG_SCHEMA = {"preview", PREVIEW_FIELDS, FIELD_COUNT(PREVIEW_FIELDS),
                                             sizeof(PreviewConfig)};
 
 static const ConfigField FROZEN_FIELDS[] = {
@@ -99,17 +99,17 @@ static const ConfigField FROZEN_FIELDS[] = {
     {"path", CONFIG_STRING, AT(FrozenConfig, path), "\"\"", 0, 0, NULL, NULL,
      "folder of the precomputed files; empty: beside each shard"},
 };
-static const ConfigSchema FROZEN_SCHEMA = {"frozen", FROZEN_FIELDS, FIELD_COUNT(FROZEN_FIELDS), sizeof(FrozenConfig)};
+const ConfigSchema FROZEN_CONFIG_SCHEMA = {"frozen", FROZEN_FIELDS, FIELD_COUNT(FROZEN_FIELDS), sizeof(FrozenConfig)};
 
 static const ConfigField FIELDS[] = {
     {"seed", CONFIG_INT, AT(RunConfig, seed), "0", 0, 9e15, NULL, NULL, "of every random number of the run"},
     {"run", CONFIG_SECTION, AT(RunConfig, run), NULL, 0, 0, NULL, &RUN_SCHEMA, "where the run lives"},
-    {"train", CONFIG_SECTION, AT(RunConfig, train), NULL, 0, 0, NULL, &TRAIN_SCHEMA, "steps, batch, resolution"},
+    {"train", CONFIG_SECTION, AT(RunConfig, train), NULL, 0, 0, NULL, &TRAIN_CONFIG_SCHEMA, "steps, batch, resolution"},
     {"device", CONFIG_SECTION, AT(RunConfig, device), NULL, 0, 0, NULL, &DEVICE_SCHEMA, "what computes"},
     {"parallel", CONFIG_SECTION, AT(RunConfig, parallel), NULL, 0, 0, NULL, &PARALLEL_CONFIG_SCHEMA,
      "many ranks: what they exchange and how, and what happens when one does not answer"},
     {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_SCHEMA, "when to save"},
-    {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_SCHEMA,
+    {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_CONFIG_SCHEMA,
      "pictures drawn while training, and the defaults of `vasily sample`"},
     {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},
     {"optim", CONFIG_SECTION, AT(RunConfig, optim), NULL, 0, 0, NULL, &OPTIM_CONFIG_SCHEMA,
@@ -118,10 +118,12 @@ static const ConfigField FIELDS[] = {
     {"diffusion", CONFIG_SECTION, AT(RunConfig, diffusion), NULL, 0, 0, NULL, &DIFFUSION_CONFIG_SCHEMA,
      "the noise process"},
     {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
-    {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_SCHEMA,
+    {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_CONFIG_SCHEMA,
      "autoencoder and text encoders: inline or precomputed, each on its own"},
     {"validation", CONFIG_SECTION, AT(RunConfig, validation), NULL, 0, 0, NULL, &VALIDATION_CONFIG_SCHEMA,
      "the loss on held-out samples, at fixed timesteps and with fixed noise"},
+    {"stages", CONFIG_LIST, AT(RunConfig, stages), NULL, 0, 0, NULL, &STAGE_CONFIG_SCHEMA,
+     "parts of the run, one after the other under one schedule; each writes what differs (docs/stages.md)"},
 };
 const ConfigSchema RUN_CONFIG_SCHEMA = {"vasily", FIELDS, FIELD_COUNT(FIELDS), sizeof(RunConfig)};
 
@@ -137,7 +139,7 @@ PlanPack run_config_pack(const RunConfig *run)
                                                           : PLAN_PACK_AUTO;
 }
 
-static Status check_all(const RunConfig *run, const Config *config)
+Status run_config_check(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     if (!run->run.dir[0])
@@ -161,8 +163,10 @@ Status run_config_load(const char *path, const char *text, const char *const *ov
     Status status = STATUS_OK;
     *config = NULL;
     TRY(config_load(path, text, &RUN_CONFIG_SCHEMA, overrides, override_count, out, config));
-    TRY(check_all(out, *config));
+    TRY(run_config_check(out, *config));
+    TRY(stages_config_check(out, *config));
     if (out->optim.total_steps == 0) out->optim.total_steps = out->train.steps;
+    TRY(stages_config_check_each(out, *config));
     return STATUS_OK;
 fail:
     config_free(*config);
@@ -302,11 +306,19 @@ fail:
     return status;
 }
 
-Status run_config_check_data(const RunConfig *run, const Config *config)
+Status run_config_check_mixture(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
     TRY(check_augment(run, config));
+fail:
+    return status;
+}
+
+Status run_config_check_data(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    TRY(run_config_check_mixture(run, config));
     /* with precomputed text, tokenizers serve previews alone */
     bool precomputed = run->frozen.text == FROZEN_PRECOMPUTED;
     if (!precomputed || file_exists(run->data.tokenizer1.model))

@@ -146,6 +146,7 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
     return (StepMetrics){
         .step = t->step,
         .total_steps = t->run->train.steps,
+        .stage = stage_run_name(&t->stage),
         .samples = t->samples,
         .loss = (all->losses[0] + all->losses[1]) / batch,
         .mse = all->losses[0] / batch,
@@ -230,6 +231,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     TRY(exchange_exposed_seconds(t->exchange, &step.comm));
     sum_losses(t, step.losses);
     signals_take(step.wishes);
+    step.stage_seconds = clock_seconds() - t->stage_clock;
     comm_note_step(t->comm, t->step + 1, "updating");
     TRY(agree(t, &step));
 
@@ -241,6 +243,8 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     executor_weights_changed(t->network.executor);
     t->step++;
     t->samples += t->run->train.global_batch;
+    t->stage.seconds = step.stage_seconds;
+    if (stage_run_is_over(&t->stage, t->step)) t->last_step = t->step; /* of days it is known only now */
 
     *metrics = describe_step(t, &step, &report, clock_seconds() - start);
     metrics->allocations = mem_thread_allocation_count() - allocated;
@@ -283,7 +287,7 @@ static bool is_due(int64_t every, int64_t step)
 static void log_memory(const Trainer *t)
 {
     const double planned = (double)t->network.memory.total, peak = (double)memory_peak();
-    if (t->root && peak > 0)
+    if (t->root && peak > 0 && !t->switched) /* the peak is of the whole process */
         log_info("memory of this rank: %.3f GB at its peak, %.3f GB planned (%+.1f%%)", peak * 1e-9, planned * 1e-9,
                  100 * (peak / planned - 1));
 }
@@ -297,6 +301,7 @@ static void log_comparisons(const Trainer *t)
 
 static const char *const TOLD_OF_END[] = {
     [TRAINER_DONE] = "all steps that were asked for are done",
+    [TRAINER_STAGE] = "the stage is over",
     [TRAINER_STOPPED] = "a signal asked for the end",
     [TRAINER_REQUEUE] = "a signal asked for the end, and to be started again",
     [TRAINER_DATA_ENDED] = "the data has ended",
@@ -314,6 +319,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     Status status = STATUS_OK;
     StepEnd decided = {.ready = false};
     *end = TRAINER_DONE;
+    TRY(trainer_begin_stage(t));
     TRY(trainer_validate(t, false, decided.wishes)); /* before the first step, or where the last start has left it */
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
@@ -325,12 +331,15 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         *end = end_of(&decided);
         if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
         if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
-        if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
+        if (*end == TRAINER_DONE && (is_due(t->run->preview.every, t->step) || trainer_stage_is_over(t)))
+            TRY(trainer_preview(t, ""));
         if (*end == TRAINER_DONE && t->step < t->last_step) TRY(trainer_validate(t, false, decided.wishes));
     }
+    if (*end == TRAINER_DONE && trainer_stage_follows(t)) *end = TRAINER_STAGE;
     progress_end(&t->progress);
     comm_note_step(t->comm, t->step, "ending");
-    if (t->root) run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
+    if (t->root && *end != TRAINER_STAGE)
+        run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     if (*end == TRAINER_DATA_ENDED && t->step == 0)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");

@@ -22,6 +22,7 @@ static Status check_one_run(const Trainer *t, const TrainerOptions *options)
     TRY(strbuf_printf(&command, "train"));
     if (options->resume) TRY(strbuf_printf(&command, " --resume %s", options->resume));
     if (options->stop_after) TRY(strbuf_printf(&command, " --stop-after %lld", (long long)options->stop_after));
+    if (options->only_stage) TRY(strbuf_printf(&command, " --only-stage %s", options->only_stage));
     TRY(run_agreement_check(t->run, command.data, t->comm));
 fail:
     strbuf_free(&command);
@@ -35,6 +36,7 @@ static Status open_watchdog(const Trainer *t, Watchdog **out)
     Status status = STATUS_OK;
     const ParallelConfig *parallel = &t->run->parallel;
     comm_note_step(t->comm, -1, "opening");
+    if (!out || *out) return STATUS_OK;
     TRY(watchdog_open(&(WatchdogOptions){.comm = t->comm,
                                          .heartbeat_seconds = parallel->heartbeat_seconds,
                                          .silent_seconds = parallel->silent_seconds,
@@ -57,6 +59,8 @@ static Status find_checkpoint(Trainer *t, const char *resume, char path[PATH_MAX
     size_t size = 0;
     *found = false;
     if (t->root) {
+        /* Locked before it is looked at; a folder that is not there is made when the config is known to be good. */
+        if (file_is_dir(t->dir.path)) TRY(run_dir_open(&t->dir, true));
         TRY(checkpoint_find(automatic ? t->dir.checkpoints : resume, automatic, path, found));
         if (*found) {
             TRY(path_join(file, sizeof file, path, "state.json"));
@@ -337,12 +341,13 @@ static Status open_outputs(Trainer *t)
     Status status = STATUS_OK;
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer1, RUN_DIR_TOKENIZER1));
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer2, RUN_DIR_TOKENIZER2));
-    TRY(run_dir_write_config(&t->dir, t->config_text.data, t->config_text.size));
+    TRY(trainer_write_config(t));
     TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step));
     TRY(open_previews(t));
     TRY(metrics_open(t->dir.metrics, t->step, &t->metrics));
-    run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
-                   comm_world(t->comm), t->backend_text);
+    if (!t->switched)
+        run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
+                       comm_world(t->comm), t->backend_text);
     progress_begin(&t->progress, t->step, t->run->train.log_every);
 fail:
     return status;
@@ -367,30 +372,40 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     *out = t;
     if (!t) FAIL(ERR_MEMORY, "out of memory");
     t->run = run;
+    t->whole = run;
     t->config = config;
+    t->stop_after = options->stop_after;
+    t->one_stage = options->only_stage != NULL;
+    t->switched = options->switches;
     t->comm = comm;
     t->root = comm_rank(comm) == 0;
     t->saved_step = -1;
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
     TRY(run_dir_name(run->run.dir, &t->dir));
-    if (options->watchdog) TRY(open_watchdog(t, options->watchdog));
+    TRY(open_watchdog(t, options->watchdog));
+    TRY(check_machines(t));
+    TRY(trainer_check_settings(t, options->stages));
+    if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
+    TRY(trainer_enter_stage(t, options, resumed ? &state : NULL));
+    run = t->run;
+    config = t->config;
     TRY(run_agreement_check_files(run, false, comm));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
-    TRY(check_machines(t));
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
     TRY(run_config_check_data(run, config));
 
-    if (t->root) TRY(run_dir_open(&t->dir, options->resume != NULL));
-    if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
+    if (t->root && t->dir.lock < 0) TRY(run_dir_open(&t->dir, options->resume != NULL));
     if (resumed) {
         TRY(check_resumable(t, &state));
         run->optim.total_steps = state.total_steps;
     }
     TRY(dump_config(t, micro_batch_asked, group_asked));
+    /* Another stage's network has other sizes. */
+    const bool begins = t->stage.stages && state.step == t->stage.begin;
 
-    TRY(open_network(t, resumed ? state.micro_batch : 0));
+    TRY(open_network(t, resumed && !begins ? state.micro_batch : 0));
     if (t->root) TRY(take_fingerprints(t));
     if (!resumed && run->init.from[0]) {
         TRY(init_weights_load(&run->init, &t->network.store));
@@ -409,12 +424,13 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         }
     }
     TRY(open_consistency(t));
-    t->last_step =
-        options->stop_after > 0 && options->stop_after < run->train.steps ? options->stop_after : run->train.steps;
+    t->last_step = trainer_last_step(t);
     if (t->step >= t->last_step)
         log_info("nothing to do: %lld steps are done, this run ends at %lld; raise train.steps to go on",
                  (long long)t->step, (long long)t->last_step);
-    TRY(open_loader(t, state.cursor));
+    t->start = state.cursor;
+    state.cursor = NULL;
+    TRY(open_loader(t, t->start));
     TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
     if (t->root) TRY(open_outputs(t));
@@ -441,6 +457,7 @@ void trainer_free(Trainer *t)
         backend->device->host_free(backend, t->terms);
     else
         free(t->terms);
+    cursor_free(t->start);
     cursor_free(t->cursor);
     cursor_free(t->saving);
     consistency_free(t->consistency);
