@@ -488,7 +488,7 @@ static void test_describe(void **state)
     assert_non_null(
         strstr(text.data, "parts[].train: of this section's keys those that differ: global_batch, part, fast\n"));
     assert_non_null(
-        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, filter\n"));
+        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, names, filter\n"));
     strbuf_free(&text);
 }
 

@@ -128,7 +128,7 @@ long=(run.dir=long train.steps=8 validation.samples=24 'validation.timesteps=[]'
 "$vasily" train tiny.yaml "${long[@]}" > long.log 2>&1 &
 trainer=$!
 for _ in $(seq 600); do
-    grep -q "held-out samples read" long.log && break
+    grep -qs "held-out samples read" long.log && break
     sleep 0.1
 done
 sleep 0.5
