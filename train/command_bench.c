@@ -48,6 +48,8 @@ static Status fill_input(Bench *bench, TensorId tensor, uint64_t element)
     int32_t *integers = (int32_t *)(void *)bench->scratch;
     if (info->dtype == DTYPE_I32)
         for (int64_t i = 0; i < count; i++) integers[i] = 1 + (int32_t)(i % 2);
+    else if (tensor == bench->network.training.keep)
+        for (int64_t i = 0; i < count; i++) floats[i] = (float)(i % 2);
     else if (tensor == bench->network.training.timesteps)
         for (int64_t i = 0; i < count; i++)
             floats[i] = (float)diffusion_draw_timestep(bench->network.diffusion, 0, element + (uint64_t)i);
@@ -62,8 +64,8 @@ static Status fill_inputs(Bench *bench)
 {
     Status status = STATUS_OK;
     const TrainingGraph *g = &bench->network.training;
-    const TensorId inputs[] = {g->pixels,  g->moments, g->tokens1,   g->mask1,
-                               g->tokens2, g->mask2,   g->timesteps, g->sample_index};
+    const TensorId inputs[] = {g->pixels, g->moments,   g->tokens1,      g->mask1, g->tokens2,
+                               g->mask2,  g->timesteps, g->sample_index, g->keep};
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) TRY(fill_input(bench, inputs[i], i));
     if (g->pixels == TENSOR_NONE) { /* then the text states are inputs, too */
         TRY(fill_input(bench, g->full_emb1, 100));

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "train/command.h"
+#include "train/held_params.h"
 #include "train/network.h"
 #include "train/preview.h"
 #include "train/scaling_report.h"
@@ -23,6 +24,7 @@ typedef struct PlanArguments {
 /* Per rank unless said otherwise. */
 typedef struct PlanFigures {
     int64_t parameters, frozen_parameters;
+    int64_t held_parameters; /* of the trained ones: optim.groups */
     int64_t ranks, global_batch, micro_batch, micro_batches;
     double forward_flops_per_image, flops_per_image; /* training: forward, backward, recomputation */
     double flops_per_step;
@@ -39,6 +41,7 @@ static PlanFigures figures_of(const RunConfig *run, const Network *network, int6
     const ScalingMode mode = scaling_mode_of(&run->parallel, ranks, run->parallel.group);
     PlanFigures f = {
         .parameters = param_table_trainable_parameters(params),
+        .held_parameters = held_params_count(params),
         .ranks = ranks,
         .global_batch = run->train.global_batch,
         .micro_batch = network->micro_batch,
@@ -75,6 +78,7 @@ static void write_json(const PlanFigures *f, const Network *network, const Scali
 {
     json_int(w, "parameters", f->parameters);
     json_int(w, "frozen_parameters", f->frozen_parameters);
+    if (f->held_parameters > 0) json_int(w, "held_parameters", f->held_parameters);
     json_string(w, "device", network->backend->name);
     json_string(w, "compute", dtype_name(network->compute));
     json_int(w, "ranks", f->ranks);
@@ -109,6 +113,7 @@ static void print_table(const PlanFigures *f, const Network *network)
     printf("device                   %s\ncompute                  %s\n", device, dtype_name(network->compute));
     printf("parameters               %lld trained, %lld frozen\n", (long long)f->parameters,
            (long long)f->frozen_parameters);
+    if (f->held_parameters > 0) printf("held (optim.groups)      %lld of the trained\n", (long long)f->held_parameters);
     printf("batch                    %lld = %lld ranks x %lld micro-batches x %lld\n", (long long)f->global_batch,
            (long long)f->ranks, (long long)f->micro_batches, (long long)f->micro_batch);
     printf("work                     %.4g GFLOP an image forward, %.4g in training, %.5g a step and rank\n",

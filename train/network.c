@@ -4,6 +4,7 @@
 
 #include "engine/param_image.h"
 #include "train/frozen_data.h"
+#include "train/held_params.h"
 
 TrainingGraphOptions network_graph_options(const RunConfig *run, NetworkInputs inputs, const Diffusion *diffusion,
                                            Dtype compute)
@@ -39,9 +40,11 @@ static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs,
     const int32_t shares = run->parallel.group > 1 ? (int32_t)run->parallel.group : 1;
     TRY(param_table_create(&out->params));
     param_table_pad(out->params, (int64_t)UPDATE_NORM_BLOCK * shares);
+    TRY(held_params_declare(run, out->params));
     TRY(diffusion_create(&run->diffusion, &out->diffusion));
     TrainingGraphOptions options = network_graph_options(run, inputs, out->diffusion, out->compute);
     options.drawing = out->previews;
+    options.drawing_from_picture = run->preview.init[0] != 0;
     TRY(training_graph_create(out->params, &options, &out->training));
     TRY(plan_create(out->training.graph, backend,
                     &(PlanOptions){.reuse = run->train.plan_reuse,

@@ -29,6 +29,7 @@ static SamplingOptions options_of(const RunConfig *run)
     SamplingOptions options = sampling_options(run);
     const int64_t count = (int64_t)run->preview.prompts.count;
     if (options.batch > count) options.batch = count;
+    options.init = run->preview.init[0] != 0;
     return options;
 }
 
@@ -40,6 +41,29 @@ Status preview_plan_bytes(const RunConfig *run, const Network *network, int64_t 
     const SamplingOptions options = options_of(run);
     TRY(sampling_plan_bytes(run, network->backend, network->params, network->diffusion, &options, kept, scratch));
 fail:
+    return status;
+}
+
+/* What an inpainting model's previews complete. */
+static Status use_picture(const RunConfig *run, Sampling *sampling)
+{
+    Status status = STATUS_OK;
+    const int64_t side = run->train.resolution, drawn = generator_drawn_size(&run->model, side);
+    InitPicture picture = {0};
+    if (!run->preview.init[0]) return STATUS_OK;
+    status = init_picture_load(&(InitPictureOptions){.picture = run->preview.init,
+                                                     .mask = run->preview.mask,
+                                                     .width = side,
+                                                     .height = side,
+                                                     .drawn_width = drawn,
+                                                     .drawn_height = drawn,
+                                                     .max_pixels = run->data.limits.picture_pixels},
+                               &picture);
+    if (status != STATUS_OK) status_prefix("preview.init and preview.mask: ");
+    TRY(status);
+    TRY(sampling_use_picture(sampling, &picture));
+fail:
+    init_picture_free(&picture);
     return status;
 }
 
@@ -72,6 +96,7 @@ Status preview_create(const RunConfig *run, const Network *network, const char *
     options.pack = network->plan->pack == PLAN_PACK_IMAGE ? PLAN_PACK_SCRATCH : network->plan->pack;
     TRY(sampling_create(run, network->backend, network->params, &network->store, network->diffusion, &options,
                         &preview->sampling));
+    TRY(use_picture(run, preview->sampling));
     *out = preview;
     return STATUS_OK;
 fail:

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "data/precomputed.h"
 #include "data/tokenizer.h"
+#include "train/held_params.h"
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
 static const char *const PACKED_WORDS[] = {"auto", "keep", "scratch", NULL};
@@ -86,6 +87,10 @@ static const ConfigField PREVIEW_FIELDS[] = {
      "dynamic thresholding: percentile of the predicted picture's magnitudes; 0: none"},
     {"seed", CONFIG_INT, AT(PreviewConfig, seed), "0", 0, 9e15, NULL, NULL, "of the noise that pictures start from"},
     {"batch", CONFIG_INT, AT(PreviewConfig, batch), "8", 1, 4096, NULL, NULL, "pictures drawn at once"},
+    {"init", CONFIG_STRING, AT(PreviewConfig, init), "\"\"", 0, 0, NULL, NULL,
+     "inpainting models: the picture that previews complete; empty: none, they paint the whole picture"},
+    {"mask", CONFIG_STRING, AT(PreviewConfig, mask), "\"\"", 0, 0, NULL, NULL,
+     "a picture of the size of preview.init, white where that is kept"},
 };
 const ConfigSchema PREVIEW_CONFIG_SCHEMA = {"preview", PREVIEW_FIELDS, FIELD_COUNT(PREVIEW_FIELDS),
                                             sizeof(PreviewConfig)};
@@ -114,6 +119,8 @@ static const ConfigField FIELDS[] = {
     {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},
     {"optim", CONFIG_SECTION, AT(RunConfig, optim), NULL, 0, 0, NULL, &OPTIM_CONFIG_SCHEMA,
      "optimizer, schedule, clipping, moving average"},
+    {"guard", CONFIG_SECTION, AT(RunConfig, guard), NULL, 0, 0, NULL, &GUARD_CONFIG_SCHEMA,
+     "steps whose loss or gradient norm stands out: what is done about them"},
     {"model", CONFIG_SECTION, AT(RunConfig, model), NULL, 0, 0, NULL, &MODEL_CONFIG_SCHEMA, "the networks"},
     {"diffusion", CONFIG_SECTION, AT(RunConfig, diffusion), NULL, 0, 0, NULL, &DIFFUSION_CONFIG_SCHEMA,
      "the noise process"},
@@ -122,6 +129,8 @@ static const ConfigField FIELDS[] = {
      "autoencoder and text encoders: inline or precomputed, each on its own"},
     {"validation", CONFIG_SECTION, AT(RunConfig, validation), NULL, 0, 0, NULL, &VALIDATION_CONFIG_SCHEMA,
      "the loss on held-out samples, at fixed timesteps and with fixed noise"},
+    {"inpainting", CONFIG_SECTION, AT(RunConfig, inpainting), NULL, 0, 0, NULL, &MASK_CONFIG_SCHEMA,
+     "the masks that a model of 2C + 1 input channels is trained with"},
     {"stages", CONFIG_LIST, AT(RunConfig, stages), NULL, 0, 0, NULL, &STAGE_CONFIG_SCHEMA,
      "parts of the run, one after the other under one schedule; each writes what differs (docs/stages.md)"},
 };
@@ -139,6 +148,22 @@ PlanPack run_config_pack(const RunConfig *run)
                                                           : PLAN_PACK_AUTO;
 }
 
+/* Previews that complete a picture. */
+static Status check_preview_pictures(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    const PreviewConfig *p = &run->preview;
+    if (!p->init[0] != !p->mask[0])
+        FAIL_WITH(config_error(config, p->init[0] ? "preview.init" : "preview.mask",
+                               "preview.init and preview.mask go together: a picture, and what to keep of it"));
+    if (p->init[0] && !model_paints(&run->model))
+        FAIL_WITH(config_error(
+            config, "preview.init", "this model is not one for inpainting: its model.in_channels is %lld, not %lld",
+            (long long)run->model.in_channels, 2 * (long long)model_latent_channels(&run->model) + 1));
+fail:
+    return status;
+}
+
 Status run_config_check(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
@@ -149,6 +174,9 @@ Status run_config_check(const RunConfig *run, const Config *config)
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
     TRY(validation_config_check(&run->validation, &run->data, run->diffusion.steps, config));
+    TRY(mask_config_check(&run->inpainting, config, "inpainting"));
+    TRY(check_preview_pictures(run, config));
+    TRY(held_params_check(run, config));
     if (run->preview.steps > run->diffusion.steps)
         FAIL_WITH(config_error(config, "preview.steps",
                                "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",
@@ -215,10 +243,6 @@ Status run_config_check_ranks(RunConfig *run, const Config *config, int world, i
     Status status = STATUS_OK;
     TrainConfig *train = &run->train;
     char right[64];
-    if (run->model.in_channels != model_latent_channels(&run->model))
-        FAIL_WITH(config_error(config, "model.in_channels",
-                               "%lld: training text-to-image takes as many channels as the latent has, %lld",
-                               (long long)run->model.in_channels, (long long)model_latent_channels(&run->model)));
     if (train->global_batch % world) {
         nearest_multiples(train->global_batch, world, right, sizeof right);
         FAIL_WITH(config_error(config, "train.global_batch", "%lld is not divisible by the %d ranks; %s would be",

@@ -8,9 +8,11 @@
 
 #include "base/config.h"
 #include "data/data_config.h"
+#include "data/mask_config.h"
 #include "engine/plan.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
+#include "train/guard.h"
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
 #include "train/stages_config.h"
@@ -60,7 +62,8 @@ typedef struct PreviewConfig {
     double eta;
     double threshold;
     int64_t seed;
-    int64_t batch; /* pictures at once */
+    int64_t batch;     /* pictures at once */
+    char *init, *mask; /* a model that paints: paths of the picture that is completed, and of what to keep of it */
 } PreviewConfig;
 
 typedef enum FrozenFrom {
@@ -84,12 +87,14 @@ typedef struct RunConfig {
     PreviewConfig preview;
     InitConfig init;
     OptimConfig optim;
+    GuardConfig guard;
     ModelConfig model;
     DiffusionConfig diffusion;
     DataConfig data;
     FrozenConfig frozen;
     ValidationConfig validation;
-    ConfigList stages; /* of StageConfig; none: the run is one piece */
+    MaskConfig inpainting; /* a model that paints only */
+    ConfigList stages;     /* of StageConfig; none: the run is one piece */
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;

@@ -40,7 +40,7 @@ static Status compute(void *context)
                                                          .context = t->exchange}));
     if (m->last && feed_runs_ahead(t->feed)) {
         TRY(exchange_wait_gradients(t->exchange));
-        TRY(optimizer_queue_update(t->optimizer));
+        if (!t->updates_last) TRY(optimizer_queue_update(t->optimizer));
     }
 fail:
     return status;
@@ -159,7 +159,8 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
         .images_per_second = batch / seconds,
         .data_wait_seconds = all->data,
         .comm_wait_seconds = all->comm,
-        .skipped = report->skipped,
+        .skipped = report->skipped != UPDATE_DONE,
+        .not_finite = report->skipped == UPDATE_NOT_FINITE,
         .skipped_steps = optimizer_state(t->optimizer).skipped,
     };
 }
@@ -215,6 +216,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     t->data_seconds = 0;
     comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
+    trainer_guard_begin(t);
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
     exchange_step_begins(t->exchange);
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
@@ -235,10 +237,11 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     comm_note_step(t->comm, t->step + 1, "updating");
     TRY(agree(t, &step));
 
-    if (!feed_runs_ahead(t->feed)) {
-        TRY(optimizer_queue_update(t->optimizer));
-        TRY(exchange_gather_weights(t->exchange)); /* on a device the next step's recording begins with it */
-    }
+    TRY(trainer_guard_losses(t, step.losses[0] / (double)t->run->train.global_batch));
+    if (t->updates_last) TRY(optimizer_queue_update(t->optimizer));
+    if (t->updates_last && backend->device) TRY(backend->device->finish(backend));
+    /* On a device the next step's recording begins with it. */
+    if (!backend->device) TRY(exchange_gather_weights(t->exchange));
     optimizer_end_step(t->optimizer, &report);
     executor_weights_changed(t->network.executor);
     t->step++;
@@ -258,8 +261,9 @@ fail:
 static Status record_step(Trainer *t, StepMetrics *step)
 {
     Status status = STATUS_OK;
-    t->skipped_in_a_row = step->skipped ? t->skipped_in_a_row + 1 : 0;
-    if (step->skipped && t->root)
+    trainer_guard_judge(t, step);
+    t->skipped_in_a_row = step->not_finite ? t->skipped_in_a_row + 1 : 0;
+    if (step->not_finite && t->root)
         log_warn("step %lld: gradients are not finite (norm %g, loss %g); the update is left out, %lld in all",
                  (long long)step->step, step->grad_norm, step->loss, (long long)step->skipped_steps);
     if (t->skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX)
@@ -328,6 +332,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         if (*end != TRAINER_DONE) break;
         TRY(train_step(t, &step, &decided));
         TRY(record_step(t, &step));
+        TRY(trainer_guard_end(t, &step));
         *end = end_of(&decided);
         if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
         if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));

@@ -66,8 +66,11 @@ struct Trainer {
     float *terms;       /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
     Exchange *exchange;
     Consistency *consistency;
-    double data_seconds; /* that this step's batch was waited for before the step */
-    double *told;        /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
+    Guard *guard;
+    GuardLimits guard_limits; /* of this step */
+    bool updates_last;        /* the update is queued once the losses are known */
+    double data_seconds;      /* that this step's batch was waited for before the step */
+    double *told;             /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
 
@@ -110,5 +113,12 @@ Status trainer_start_validation(Trainer *trainer, bool resumed);
  * that come meanwhile are added to `wishes`, and a checkpoint that one asks for is saved; one that asks to stop leaves
  * it for the next start. */
 Status trainer_validate(Trainer *trainer, bool ended, double wishes[WISH_COUNT]);
+
+/* trainer_guard.c: in the order of a step. `mse`: the mean over the global batch. */
+Status trainer_guard_open(Trainer *trainer, const GuardState *state);
+void trainer_guard_begin(Trainer *trainer);
+Status trainer_guard_losses(Trainer *trainer, double mse);
+void trainer_guard_judge(Trainer *trainer, StepMetrics *step);       /* fills in loss_z, grad_norm_z and guard */
+Status trainer_guard_end(Trainer *trainer, const StepMetrics *step); /* ERR_NUMERIC on all ranks: the run ends */
 
 #endif

@@ -9,6 +9,8 @@
 #include "engine/param_image.h"
 #include "train/config_difference.h"
 #include "train/frozen_data.h"
+#include "train/held_params.h"
+#include "train/init_kept.h"
 #include "train/run_agreement.h"
 
 enum { STATE_FILE_LIMIT = 256 << 20 };
@@ -186,6 +188,7 @@ static Status open_network(Trainer *t, int64_t preferred_micro_batch)
              (double)param_table_trainable_parameters(t->network.params) / 1e6, dtype_name(t->network.compute),
              (long long)t->network.micro_batch, (long long)t->micro_batches, comm_world(t->comm), plan->slab_bytes,
              plan->workspace_bytes, plan->packed_bytes);
+    held_params_log(t->run, t->network.params);
     return STATUS_OK;
 fail:
     if (!t->network.backend) backend_close(backend);
@@ -297,6 +300,8 @@ static Status allocate_step_buffers(Trainer *t)
                                    .executor = t->network.executor,
                                    .graph = &t->network.training,
                                    .diffusion = t->network.diffusion,
+                                   .masks = &t->run->inpainting,
+                                   .factor = model_latent_factor(&t->run->model),
                                    .seed = (uint64_t)t->run->seed,
                                    .micro_batch = t->network.micro_batch,
                                    .max_tokens = t->run->model.max_tokens},
@@ -401,19 +406,22 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         TRY(check_resumable(t, &state));
         run->optim.total_steps = state.total_steps;
     }
+    const bool kept = !resumed && init_keeps_optimizer(&run->init);
+    if (kept) TRY(init_kept_check(&run->init, config));
     TRY(dump_config(t, micro_batch_asked, group_asked));
     /* Another stage's network has other sizes. */
     const bool begins = t->stage.stages && state.step == t->stage.begin;
 
     TRY(open_network(t, resumed && !begins ? state.micro_batch : 0));
     if (t->root) TRY(take_fingerprints(t));
-    if (!resumed && run->init.from[0]) {
+    if (!resumed && !kept && run->init.from[0]) {
         TRY(init_weights_load(&run->init, &t->network.store));
         TRY(network_weights_loaded(&t->network));
     }
     TRY(open_exchange(t));
     TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend,
                          t->network.backend->threads, t->exchange, &t->optimizer));
+    if (kept) TRY(init_kept_load(&run->init, comm, &t->network.store, t->optimizer));
     if (resumed) {
         TRY(checkpoint_load(from, &state, comm, &t->network.store, t->optimizer));
         t->step = t->saved_step = state.step;
@@ -433,6 +441,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(open_loader(t, t->start));
     TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
+    TRY(trainer_guard_open(t, &state.guard));
     if (t->root) TRY(open_outputs(t));
     t->draws = t->preview != NULL;
     TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
@@ -461,6 +470,7 @@ void trainer_free(Trainer *t)
     cursor_free(t->cursor);
     cursor_free(t->saving);
     consistency_free(t->consistency);
+    guard_free(t->guard);
     optimizer_free(t->optimizer);
     exchange_free(t->exchange);
     network_free(&t->network);

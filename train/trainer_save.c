@@ -92,6 +92,7 @@ Status trainer_save(Trainer *t)
             .backend = t->backend_text,
             .config = t->config_text.data,
             .stage = stage_run_place(&t->stage, t->step),
+            .guard = guard_state(t->guard),
             .cursor = places ? places : t->saving,
         };
         memcpy(state.frozen, t->frozen, sizeof state.frozen);

@@ -140,6 +140,8 @@ Status validation_start(Validation *v, const ParamStore *store, const Precompute
                                    .executor = v->executor,
                                    .graph = &v->graph,
                                    .diffusion = o->diffusion,
+                                   .masks = &o->run->inpainting,
+                                   .factor = model_latent_factor(&o->run->model),
                                    .seed = (uint64_t)o->run->validation.seed,
                                    .micro_batch = v->rows,
                                    .max_tokens = o->run->model.max_tokens,
