@@ -35,6 +35,7 @@ typedef struct Command {
 
 extern const Command command_train;
 extern const Command command_sample;
+extern const Command command_validate;
 extern const Command command_device, command_plan;
 extern const Command command_precompute;
 extern const Command command_probe_unet;

@@ -10,6 +10,7 @@
 
 static const Command *const commands[] = {&command_train,
                                           &command_sample,
+                                          &command_validate,
                                           &command_device,
                                           &command_plan,
                                           &command_precompute,

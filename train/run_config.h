@@ -16,6 +16,7 @@
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
 #include "train/stages_config.h"
+#include "train/validation_config.h"
 
 typedef struct RunSection {
     char *dir;
@@ -91,8 +92,9 @@ typedef struct RunConfig {
     DiffusionConfig diffusion;
     DataConfig data;
     FrozenConfig frozen;
+    ValidationConfig validation;
     MaskConfig inpainting; /* a model that paints only */
-    ConfigList stages; /* of StageConfig; none: the run is one piece */
+    ConfigList stages;     /* of StageConfig; none: the run is one piece */
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;

@@ -152,6 +152,16 @@ static Status plan_memory(Trainer *t, NetworkSurroundings *around)
 {
     Status status = STATUS_OK;
     if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around->previews_kept, &around->previews_scratch));
+    if (validation_is_wanted(t->run)) {
+        TRY(validation_plan(&(ValidationOptions){.run = t->run,
+                                                 .backend = t->network.backend,
+                                                 .params = t->network.params,
+                                                 .diffusion = t->network.diffusion,
+                                                 .micro_batch = t->network.micro_batch,
+                                                 .ranks = around->ranks},
+                            &t->validation));
+        around->validation = validation_bytes(t->validation);
+    }
     network_plan_memory(&t->network, t->run, around);
     TRY(memory_plan_check(&t->network.memory, t->run, t->network.backend, around->sharing));
     TRY(comm_barrier(t->comm));
@@ -429,6 +439,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->start = state.cursor;
     state.cursor = NULL;
     TRY(open_loader(t, t->start));
+    TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
     TRY(trainer_guard_open(t, &state.guard));
     if (t->root) TRY(open_outputs(t));
@@ -444,6 +455,7 @@ void trainer_free(Trainer *t)
     if (!t) return;
     Backend *backend = t->network.backend;
     preview_free(t->preview);
+    validation_free(t->validation);
     metrics_close(&t->metrics);
     if (t->batch) loader_release(t->loader, t->batch);
     data_metrics_free(t->data_metrics);
