@@ -10,6 +10,8 @@
 #
 # Needs root, SLURM and munge (launch/setup --test), unshare, nsenter, ip.
 
+cluster_file=$(readlink -f "${BASH_SOURCE[0]}")
+
 cluster_skip() {
     echo "SKIPPED $(basename "$0"): $1"
     exit 77
@@ -97,7 +99,7 @@ machine_start() {
     mkdir -p "$cluster/$name"/{tmp,spool}
     # shellcheck disable=SC2016 # the inner shell's
     unshare --net --uts --pid --mount --ipc --fork --mount-proc --kill-child \
-        bash -c '. "$1"; cluster=$2; machine_main "$3"' machine "${BASH_SOURCE[0]}" "$cluster" "$name" \
+        bash -c '. "$1"; cluster=$2; machine_main "$3"' machine "$cluster_file" "$cluster" "$name" \
         >>"$cluster/$name/log" 2>&1 &
     machines[$name]=$!
     until [ -n "$child" ] && [ "$(readlink "/proc/$child/ns/net")" != "$(readlink /proc/self/ns/net)" ]; do
@@ -141,6 +143,7 @@ machines_idle() {
 cluster_start() {
     cluster=$1
     mkdir -p "$cluster"/{state,munge}
+    chmod a+x "$cluster/.." # munged asks for it
     chmod 700 "$cluster/munge"
     cluster_names
     (umask 077 && head -c 128 /dev/urandom >"$cluster/munge/key")
@@ -148,8 +151,7 @@ cluster_start() {
         --log-file="$cluster/munge/log" --seed-file="$cluster/munge/seed" --num-threads=2
     cluster_conf >"$cluster/slurm.conf"
     : >"$cluster/plugstack.conf"
-    touch "$cluster/gpu0" "$cluster/gpu1"
-    echo "NodeName=n[1-2] Name=gpu File=$cluster/gpu[0-1]" >"$cluster/gres.conf"
+    printf 'NodeName=n[1-2] Name=gpu File=/dev/%s\n' null zero >"$cluster/gres.conf" # any device will do
     export SLURM_CONF=$cluster/slurm.conf
     slurmctld -c
     machine_start n1
@@ -159,11 +161,13 @@ cluster_start() {
 
 cluster_stop() {
     local machine file
-    for machine in "${machines[@]}"; do kill -KILL "$machine" 2>/dev/null; done
-    for file in "$cluster/slurmctld.pid" "$cluster/munge/pid"; do
-        if [ -s "$file" ]; then kill -KILL "$(cat "$file")" 2>/dev/null; fi
+    for machine in "${machines[@]}"; do
+        kill -KILL "$machine" 2>/dev/null || true
+        wait "$machine" 2>/dev/null || true
     done
-    true
+    for file in "$cluster/slurmctld.pid" "$cluster/munge/pid"; do
+        if [ -s "$file" ]; then kill -KILL "$(cat "$file")" 2>/dev/null || true; fi
+    done
 }
 
 cluster_logs() { # what SLURM's daemons said last

@@ -18,7 +18,7 @@ parallel:
   heartbeat_seconds: 0.2
   silent_seconds: 3
 YAML
-sed -i 's/^  steps: 60/  steps: 1000000/; s/^  every: 10/  every: 20/; s/total_steps: 60/total_steps: 1000000/' tiny.yaml
+sed -i 's/^  steps: 60/  steps: 1000000/; s/^  every: 10/  every: 5/; s/total_steps: 60/total_steps: 1000000/' tiny.yaml
 
 begun=$SECONDS
 part() {
@@ -45,8 +45,8 @@ submit() {
     shift
     case $name in precompute*) script=precompute.sbatch ;; esac
     job=$(jobs_environment && sbatch --parsable --ntasks-per-node=2 --gpus-per-node=2 --cpus-per-task=1 \
-        --output="$name.log" "${options[@]}" "$home/launch/slurm/$script" --program "$vasily" "$@" "$name.yaml" \
-        "run.dir=$name")
+        --output="$name.log" "${options[@]}" "$home/launch/slurm/$script" --program "$vasily" "$name.yaml" \
+        "run.dir=$name" "$@")
 }
 
 job_is() { # STATE
@@ -69,11 +69,11 @@ await_progress() { # RUN STEP
 ranks_on() { on "$1" pgrep -f "^$vasily train $2.yaml"; }
 a_rank_on() { ranks_on "$@" | tail -n 1; }
 
-# finish RUN: between two starts; lets the job end 20 steps after what it has, and compares it with a run of the same ranks
+# finish RUN: between two starts; lets the job end 5 steps after what it has, and compares it with a run of the same ranks
 # and steps that nothing interrupted.
 finish() {
     local name=$1 steps a b
-    steps=$(($(step_of "$name") + 20))
+    steps=$(($(step_of "$name") + 5))
     sed -i "s/^  steps: 1000000/  steps: $steps/" "$name.yaml"
     await 180 "$name: the end of the job" job_is COMPLETED
     contains "$name.log" "launch/slurm: done"
@@ -98,11 +98,11 @@ echo "rank \${OMPI_COMM_WORLD_RANK:-\$PMIX_RANK} on \$(hostname) sees GPUs \$CUD
 SHOW
 chmod +x show
 for launcher in srun mpirun; do
-    submit show-$launcher -- --launcher $launcher --program "$work/show" --local "$work/local/\$SLURMD_NODENAME"
+    submit show-$launcher -- --launcher $launcher --program "$work/show" --local "$work/local"
     await 60 "show-$launcher" job_is COMPLETED
     for rank in 0 1 2 3; do
-        grep -E "^rank $rank on n$((rank / 2 + 1)) sees GPUs 0,1 and processors [0-9]+, TMPDIR $work/local" \
-            show-$launcher.log | grep -qF -- "--resume auto device.cache=$work/local" ||
+        grep -E "^rank $rank on n$((rank / 2 + 1)) sees GPUs 0,1 and processors [0-9]+, TMPDIR $work/local," \
+            show-$launcher.log | grep -qF -- "--resume auto device.cache=$work/local/plans" ||
             fail "$launcher: rank $rank is not bound as it should be"
     done
 done
@@ -130,6 +130,8 @@ await_progress srun "$(step_of srun)"
 machine_kill n2
 await 90 "the end after a machine's death" says srun 3 "to be queued again"
 grep -qE "rank [23] on n2 has (died|not been heard of)" srun.log || fail "nobody names the machine that died"
+scontrol update NodeName=n2 State=DOWN Reason=died # what SLURM finds out itself, after minutes
+sleep 8 # no machine starts sooner; for cred_expire seconds the first one refuses the same job
 machine_start n2
 finish srun
 
@@ -148,6 +150,8 @@ finish mpirun
 
 # ---- scancel: saved, and not queued again ----
 
+sed -i 's/^KillWait=.*/KillWait=60/' "$cluster/slurm.conf" # however busy this machine is
+scontrol reconfigure
 submit cancelled --
 await_progress cancelled 0
 scancel "$job"
@@ -182,6 +186,17 @@ await_progress first 0
 machine_kill n1
 machine_start n1
 finish first
+
+# ---- SLURM's own requeue, as at preemption ----
+
+for launcher in srun mpirun; do
+    submit preempted-$launcher -- --launcher $launcher
+    await_progress preempted-$launcher 0
+    scontrol requeue "$job"
+    await 120 "the end of a preempted job" says preempted-$launcher 1 "SLURM ends the job"
+    finish preempted-$launcher
+done
+if [ "$(grep -c "checkpoint of step" preempted-srun.log)" -lt 3 ]; then fail "TERM: ranks of srun did not save"; fi
 
 # ---- a machine dies under mpirun ----
 
