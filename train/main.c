@@ -30,6 +30,10 @@ static const Command *const commands[] = {&command_train,
                                           &command_import,
                                           &command_inspect,
                                           &command_export,
+                                          &command_checkpoint_list,
+                                          &command_checkpoint_verify,
+                                          &command_checkpoint_prune,
+                                          &command_checkpoint_convert,
                                           &command_config};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

@@ -360,7 +360,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->config = config;
     t->comm = comm;
     t->root = comm_rank(comm) == 0;
-    t->saved_step = -1;
+    t->saved_step = t->save.step = -1;
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
     TRY(run_dir_name(run->run.dir, &t->dir));
@@ -406,6 +406,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
                  (long long)t->step, (long long)t->last_step);
     TRY(open_loader(t, state.cursor));
     TRY(allocate_step_buffers(t));
+    TRY(trainer_open_saver(t));
     if (t->root) TRY(open_outputs(t));
     t->draws = t->preview != NULL;
     TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
@@ -431,6 +432,7 @@ void trainer_free(Trainer *t)
         free(t->terms);
     cursor_free(t->cursor);
     cursor_free(t->saving);
+    saver_free(t->save.saver);
     consistency_free(t->consistency);
     optimizer_free(t->optimizer);
     exchange_free(t->exchange);
