@@ -189,6 +189,7 @@ static Status read_index(WeightShares *w)
         status_prefix("%s: ", w->path);
         goto fail;
     }
+    if (json_has_duplicate_keys(doc)) FAIL(ERR_FORMAT, "%s: a key or a tensor is there twice", w->path);
     TRY(read_head(w, json_root(doc)));
     const JsonValue *tensors = json_get(json_root(doc), "tensors");
     const size_t count = json_count(tensors);

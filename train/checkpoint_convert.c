@@ -20,7 +20,7 @@ enum { STATE_FILE_LIMIT = 256 << 20, PIECE = 1 << 20, SHARE_ALIGN = 16 };
 /* One array of the old checkpoint. */
 typedef struct Source {
     WeightFile *file;
-    const WeightTensor **tensors; /* (count) as they lie in the file, or in the index of its shares */
+    const WeightTensor **tensors; /* (count) by name */
     int32_t count;
     int64_t largest, total; /* elements */
 } Source;
@@ -38,10 +38,11 @@ typedef struct Conversion {
 
 /* ---- the old one ---- */
 
-static int by_place(const void *a, const void *b)
+/* As a rank alone writes them, so that the same values make the same bytes. */
+static int by_name(const void *a, const void *b)
 {
     const WeightTensor *const *p = a, *const *q = b;
-    return ((uintptr_t)(*p)->data > (uintptr_t)(*q)->data) - ((uintptr_t)(*p)->data < (uintptr_t)(*q)->data);
+    return strcmp((*p)->name, (*q)->name);
 }
 
 static Status open_source(const char *folder, const char *what, Source *out)
@@ -60,8 +61,7 @@ static Status open_source(const char *folder, const char *what, Source *out)
         out->total += t->count;
         if (t->count > out->largest) out->largest = t->count;
     }
-    if (out->count > 0 && !out->tensors[0]->pieces)
-        qsort(out->tensors, (size_t)out->count, sizeof(WeightTensor *), by_place);
+    qsort(out->tensors, (size_t)out->count, sizeof(WeightTensor *), by_name);
 fail:
     return status;
 }

@@ -19,10 +19,17 @@
 struct CheckpointWriter {
     const Snapshot *snapshot;
     int rank, world;
-    ParamOrder order;
+    ParamOrder order; /* by name */
     float *room;    /* what was read: (largest parameter) alone, else (PIECE) */
     float *scratch; /* (largest parameter) in file layout; alone */
 };
+
+/* Whatever the order of the flat buffers is: the same values make the same bytes. */
+static int by_name(const void *a, const void *b)
+{
+    const Param *const *p = a, *const *q = b;
+    return strcmp((*p)->name, (*q)->name);
+}
 
 Status checkpoint_writer_create(const Snapshot *snapshot, int rank, int world, CheckpointWriter **out)
 {
@@ -34,6 +41,7 @@ Status checkpoint_writer_create(const Snapshot *snapshot, int rank, int world, C
     w->rank = rank;
     w->world = world;
     TRY(param_order_make(snapshot->options.store->table, &w->order));
+    qsort(w->order.params, (size_t)w->order.count, sizeof(Param *), by_name);
     w->room = mem_alloc_array((size_t)(world > 1 ? PIECE : w->order.largest), sizeof *w->room);
     if (world == 1) w->scratch = mem_alloc_array((size_t)w->order.largest, sizeof *w->scratch);
     if (!w->room || (world == 1 && !w->scratch)) FAIL(ERR_MEMORY, "no memory for one parameter of a checkpoint");
