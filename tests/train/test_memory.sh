@@ -82,7 +82,7 @@ auto=("${large[@]}" checkpoint.async=auto)
 "$vasily" plan tiny.yaml "${auto[@]}" --json > auto.json 2> plan.log || fail "plan"
 copy=$(figure auto.json checkpoint_copy)
 [ "$copy" -ge $((16 * $(figure auto.json parameters))) ] || fail "no copy is planned, or a small one: $copy"
-[ "$(figure auto.json total)" = $((kept + copy)) ] || fail "the copy is not all that is more"
+within 5 $(($(figure auto.json total) - kept)) "$copy" || fail "the copy is not all that is more"
 VASILY_MEMORY_BYTES=$((kept + copy / 2)) "$vasily" plan tiny.yaml "${auto[@]}" --json > auto.json 2> plan.log || fail "plan"
 [ "$(figure auto.json checkpoint_copy)" = 0 ] || fail "a copy is planned that does not fit"
 expect 0 waits.log env VASILY_MEMORY_BYTES=$((kept + copy / 2)) "$vasily" train tiny.yaml "${auto[@]}" run.dir=run-waits \
