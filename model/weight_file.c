@@ -336,7 +336,7 @@ static Status find_in_folder(const char *folder, char out[PATH_MAX])
                                         "pytorch_model.bin.index.json",
                                         "diffusion_pytorch_model.safetensors",
                                         "weights.h5",
-                                        "weights" WEIGHT_SHARES_SUFFIX};
+                                        "weights.shares.json"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         TRY(path_join(out, PATH_MAX, folder, names[i]));
         if (file_exists(out)) return STATUS_OK;

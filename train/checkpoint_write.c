@@ -20,8 +20,8 @@ struct CheckpointWriter {
     const Snapshot *snapshot;
     int rank, world;
     ParamOrder order; /* by name */
-    float *room;    /* what was read: (largest parameter) alone, else (PIECE) */
-    float *scratch; /* (largest parameter) in file layout; alone */
+    float *room;      /* what was read: (largest parameter) alone, else (PIECE) */
+    float *scratch;   /* (largest parameter) in file layout; alone */
 };
 
 /* Whatever the order of the flat buffers is: the same values make the same bytes. */
@@ -191,7 +191,7 @@ static Status map_segments(const Exchange *exchange, int group, ShareMap *map)
         }
         checkpoint_deal_free(&deal);
     }
-    qsort(map->segments, map->segment_count, sizeof *map->segments, by_flat);
+    if (map->segment_count > 1) qsort(map->segments, map->segment_count, sizeof *map->segments, by_flat);
     for (size_t i = 1; i < map->segment_count; i++)
         if (map->segments[i].flat != map->segments[i - 1].flat + map->segments[i - 1].count)
             FAIL(ERR_INTERNAL, "the shares of a checkpoint leave a gap, or overlap");

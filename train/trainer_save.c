@@ -187,7 +187,7 @@ fail:
 
 /* ---- saving ---- */
 
-static CheckpointState describe_run(const Trainer *t)
+static CheckpointState describe_run(const Trainer *t, Cursor *cursor)
 {
     CheckpointState state = {
         .step = t->step,
@@ -200,7 +200,9 @@ static CheckpointState describe_run(const Trainer *t)
         .micro_batch = t->network.micro_batch,
         .backend = (char *)t->backend_text,
         .config = t->config_text.data,
-        .cursor = t->saving,
+        .stage = stage_run_place(&t->stage, t->step),
+        .guard = guard_state(t->guard),
+        .cursor = cursor,
     };
     memcpy(state.frozen, t->frozen, sizeof state.frozen);
     return state;
@@ -224,6 +226,7 @@ fail:
 Status trainer_save(Trainer *t)
 {
     Status status = STATUS_OK;
+    Cursor *places = NULL;
     TRY(finish_before(t));
     const double start = clock_seconds();
     comm_note_step(t->comm, t->step, "saving a checkpoint");
@@ -232,7 +235,8 @@ Status trainer_save(Trainer *t)
     TRY(log_passed_over(t));
     if (t->root) TRY(saver_prepare(t->save.saver, t->step));
     TRY(gather_cursor(t)); /* behind it all ranks know that rank 0 has made the folder */
-    const CheckpointState state = describe_run(t);
+    if (t->root && t->start) TRY(cursor_join(t->saving, t->start, &places));
+    const CheckpointState state = describe_run(t, places ? places : t->saving);
     t->save.step = t->step;
     TRY(saver_begin(t->save.saver, t->step, t->root ? &state : NULL));
     t->save.phase = SAVE_WRITING;
@@ -240,6 +244,7 @@ Status trainer_save(Trainer *t)
     t->save.stalled = clock_seconds() - start;
     if (!saver_is_async(t->save.saver)) TRY(trainer_save_finish(t));
 fail:
+    cursor_free(places);
     return status;
 }
 
@@ -289,7 +294,7 @@ fail:
     return status;
 }
 
-Status trainer_preview(Trainer *t)
+Status trainer_preview(Trainer *t, const char *mark)
 {
     Status status = STATUS_OK;
     const float *weights = optimizer_ema(t->optimizer);
@@ -298,7 +303,7 @@ Status trainer_preview(Trainer *t)
     TRY(exchange_refresh_weights(t->exchange));
     const bool gathered = weights && optimizer_is_divided(t->optimizer);
     if (gathered) TRY(gather_average(t, &weights));
-    if (t->root) TRY(preview_draw(t->preview, t->step, weights));
+    if (t->root) TRY(preview_draw(t->preview, t->step, mark, weights));
     if (t->root && gathered) TRY(clear_unwritten_gradients(t, (float *)weights));
 fail:
     return status;
