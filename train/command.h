@@ -56,6 +56,8 @@ extern const Command command_bench_data;
 extern const Command command_import;
 extern const Command command_inspect;
 extern const Command command_export;
+extern const Command command_checkpoint_list, command_checkpoint_verify;
+extern const Command command_checkpoint_prune, command_checkpoint_convert;
 extern const Command command_config;
 
 /* The positional arguments are `fixed` ones, then overrides "key.path=value". ERR_USAGE says what is missing or not an

@@ -69,7 +69,7 @@ Status network_estimate(const RunConfig *run, Backend *backend, NetworkInputs in
     return plan(run, backend, inputs, true, out);
 }
 
-static void make_memory_plan(Network *network, const RunConfig *run, const NetworkSurroundings *around)
+static void make_memory_plan(Network *network, const RunConfig *run, const NetworkSurroundings *around, bool snapshot)
 {
     const bool kept = network->plan->pack == PLAN_PACK_KEEP;
     memory_plan_make(&(MemoryPlanOptions){.run = run,
@@ -77,6 +77,7 @@ static void make_memory_plan(Network *network, const RunConfig *run, const Netwo
                                           .plan = network->plan,
                                           .ranks = around->ranks,
                                           .training = around->training,
+                                          .snapshot = snapshot,
                                           .previews = kept ? around->previews_kept : around->previews_scratch,
                                           .validation = around->validation,
                                           .precomputed_latents = run->frozen.latents == FROZEN_PRECOMPUTED,
@@ -84,22 +85,32 @@ static void make_memory_plan(Network *network, const RunConfig *run, const Netwo
                      &network->memory);
 }
 
-void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around)
+static void choose_pack(Network *network, const RunConfig *run, const NetworkSurroundings *around, bool snapshot)
 {
     const PlanPack asked = run_config_pack(run);
     if (network->backend->device) { /* the update writes bf16 copies beside the weights */
         plan_set_pack(network->plan, PLAN_PACK_IMAGE);
-        make_memory_plan(network, run, around);
         return;
     }
     plan_set_pack(network->plan, PLAN_PACK_KEEP);
-    make_memory_plan(network, run, around);
     if (asked == PLAN_PACK_AUTO) {
+        make_memory_plan(network, run, around, snapshot);
         plan_choose_pack(network->plan, memory_plan_beside(&network->memory), around->sharing);
     } else {
         plan_set_pack(network->plan, asked);
     }
-    make_memory_plan(network, run, around);
+}
+
+/* Packed weights gain more than writing checkpoints beside training, so a copy for that takes what they leave. */
+void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around)
+{
+    const CheckpointAsync async = (CheckpointAsync)run->checkpoint.async;
+    const DeviceOps *device = network->backend->device;
+    choose_pack(network, run, around, async == CHECKPOINT_ASYNC_TRUE);
+    make_memory_plan(network, run, around, async != CHECKPOINT_ASYNC_FALSE);
+    const bool elsewhere = device && device->planned;
+    if (async == CHECKPOINT_ASYNC_AUTO && !elsewhere && !memory_plan_fits(&network->memory, around->sharing))
+        make_memory_plan(network, run, around, false);
 }
 
 Status network_start(Network *network, const RunConfig *run)

@@ -53,7 +53,8 @@ typedef struct NetworkSurroundings {
  * remedies, when not even 1 does. Ranks may find different numbers: the caller agrees on the least. */
 Status network_choose_micro_batch(RunConfig *run, Backend *backend, NetworkInputs inputs,
                                   const NetworkSurroundings *around, int64_t preferred);
-/* Settles whether packed weights are kept (device.packed_weights), and fills network->memory. */
+/* Settles whether packed weights are kept (device.packed_weights) and whether checkpoints are copied first
+ * (checkpoint.async: MEMORY_SNAPSHOT), and fills network->memory. */
 void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around);
 /* Buffers, the frozen networks' weight files, all other weights drawn from run->seed, and the executor. On a device the
  * weights are there as well: after other weights were loaded into the store, network_weights_loaded. */

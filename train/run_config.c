@@ -64,14 +64,6 @@ static const ConfigField DEVICE_FIELDS[] = {
 };
 static const ConfigSchema DEVICE_SCHEMA = {"device", DEVICE_FIELDS, FIELD_COUNT(DEVICE_FIELDS), sizeof(DeviceConfig)};
 
-static const ConfigField CHECKPOINT_FIELDS[] = {
-    {"every", CONFIG_INT, AT(CheckpointConfig, every), "1000", 0, 1e12, NULL, NULL,
-     "steps between checkpoints; 0: only at the end and on a signal"},
-    {"keep", CONFIG_INT, AT(CheckpointConfig, keep), "3", 1, 1e6, NULL, NULL, "newest checkpoints that are kept"},
-};
-static const ConfigSchema CHECKPOINT_SCHEMA = {"checkpoint", CHECKPOINT_FIELDS, FIELD_COUNT(CHECKPOINT_FIELDS),
-                                               sizeof(CheckpointConfig)};
-
 static const ConfigField PREVIEW_FIELDS[] = {
     {"every", CONFIG_INT, AT(PreviewConfig, every), "1000", 0, 1e12, NULL, NULL,
      "steps between preview pictures; 0: none"},
@@ -113,7 +105,8 @@ static const ConfigField FIELDS[] = {
     {"device", CONFIG_SECTION, AT(RunConfig, device), NULL, 0, 0, NULL, &DEVICE_SCHEMA, "what computes"},
     {"parallel", CONFIG_SECTION, AT(RunConfig, parallel), NULL, 0, 0, NULL, &PARALLEL_CONFIG_SCHEMA,
      "many ranks: what they exchange and how, and what happens when one does not answer"},
-    {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_SCHEMA, "when to save"},
+    {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_CONFIG_SCHEMA,
+     "when to save, and what is kept"},
     {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_CONFIG_SCHEMA,
      "pictures drawn while training, and the defaults of `vasily sample`"},
     {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},

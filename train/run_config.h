@@ -12,6 +12,7 @@
 #include "engine/plan.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
+#include "train/checkpoint_config.h"
 #include "train/guard.h"
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
@@ -47,11 +48,6 @@ typedef struct DeviceConfig {
     char *cache;            /* GPU: folder of choices kept between runs; "": the user's cache folder; "none" */
 } DeviceConfig;
 const char *device_word(const DeviceConfig *device); /* "auto", "cpu", ... */
-
-typedef struct CheckpointConfig {
-    int64_t every; /* steps; 0: at the end only */
-    int64_t keep;
-} CheckpointConfig;
 
 typedef struct PreviewConfig {
     int64_t every; /* steps; 0: none */

@@ -7,6 +7,7 @@
 #include "engine/recorder.h"
 #include "optim/optimizer.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_saver.h"
 #include "train/consistency.h"
 #include "train/feed.h"
 #include "train/metrics.h"
@@ -19,10 +20,26 @@
 #include "train/trainer.h"
 #include "train/validation.h"
 
+/* What a rank tells the others of the save under way: 1 or 0 each, summed. */
+typedef enum SaveWord { SAVE_WRITTEN, SAVE_COMMITTED, SAVE_FAILED, SAVE_WORDS } SaveWord;
+
+/* A save that goes on beside training. All ranks are in the same phase: they go on by the same sums. */
+typedef enum SavePhase { SAVE_NONE, SAVE_WRITING, SAVE_COMMITTING } SavePhase;
+typedef struct TrainerSave {
+    CheckpointSaver *saver;
+    SavePhase phase;
+    int64_t step;            /* of the save under way, or of the last */
+    double begun;            /* when the last one was */
+    double stalled;          /* seconds that training stood still for it */
+    double all_stalled, run; /* for all of them; when the loop began */
+    int64_t count;
+} TrainerSave;
+
 /* What a rank tells the others at the end of a step, as doubles, and what comes of it. */
 typedef struct StepTold {
     double losses[2];          /* mse, vb: sums over the samples */
     double wishes[WISH_COUNT]; /* sums */
+    double save[SAVE_WORDS];   /* sums */
     double data, comm;         /* seconds waited: the longest of any rank */
     double ready, ended;       /* ranks that have the next step's batch; whose data does not reach for it */
     double stage_seconds;      /* trained in the stage: rank 0's */
@@ -43,7 +60,7 @@ struct Trainer {
 
     int64_t step;          /* steps done */
     int64_t last_step;     /* where this process stops */
-    int64_t saved_step;    /* of the newest checkpoint on disk; -1: none */
+    int64_t saved_step;    /* of the newest whole checkpoint on disk; -1: none */
     int64_t samples;       /* seen by all ranks since the start of the run */
     int64_t micro_batches; /* of one step on this rank */
     int64_t skipped_in_a_row;
@@ -73,6 +90,7 @@ struct Trainer {
     double *told;             /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
+    TrainerSave save;
 
     Validation *validation; /* NULL: none is asked for */
     int64_t validated_step; /* that validation.jsonl has; -1: none */
@@ -87,9 +105,18 @@ struct Trainer {
     StrBuf config_text;                    /* the effective config */
 };
 
-/* trainer_save.c; all but the first are collective. */
-Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor);
+/* trainer_save.c; all are collective but those that say so. */
+Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor); /* not */
+Status trainer_open_saver(Trainer *trainer);
+/* Saves this step: after the save before is over, and without waiting for the end of this one where checkpoints are
+ * written beside training. */
 Status trainer_save(Trainer *trainer);
+/* Of the save under way. tell: what this rank has to say, not collective; also wishes for a save whose time has come.
+ * follow: what comes of the ranks' sums. finish: waits for its end. */
+void trainer_save_tell(Trainer *trainer, double words[SAVE_WORDS], double wishes[WISH_COUNT]);
+Status trainer_save_follow(Trainer *trainer, const double sums[SAVE_WORDS]);
+Status trainer_save_finish(Trainer *trainer);
+void trainer_log_saves(const Trainer *trainer);             /* not */
 Status trainer_compare(Trainer *trainer);                   /* the ranks' weights, unless parallel.compare_every is 0 */
 Status trainer_preview(Trainer *trainer, const char *mark); /* rank 0 draws, if the config asks for pictures */
 

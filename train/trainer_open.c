@@ -384,7 +384,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->switched = options->switches;
     t->comm = comm;
     t->root = comm_rank(comm) == 0;
-    t->saved_step = -1;
+    t->saved_step = t->save.step = -1;
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
     TRY(run_dir_name(run->run.dir, &t->dir));
@@ -442,6 +442,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
     TRY(trainer_guard_open(t, &state.guard));
+    TRY(trainer_open_saver(t));
     if (t->root) TRY(open_outputs(t));
     t->draws = t->preview != NULL;
     TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
@@ -469,6 +470,7 @@ void trainer_free(Trainer *t)
     cursor_free(t->start);
     cursor_free(t->cursor);
     cursor_free(t->saving);
+    saver_free(t->save.saver);
     consistency_free(t->consistency);
     guard_free(t->guard);
     optimizer_free(t->optimizer);
