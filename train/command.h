@@ -55,6 +55,7 @@ extern const Command command_import;
 extern const Command command_inspect;
 extern const Command command_export;
 extern const Command command_config;
+extern const Command command_run_report, command_compare;
 
 /* The positional arguments are `fixed` ones, then overrides "key.path=value". ERR_USAGE says what is missing or not an
  * override. */

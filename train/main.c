@@ -30,6 +30,8 @@ static const Command *const commands[] = {&command_train,
                                           &command_import,
                                           &command_inspect,
                                           &command_export,
+                                          &command_run_report,
+                                          &command_compare,
                                           &command_config};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

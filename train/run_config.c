@@ -120,6 +120,8 @@ static const ConfigField FIELDS[] = {
     {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
     {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_SCHEMA,
      "autoencoder and text encoders: inline or precomputed, each on its own"},
+    {"watch", CONFIG_SECTION, AT(RunConfig, watch), NULL, 0, 0, NULL, &WATCH_CONFIG_SCHEMA,
+     "event files for TensorBoard, and the report"},
 };
 const ConfigSchema RUN_CONFIG_SCHEMA = {"vasily", FIELDS, FIELD_COUNT(FIELDS), sizeof(RunConfig)};
 

@@ -13,6 +13,7 @@
 #include "optim/optim_config.h"
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
+#include "train/watch_config.h"
 
 typedef struct RunSection {
     char *dir;
@@ -86,6 +87,7 @@ typedef struct RunConfig {
     DiffusionConfig diffusion;
     DataConfig data;
     FrozenConfig frozen;
+    WatchConfig watch;
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;

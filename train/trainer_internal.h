@@ -17,6 +17,7 @@
 #include "train/run_events.h"
 #include "train/signals.h"
 #include "train/trainer.h"
+#include "train/watch.h"
 
 /* What a rank tells the others at the end of a step, as doubles, and what comes of it. */
 typedef struct StepTold {
@@ -67,6 +68,7 @@ struct Trainer {
     Metrics metrics;
     Progress progress;
     Preview *preview;
+    Watch *watch;
     char backend_text[512];
     char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints; "" where the outputs are precomputed */
     StrBuf config_text;                    /* the effective config */

@@ -152,6 +152,7 @@ Status trainer_preview(Trainer *t)
     const bool gathered = weights && optimizer_is_divided(t->optimizer);
     if (gathered) TRY(gather_average(t, &weights));
     if (t->root) TRY(preview_draw(t->preview, t->step, weights));
+    watch_preview(t->watch, t->step);
     if (t->root && gathered) TRY(clear_unwritten_gradients(t, (float *)weights));
 fail:
     return status;
