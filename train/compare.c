@@ -112,25 +112,28 @@ static const struct {
 };
 _Static_assert(sizeof rows / sizeof rows[0] <= COMPARE_ROWS_MAX, "room for every row");
 
-/* A row that no run has a value for is left out; the best value is marked where they are not all the same. */
+/* A row that no run has a value for is left out; the best value is marked where they do not all read the same. */
 static void add_row(Comparison *c, size_t r)
 {
     double values[COMPARE_RUNS_MAX];
     int best = -1;
     bool any = false, differ = false;
+    NumberText text;
     for (int k = 0; k < c->count; k++) {
         values[k] = rows[r].value(c->runs[k]);
         if (isnan(values[k])) continue;
         any = true;
-        differ = differ || (best >= 0 && values[k] != values[best]);
         if (best < 0 || (rows[r].judgement == MORE_IS_BETTER ? values[k] > values[best] : values[k] < values[best]))
             best = k;
     }
     if (!any) return;
     CompareRow *row = &c->rows[c->row_count++];
     row->name = rows[r].name;
+    for (int k = 0; k < c->count; k++) {
+        rows[r].format(values[k], row->values[k]);
+        differ = differ || (!isnan(values[k]) && strcmp(row->values[k], rows[r].format(values[best], text)) != 0);
+    }
     row->best = differ && rows[r].judgement != NOT_JUDGED ? best : -1;
-    for (int k = 0; k < c->count; k++) rows[r].format(values[k], row->values[k]);
 }
 
 /* ---- configs ---- */

@@ -5,13 +5,13 @@
 #include "train/chart.h"
 #include "train/compare.h"
 
-static void write_head(Page *page, const Comparison *c, const char *name)
+static void write_head(Page *page, const Comparison *c, const char *name, const char *css)
 {
     page_markup(page, "<div class=\"scroll\"><table>\n<thead><tr><th>");
     page_text(page, name);
     page_markup(page, "</th>");
     for (int k = 0; k < c->count; k++) {
-        page_printf(page, "<th class=\"number\"><span class=\"key\"><i class=\"c%d\"></i></span>", k % CHART_COLORS);
+        page_printf(page, "<th class=\"%s\"><span class=\"key\"><i class=\"c%d\"></i></span>", css, k % CHART_COLORS);
         page_text(page, c->labels[k]);
         page_markup(page, "</th>");
     }
@@ -20,7 +20,7 @@ static void write_head(Page *page, const Comparison *c, const char *name)
 
 static void write_rows(Page *page, const Comparison *c)
 {
-    write_head(page, c, "");
+    write_head(page, c, "", "number");
     for (int r = 0; r < c->row_count; r++) {
         page_markup(page, "<tr><th>");
         page_text(page, c->rows[r].name);
@@ -41,7 +41,7 @@ static void write_keys(Page *page, const Comparison *c)
         page_markup(page, "<p>They are equal.</p>\n");
         return;
     }
-    write_head(page, c, "keys that differ");
+    write_head(page, c, "keys that differ", "value");
     for (size_t i = 0; i < c->key_count; i++) {
         page_markup(page, "<tr><th>");
         page_text(page, c->keys[i].key);

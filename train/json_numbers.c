@@ -1,7 +1,7 @@
 #include "train/json_numbers.h"
 
 #include <math.h>
-#include <stdio.h>
+#include <string.h>
 
 enum { DEPTH_MAX = 5 };
 
@@ -31,10 +31,12 @@ static void walk_object(Walk *walk, const JsonValue *object, size_t used, int de
         double number;
         const JsonValue *value = json_member(object, i, &key);
         if (!key) continue;
-        const int wrote = snprintf(walk->name + used, sizeof walk->name - used, "%s%s", used ? "." : "", key);
-        if (wrote < 0 || used + (size_t)wrote >= sizeof walk->name) continue;
+        const size_t start = used > 0 ? used + 1 : 0, length = strlen(key);
+        if (length >= sizeof walk->name || start + length >= sizeof walk->name) continue;
+        if (used > 0) walk->name[used] = '.';
+        memcpy(walk->name + start, key, length + 1);
         if (json_is_object(value) && depth < DEPTH_MAX)
-            walk_object(walk, value, used + (size_t)wrote, depth + 1);
+            walk_object(walk, value, start + length, depth + 1);
         else if (value_of(value, &number))
             walk->visit(walk->context, walk->name, number);
     }

@@ -76,8 +76,10 @@ static void add_number(void *context, const char *name, double value)
 {
     const Into *into = context;
     char full[SERIES_NAME_MAX];
-    if (strcmp(name, "step") == 0) return;
-    if (snprintf(full, sizeof full, "%s%s", into->prefix, name) >= (int)sizeof full) return;
+    const size_t before = strlen(into->prefix), length = strlen(name);
+    if (strcmp(name, "step") == 0 || before + length >= sizeof full) return;
+    memcpy(full, into->prefix, before);
+    memcpy(full + before, name, length + 1);
     const Status status = series_set_add(into->set, full, into->step, value);
     if (status) into->history->failed = status;
 }
