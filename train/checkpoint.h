@@ -23,6 +23,8 @@
 #include "engine/params.h"
 #include "model/frozen_weights.h"
 #include "optim/optimizer.h"
+#include "train/guard.h"
+#include "train/stages.h"
 
 #define CHECKPOINT_FORMAT 1
 
@@ -38,6 +40,8 @@ typedef struct CheckpointState {
     char *backend;                         /* one line: processor, instruction set, versions */
     char *config;                          /* YAML, every key */
     char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints of the frozen networks it was trained with; "": not used */
+    StagePlace stage;                      /* where it stands in the run's stages */
+    GuardState guard;                      /* empty in checkpoints of earlier versions */
     Cursor *cursor;                        /* NULL where none was saved */
 } CheckpointState;
 void checkpoint_state_free(CheckpointState *state);

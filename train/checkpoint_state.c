@@ -12,6 +12,7 @@ void checkpoint_state_free(CheckpointState *state)
 {
     free(state->backend);
     free(state->config);
+    guard_state_free(&state->guard);
     cursor_free(state->cursor);
     memset(state, 0, sizeof *state);
 }
@@ -38,6 +39,10 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     json_object(&w, "frozen");
     for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
         if (state->frozen[n][0]) json_string(&w, FROZEN_NETWORK_WORDS[n], state->frozen[n]);
+    json_end_object(&w);
+    stage_place_write(&state->stage, &w);
+    json_object(&w, "guard");
+    guard_state_write(&state->guard, &w);
     json_end_object(&w);
     if (state->cursor) json_string(&w, "cursor", cursor.data);
     json_string(&w, "config", state->config);
@@ -113,6 +118,8 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     TRY(read_text(path, root, "backend", &out->backend));
     TRY(read_text(path, root, "config", &out->config));
     TRY(read_fingerprints(path, json_get(root, "frozen"), out->frozen));
+    TRY(stage_place_read(path, json_get(root, "stage"), out->step, &out->stage));
+    TRY(guard_state_read(path, json_get(root, "guard"), &out->guard));
     size_t cursor_size;
     const char *cursor = json_text(json_get(root, "cursor"), &cursor_size);
     if (cursor) {

@@ -47,6 +47,7 @@ extern const Command command_data_order;
 extern const Command command_data_stats;
 extern const Command command_data_index;
 extern const Command command_data_show;
+extern const Command command_data_masks;
 extern const Command command_bench_step;
 extern const Command command_bench_autoencoder;
 extern const Command command_bench_comm;

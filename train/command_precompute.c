@@ -8,6 +8,7 @@
 #include "train/run_config.h"
 
 typedef struct PrecomputeArguments {
+    const char *stage;
     const char *out;
     int64_t pictures, captions;
 } PrecomputeArguments;
@@ -33,7 +34,7 @@ static Status run(CommandCall *call)
     RunConfig config;
     Config *file = NULL;
     TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
+    TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, &config, &file));
     if (config.frozen.latents == FROZEN_INLINE && config.frozen.text == FROZEN_INLINE) {
         log_info("frozen.latents and frozen.text are inline: both are precomputed; set them to precomputed to train "
                  "with what is written");
@@ -51,6 +52,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(PrecomputeArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"out", ARG_TEXT, offsetof(PrecomputeArguments, out), "DIR",
      "folder of the files, which training then finds as frozen.path (default: what that key says)", 0, 0, NULL},
     {"pictures", ARG_INT, offsetof(PrecomputeArguments, pictures), "N",

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -83,6 +84,10 @@ Status metrics_write(Metrics *metrics, const StepMetrics *step)
     json_int(&w, "samples", step->samples);
     json_int(&w, "rejected", step->rejected);
     if (step->data) data_metrics_write(step->data, "data", &w);
+    if (step->stage) json_string(&w, "stage", step->stage);
+    if (isfinite(step->loss_z)) json_float(&w, "loss_z", step->loss_z);
+    if (isfinite(step->grad_norm_z)) json_float(&w, "grad_norm_z", step->grad_norm_z);
+    if (step->guard) json_string(&w, "guard", step->guard);
     json_bool(&w, "skipped", step->skipped);
     json_int(&w, "skipped_steps", step->skipped_steps);
     json_int(&w, "allocations", step->allocations);

@@ -4,6 +4,7 @@
 
 #include "engine/param_image.h"
 #include "train/frozen_data.h"
+#include "train/held_params.h"
 
 static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, bool estimate, Network *out)
 {
@@ -20,6 +21,7 @@ static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs,
     const int32_t shares = run->parallel.group > 1 ? (int32_t)run->parallel.group : 1;
     TRY(param_table_create(&out->params));
     param_table_pad(out->params, (int64_t)UPDATE_NORM_BLOCK * shares);
+    TRY(held_params_declare(run, out->params));
     TRY(diffusion_create(&run->diffusion, &out->diffusion));
     TRY(training_graph_create(out->params,
                               &(TrainingGraphOptions){
@@ -33,6 +35,7 @@ static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs,
                                   .text_given = inputs == NETWORK_GIVEN || run->frozen.text == FROZEN_PRECOMPUTED,
                                   .round_to = (FrozenDtype)run->frozen.dtype,
                                   .drawing = out->previews,
+                                  .drawing_from_picture = run->preview.init[0] != 0,
                                   .backward = true,
                                   .recompute = run->train.recompute,
                                   .compute = out->compute,

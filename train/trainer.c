@@ -40,7 +40,7 @@ static Status compute(void *context)
                                                          .context = t->exchange}));
     if (m->last && feed_runs_ahead(t->feed)) {
         TRY(exchange_wait_gradients(t->exchange));
-        TRY(optimizer_queue_update(t->optimizer));
+        if (!t->updates_last) TRY(optimizer_queue_update(t->optimizer));
     }
 fail:
     return status;
@@ -146,6 +146,7 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
     return (StepMetrics){
         .step = t->step,
         .total_steps = t->run->train.steps,
+        .stage = stage_run_name(&t->stage),
         .samples = t->samples,
         .loss = (all->losses[0] + all->losses[1]) / batch,
         .mse = all->losses[0] / batch,
@@ -158,7 +159,8 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
         .images_per_second = batch / seconds,
         .data_wait_seconds = all->data,
         .comm_wait_seconds = all->comm,
-        .skipped = report->skipped,
+        .skipped = report->skipped != UPDATE_DONE,
+        .not_finite = report->skipped == UPDATE_NOT_FINITE,
         .skipped_steps = optimizer_state(t->optimizer).skipped,
     };
 }
@@ -214,6 +216,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     t->data_seconds = 0;
     comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
+    trainer_guard_begin(t);
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
     exchange_step_begins(t->exchange);
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
@@ -230,17 +233,21 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     TRY(exchange_exposed_seconds(t->exchange, &step.comm));
     sum_losses(t, step.losses);
     signals_take(step.wishes);
+    step.stage_seconds = clock_seconds() - t->stage_clock;
     comm_note_step(t->comm, t->step + 1, "updating");
     TRY(agree(t, &step));
 
-    if (!feed_runs_ahead(t->feed)) {
-        TRY(optimizer_queue_update(t->optimizer));
-        TRY(exchange_gather_weights(t->exchange)); /* on a device the next step's recording begins with it */
-    }
+    TRY(trainer_guard_losses(t, step.losses[0] / (double)t->run->train.global_batch));
+    if (t->updates_last) TRY(optimizer_queue_update(t->optimizer));
+    if (t->updates_last && backend->device) TRY(backend->device->finish(backend));
+    /* On a device the next step's recording begins with it. */
+    if (!backend->device) TRY(exchange_gather_weights(t->exchange));
     optimizer_end_step(t->optimizer, &report);
     executor_weights_changed(t->network.executor);
     t->step++;
     t->samples += t->run->train.global_batch;
+    t->stage.seconds = step.stage_seconds;
+    if (stage_run_is_over(&t->stage, t->step)) t->last_step = t->step; /* of days it is known only now */
 
     *metrics = describe_step(t, &step, &report, clock_seconds() - start);
     metrics->allocations = mem_thread_allocation_count() - allocated;
@@ -254,8 +261,9 @@ fail:
 static Status record_step(Trainer *t, StepMetrics *step)
 {
     Status status = STATUS_OK;
-    t->skipped_in_a_row = step->skipped ? t->skipped_in_a_row + 1 : 0;
-    if (step->skipped && t->root)
+    trainer_guard_judge(t, step);
+    t->skipped_in_a_row = step->not_finite ? t->skipped_in_a_row + 1 : 0;
+    if (step->not_finite && t->root)
         log_warn("step %lld: gradients are not finite (norm %g, loss %g); the update is left out, %lld in all",
                  (long long)step->step, step->grad_norm, step->loss, (long long)step->skipped_steps);
     if (t->skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX)
@@ -284,7 +292,7 @@ static bool is_due(int64_t every, int64_t step)
 static void log_memory(const Trainer *t)
 {
     const double planned = (double)t->network.memory.total, peak = (double)memory_peak();
-    if (t->root && peak > 0)
+    if (t->root && peak > 0 && !t->switched) /* the peak is of the whole process */
         log_info("memory of this rank: %.3f GB at its peak, %.3f GB planned (%+.1f%%)", peak * 1e-9, planned * 1e-9,
                  100 * (peak / planned - 1));
 }
@@ -298,6 +306,7 @@ static void log_comparisons(const Trainer *t)
 
 static const char *const TOLD_OF_END[] = {
     [TRAINER_DONE] = "all steps that were asked for are done",
+    [TRAINER_STAGE] = "the stage is over",
     [TRAINER_STOPPED] = "a signal asked for the end",
     [TRAINER_REQUEUE] = "a signal asked for the end, and to be started again",
     [TRAINER_DATA_ENDED] = "the data has ended",
@@ -315,6 +324,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     Status status = STATUS_OK;
     StepEnd decided = {.ready = false};
     *end = TRAINER_DONE;
+    TRY(trainer_begin_stage(t));
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
         if (!decided.ready) TRY(wait_for_data(t, &decided));
@@ -322,14 +332,18 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         if (*end != TRAINER_DONE) break;
         TRY(train_step(t, &step, &decided));
         TRY(record_step(t, &step));
+        TRY(trainer_guard_end(t, &step));
         *end = end_of(&decided);
         if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
         if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
-        if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
+        if (*end == TRAINER_DONE && (is_due(t->run->preview.every, t->step) || trainer_stage_is_over(t)))
+            TRY(trainer_preview(t, ""));
     }
+    if (*end == TRAINER_DONE && trainer_stage_follows(t)) *end = TRAINER_STAGE;
     progress_end(&t->progress);
     comm_note_step(t->comm, t->step, "ending");
-    if (t->root) run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
+    if (t->root && *end != TRAINER_STAGE)
+        run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     if (*end == TRAINER_DATA_ENDED && t->step == 0)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");

@@ -25,12 +25,19 @@ typedef struct StepTold {
     double wishes[WISH_COUNT]; /* sums */
     double data, comm;         /* seconds waited: the longest of any rank */
     double ready, ended;       /* ranks that have the next step's batch; whose data does not reach for it */
+    double stage_seconds;      /* trained in the stage: rank 0's */
 } StepTold;
 enum { STEP_TOLD = sizeof(StepTold) / sizeof(double) };
 
 struct Trainer {
-    RunConfig *run;
+    RunConfig *run; /* of the stage; without stages the whole one */
     const Config *config;
+    const RunConfig *whole; /* with all its stages */
+    RunConfig of_stage;     /* what `run` points to with stages */
+    StageRun stage;
+    double stage_clock; /* clock_seconds at which the stage's seconds were 0 */
+    int64_t stop_after; /* as in TrainerOptions */
+    bool one_stage, switched;
     Comm *comm;
     bool root; /* rank 0: the one that writes */
 
@@ -46,6 +53,7 @@ struct Trainer {
     PrecomputedSpec precomputed; /* what the loader reads instead of running frozen networks */
     Loader *loader;
     DataMetrics *data_metrics; /* the root's; NULL elsewhere */
+    Cursor *start;             /* where the data stood at the start, of other stages' sources, too; NULL: nowhere */
     Cursor *cursor;            /* after the last applied batch, this rank's lanes; NULL before the first */
     Cursor *saving;            /* the same of all ranks, put together while saving */
     double *positions;         /* cursor_value_count: room to add the ranks' cursors up */
@@ -58,8 +66,11 @@ struct Trainer {
     float *terms;       /* (micro_batches, micro_batch, 2): mse, vb of each sample; page-locked with a GPU */
     Exchange *exchange;
     Consistency *consistency;
-    double data_seconds; /* that this step's batch was waited for before the step */
-    double *told;        /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
+    Guard *guard;
+    GuardLimits guard_limits; /* of this step */
+    bool updates_last;        /* the update is queued once the losses are known */
+    double data_seconds;      /* that this step's batch was waited for before the step */
+    double *told;             /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
 
@@ -77,7 +88,23 @@ struct Trainer {
 /* trainer_save.c; all but the first are collective. */
 Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor);
 Status trainer_save(Trainer *trainer);
-Status trainer_compare(Trainer *trainer); /* the ranks' weights, unless parallel.compare_every is 0 */
-Status trainer_preview(Trainer *trainer); /* rank 0 draws, if the config asks for pictures */
+Status trainer_compare(Trainer *trainer);                   /* the ranks' weights, unless parallel.compare_every is 0 */
+Status trainer_preview(Trainer *trainer, const char *mark); /* rank 0 draws, if the config asks for pictures */
+
+/* trainer_stage.c */
+Status trainer_check_settings(const Trainer *trainer, const Stages *stages);
+Status trainer_enter_stage(Trainer *trainer, const TrainerOptions *options, const CheckpointState *state);
+int64_t trainer_last_step(const Trainer *trainer);
+Status trainer_write_config(const Trainer *trainer); /* RUN/config.yaml. Rank 0 */
+Status trainer_begin_stage(Trainer *trainer);        /* collective, before the first step of a process */
+bool trainer_stage_is_over(const Trainer *trainer);  /* false without stages */
+bool trainer_stage_follows(const Trainer *trainer);  /* it is over, and the process goes on with the next one */
+
+/* trainer_guard.c: in the order of a step. `mse`: the mean over the global batch. */
+Status trainer_guard_open(Trainer *trainer, const GuardState *state);
+void trainer_guard_begin(Trainer *trainer);
+Status trainer_guard_losses(Trainer *trainer, double mse);
+void trainer_guard_judge(Trainer *trainer, StepMetrics *step);       /* fills in loss_z, grad_norm_z and guard */
+Status trainer_guard_end(Trainer *trainer, const StepMetrics *step); /* ERR_NUMERIC on all ranks: the run ends */
 
 #endif

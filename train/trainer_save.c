@@ -72,12 +72,14 @@ Status trainer_save(Trainer *t)
 {
     Status status = STATUS_OK;
     double start = clock_seconds();
+    Cursor *places = NULL;
     comm_note_step(t->comm, t->step, "saving a checkpoint");
     TRY(trainer_compare(t)); /* what is saved is what all ranks have */
     TRY(exchange_refresh_weights(t->exchange));
     TRY(log_passed_over(t));
     TRY(gather_cursor(t));
     if (t->root) {
+        if (t->start) TRY(cursor_join(t->saving, t->start, &places));
         CheckpointState state = {
             .step = t->step,
             .samples = t->samples,
@@ -89,7 +91,9 @@ Status trainer_save(Trainer *t)
             .micro_batch = t->network.micro_batch,
             .backend = t->backend_text,
             .config = t->config_text.data,
-            .cursor = t->saving,
+            .stage = stage_run_place(&t->stage, t->step),
+            .guard = guard_state(t->guard),
+            .cursor = places ? places : t->saving,
         };
         memcpy(state.frozen, t->frozen, sizeof state.frozen);
         TRY(checkpoint_save(t->dir.checkpoints, &state, &t->network.store, t->optimizer, t->run->checkpoint.keep));
@@ -101,6 +105,7 @@ Status trainer_save(Trainer *t)
     TRY(comm_barrier(t->comm));
     t->saved_step = t->step;
 fail:
+    cursor_free(places);
     return status;
 }
 
@@ -142,7 +147,7 @@ fail:
     return status;
 }
 
-Status trainer_preview(Trainer *t)
+Status trainer_preview(Trainer *t, const char *mark)
 {
     Status status = STATUS_OK;
     const float *weights = optimizer_ema(t->optimizer);
@@ -151,7 +156,7 @@ Status trainer_preview(Trainer *t)
     TRY(exchange_refresh_weights(t->exchange));
     const bool gathered = weights && optimizer_is_divided(t->optimizer);
     if (gathered) TRY(gather_average(t, &weights));
-    if (t->root) TRY(preview_draw(t->preview, t->step, weights));
+    if (t->root) TRY(preview_draw(t->preview, t->step, mark, weights));
     watch_preview(t->watch, t->step);
     if (t->root && gathered) TRY(clear_unwritten_gradients(t, (float *)weights));
 fail:

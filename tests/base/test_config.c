@@ -429,8 +429,11 @@ static void test_dump(void **state)
     for (size_t i = 0; i < 9; i++)
         items[i] = (SampleSource){
             {strings, i == 4 ? count : i % 3}, fabs(doubles[i]) > 1e6 ? 2 : doubles[i], strings[i], {1 + (int64_t)i}};
-    Sample values = {
-        .seed = INT64_MIN, .run = {strings[0]}, .train = {7, 9, -1, true, 0}, .optim = {0.25, 0, {ints, 3}}};
+    Sample values = {.seed = INT64_MIN,
+                     .run = {strings[0]},
+                     .train = {7, 9, -1, true, 0},
+                     .optim = {0.25, 0, {ints, 3}},
+                     .data.filter.side = 256};
     for (size_t i = 0; i < 9; i++) {
         values.optim.decay = doubles[i];
         assert_round_trip(&values);
@@ -454,7 +457,8 @@ static void test_dump(void **state)
                                    "  fast: true\n"
                                    "  precision: auto\noptim:\n  lr: 0.0001\n  decay: 0.0\n  mult: [1, 2, 4]\ndata:\n"
                                    "  sources:\n    - shards: [a.tar, \"b c\"]\n      weight: 1.0\n      name: \"\"\n"
-                                   "      filter:\n        side: 256\n  languages: []\n");
+                                   "      filter:\n        side: 256\n  languages: []\n  filter:\n    side: 256\n"
+                                   "parts: []\n");
     strbuf_free(&text);
 }
 
@@ -466,7 +470,132 @@ static void test_describe(void **state)
     assert_non_null(strstr(text.data, "train.precision: word fp32 | bf16 | auto, default auto\n"));
     assert_non_null(strstr(text.data, "data.sources[].filter.side: whole number, at least 1, default 256\n"));
     assert_non_null(strstr(text.data, "data.sources[].name: text, default \"\"\n"));
+    assert_non_null(
+        strstr(text.data, "parts[].train: of this section's keys those that differ: global_batch, part, fast\n"));
+    assert_non_null(
+        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, filter\n"));
     strbuf_free(&text);
+}
+
+/* ---- parts that differ ---- */
+
+#define PARTS                                                           \
+    NEEDED "data:\n"                                                    \
+           "  languages: [ru, en]\n"                                    \
+           "  sources: [{shards: [a.tar]}, {shards: [b.tar]}]\n"        \
+           "parts:\n"                                                   \
+           "  - name: one\n"                                            \
+           "  - name: two\n"                                            \
+           "    train: {part: auto}\n"                                  \
+           "    data:\n"                                                \
+           "      sources: [{shards: [\"{0..7}.tar\"], name: \"1\"}]\n" \
+           "      filter:\n"                                            \
+           "        side: 9\n"                                          \
+           "  - name: three\n"                                          \
+           "    train:\n"                                               \
+           "    data: {filter: {}}\n"
+
+static Status load_variant(size_t i, const char *label, Sample *out, Config **variant)
+{
+    return config_variant(config, "parts", i, label, out, variant);
+}
+
+static void test_variants(void **state)
+{
+    Sample one, two;
+    Config *first, *second;
+    assert_ok(load(PARTS, "train.global_batch=5"));
+    assert_int_equal(sample.parts.count, 3);
+    assert_true(config_is_written(config, "train.global_batch") && config_is_written(config, "parts[1].data.filter"));
+    assert_false(config_is_written(config, "train.fast") || config_is_written(config, "parts[0].data"));
+    assert_ok(load_variant(0, "", &one, &first));
+    assert_ok(load_variant(1, "part two: ", &two, &second));
+    config_free(config); /* variants do not need it */
+    config = NULL;
+    assert_int_equal(one.parts.count, 0);
+    assert_int_equal(one.train.batch, 5);
+    assert_int_equal(two.train.batch, 5);
+    assert_int_equal(one.train.part, 0);
+    assert_int_equal(two.train.part, -1);
+    assert_int_equal(one.data.filter.side, 256);
+    assert_int_equal(two.data.filter.side, 9);
+    assert_int_equal(one.data.sources.count, 2);
+    assert_int_equal(two.data.sources.count, 1); /* a list replaces */
+    assert_string_equal(((SampleSource *)two.data.sources.items)->shards.items[0], "{0..7}.tar");
+    assert_int_equal(two.data.languages.count, 2);
+    assert_int_equal(two.train.steps, 10);
+    assert_fails(config_error(second, "data.filter.side", "x"), ERR_CONFIG, "c.yaml:13: part two: data.filter.side: x");
+    assert_fails(config_error(second, "train.global_batch", "x"), ERR_CONFIG,
+                 "command line: train.global_batch=5: part two: train.global_batch: x");
+    config_free(first);
+    config_free(second);
+}
+
+/* An override outside a part holds for those that do not say otherwise; one inside for that part alone. */
+static void test_variant_overrides(void **state)
+{
+    Sample two, three;
+    Config *second, *third;
+    assert_ok(load(PARTS, "data.filter.side=20"));
+    assert_ok(load_variant(1, "", &two, &second));
+    assert_ok(load_variant(2, "", &three, &third));
+    assert_int_equal(two.data.filter.side, 9);
+    assert_int_equal(three.data.filter.side, 20);
+    config_free(second);
+    config_free(third);
+    assert_ok(load(PARTS, "parts[2].train.global_batch=7"));
+    assert_ok(load_variant(1, "", &two, &second));
+    assert_ok(load_variant(2, "", &three, &third));
+    assert_int_equal(two.train.batch, 32);
+    assert_int_equal(three.train.batch, 7);
+    assert_fails(load_variant(3, "", &three, &third), ERR_INTERNAL, "parts[3]");
+    config_free(second);
+}
+
+static void test_refuses_parts(void **state)
+{
+    assert_fails(load(PARTS, "parts[1].train.steps=3"), ERR_CONFIG,
+                 "parts[1].train.steps cannot be written here, only in train; there are: global_batch, part, fast");
+    assert_fails(load(PARTS, "parts[1].train.fsat=true"), ERR_CONFIG,
+                 "parts[1].train.fsat is not a key; did you mean fast?");
+    assert_fails(load(PARTS, "parts[0].optim.lr=1"), ERR_CONFIG, "parts[0].optim is not a key here, but optim is");
+    assert_fails(load(PARTS, "parts[1].train.global_batch=0"), ERR_CONFIG, "parts[1].train.global_batch is 0");
+    assert_fails(load(PARTS, "parts[1].data.filter.side=x"), ERR_CONFIG, "parts[1].data.filter.side wants a whole");
+    assert_fails(load(PARTS, "parts[1].data.filter=x"), ERR_CONFIG, "parts[1].data.filter wants a section");
+    assert_fails(load(PARTS, "parts[1].data=[1]"), ERR_CONFIG, "parts[1].data wants a section");
+    assert_fails(load(PARTS, "parts[1].data.sources=[{name: a}]"), ERR_CONFIG,
+                 "parts[1].data.sources[0].shards is missing");
+}
+
+static void test_dump_parts(void **state)
+{
+    StrBuf text = {0}, again = {0};
+    assert_ok(load(PARTS, "parts[0].data.languages=[\"*x\"]"));
+    assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &text));
+    const char *parts = strstr(text.data, "parts:\n");
+    assert_non_null(parts);
+    assert_string_equal(parts, "parts:\n"
+                               "  - name: one\n"
+                               "    data:\n"
+                               "      languages: [\"*x\"]\n"
+                               "  - name: two\n"
+                               "    train:\n"
+                               "      part: auto\n"
+                               "    data:\n"
+                               "      sources:\n"
+                               "        - shards: [\"{0..7}.tar\"]\n"
+                               "          weight: 1.0\n"
+                               "          name: \"1\"\n"
+                               "          filter:\n"
+                               "            side: 256\n"
+                               "      filter:\n"
+                               "        side: 9\n"
+                               "  - name: three\n");
+    assert_ok(load(text.data, NULL));
+    assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &again));
+    assert_string_equal(again.data, text.data);
+    strbuf_free(&text);
+    strbuf_free(&again);
 }
 
 static void test_bad_schema(void **state)
@@ -494,6 +623,10 @@ int main(void)
         cmocka_unit_test_teardown(test_dump, teardown),
         cmocka_unit_test_teardown(test_number_words, teardown),
         cmocka_unit_test_teardown(test_describe, teardown),
+        cmocka_unit_test_teardown(test_variants, teardown),
+        cmocka_unit_test_teardown(test_variant_overrides, teardown),
+        cmocka_unit_test_teardown(test_refuses_parts, teardown),
+        cmocka_unit_test_teardown(test_dump_parts, teardown),
         cmocka_unit_test_teardown(test_bad_schema, teardown),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
