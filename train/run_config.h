@@ -94,7 +94,7 @@ typedef struct RunConfig {
     FrozenConfig frozen;
     WatchConfig watch;
     MaskConfig inpainting; /* a model that paints only */
-    ConfigList stages; /* of StageConfig; none: the run is one piece */
+    ConfigList stages;     /* of StageConfig; none: the run is one piece */
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;
