@@ -59,6 +59,7 @@ extern const Command command_export;
 extern const Command command_checkpoint_list, command_checkpoint_verify;
 extern const Command command_checkpoint_prune, command_checkpoint_convert;
 extern const Command command_config;
+extern const Command command_run_report, command_compare;
 
 /* The positional arguments are `fixed` ones, then overrides "key.path=value". ERR_USAGE says what is missing or not an
  * override. */

@@ -122,6 +122,8 @@ static const ConfigField FIELDS[] = {
      "autoencoder and text encoders: inline or precomputed, each on its own"},
     {"validation", CONFIG_SECTION, AT(RunConfig, validation), NULL, 0, 0, NULL, &VALIDATION_CONFIG_SCHEMA,
      "the loss on held-out samples, at fixed timesteps and with fixed noise"},
+    {"watch", CONFIG_SECTION, AT(RunConfig, watch), NULL, 0, 0, NULL, &WATCH_CONFIG_SCHEMA,
+     "event files for TensorBoard, and the report"},
     {"inpainting", CONFIG_SECTION, AT(RunConfig, inpainting), NULL, 0, 0, NULL, &MASK_CONFIG_SCHEMA,
      "the masks that a model of 2C + 1 input channels is trained with"},
     {"stages", CONFIG_LIST, AT(RunConfig, stages), NULL, 0, 0, NULL, &STAGE_CONFIG_SCHEMA,

@@ -18,6 +18,7 @@
 #include "train/parallel_config.h"
 #include "train/stages_config.h"
 #include "train/validation_config.h"
+#include "train/watch_config.h"
 
 typedef struct RunSection {
     char *dir;
@@ -89,6 +90,7 @@ typedef struct RunConfig {
     DataConfig data;
     FrozenConfig frozen;
     ValidationConfig validation;
+    WatchConfig watch;
     MaskConfig inpainting; /* a model that paints only */
     ConfigList stages;     /* of StageConfig; none: the run is one piece */
 } RunConfig;

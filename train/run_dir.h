@@ -4,6 +4,9 @@
  *   RUN/metrics.jsonl      one object a step
  *   RUN/events.jsonl       what happened besides (train/run_events.h)
  *   RUN/validation.jsonl   the loss on held-out samples (train/validation.h)
+ *   RUN/plan.json          what it was planned to be (train/run_plan.h)
+ *   RUN/report.html        all of it as a page (train/report.h)
+ *   RUN/tensorboard/       event files (train/tensorboard.h)
  *   RUN/bad-shards.jsonl   shards and samples that were passed over because they are broken (data/bad_log.h)
  *   RUN/checkpoints/       step-NNNNNNN/ and latest
  *   RUN/previews/          step-NNNNNNN.png

@@ -283,6 +283,7 @@ static Status record_step(Trainer *t, StepMetrics *step)
     step->rejected = data_metrics_passed_over(t->data_metrics);
     step->peak_bytes = memory_peak();
     TRY(metrics_write(&t->metrics, step));
+    watch_step(t->watch, step->step, t->metrics.line.data, t->metrics.line.size);
     progress_step(&t->progress, step);
 fail:
     return status;

@@ -19,6 +19,7 @@
 #include "train/signals.h"
 #include "train/trainer.h"
 #include "train/validation.h"
+#include "train/watch.h"
 
 /* What a rank tells the others of the save under way: 1 or 0 each, summed. */
 typedef enum SaveWord { SAVE_WRITTEN, SAVE_COMMITTED, SAVE_FAILED, SAVE_WORDS } SaveWord;
@@ -100,6 +101,7 @@ struct Trainer {
     Metrics metrics;
     Progress progress;
     Preview *preview;
+    Watch *watch;
     char backend_text[512];
     char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints; "" where the outputs are precomputed */
     StrBuf config_text;                    /* the effective config */

@@ -353,6 +353,14 @@ static Status open_outputs(Trainer *t)
     if (!t->switched)
         run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
                        comm_world(t->comm), t->backend_text);
+    TRY(watch_open(&(WatchOptions){.run = t->run,
+                                   .dir = &t->dir,
+                                   .config = t->config_text.data,
+                                   .step = t->step,
+                                   .network = &t->network,
+                                   .ranks = comm_world(t->comm),
+                                   .device = t->backend_text},
+                   &t->watch));
     progress_begin(&t->progress, t->step, t->run->train.log_every);
 fail:
     return status;
@@ -455,6 +463,7 @@ void trainer_free(Trainer *t)
 {
     if (!t) return;
     Backend *backend = t->network.backend;
+    watch_close(t->watch);
     preview_free(t->preview);
     validation_free(t->validation);
     metrics_close(&t->metrics);

@@ -305,6 +305,7 @@ Status trainer_preview(Trainer *t, const char *mark)
     const bool gathered = weights && optimizer_is_divided(t->optimizer);
     if (gathered) TRY(trainer_gather_average(t, false, &weights));
     if (t->root) TRY(preview_draw(t->preview, t->step, mark, weights));
+    watch_preview(t->watch, t->step);
     if (t->root && gathered) TRY(trainer_return_gradients(t));
 fail:
     return status;
