@@ -40,7 +40,7 @@ same() { # same RUN RUN: weights, moments, average, and every number of every st
     local a b
     a=$(hashes "$1/checkpoints/latest") b=$(hashes "$2/checkpoints/latest")
     [ -n "$a" ] && [ "$a" = "$b" ] || fail "$1 and $2 end with other weights, moments or averages"
-    for key in step loss mse vb lr beta1 grad_norm ema_decay samples stage skipped_steps; do
+    for key in step loss mse vb lr beta1 grad_norm ema_decay samples stage loss_z grad_norm_z guard skipped_steps; do
         cmp <(metric "$1" $key) <(metric "$2" $key) || fail "$1 and $2 differ in $key"
     done
 }
