@@ -80,10 +80,12 @@ contains whole1.log "config: data.sources[0].name: shapes -> more"
 contains whole1.log "source more is new to this run and starts at its beginning"
 [ "$(grep -c "is new to this run" whole1.log)" = 1 ] || fail "a source that was left out for a stage began anew"
 contains whole1.log "large: step "
-[ "$(sed -n 's/.*"kind": *"\([a-z]*\)".*/\1/p' whole1/events.jsonl | tr '\n' ' ')" = "start stage stage stage end " ] ||
-    fail "events: $(cat whole1/events.jsonl)"
-[ "$(sed -n 's/.*"kind": *"\([a-z]*\)".*/\1/p' parts1/events.jsonl | tr '\n' ' ')" = \
-    "start stage end resume end resume stage end resume stage end " ] || fail "events: $(cat parts1/events.jsonl)"
+events() { # events RUN: starts, resumes, stages and ends in order
+    sed -n 's/.*"kind": *"\(start\|resume\|stage\|stop\|end\)".*/\1/p' "$1/events.jsonl" | tr '\n' ' '
+}
+[ "$(events whole1)" = "start stage stage stage end " ] || fail "events: $(cat whole1/events.jsonl)"
+[ "$(events parts1)" = "start stage end resume end resume stage end resume stage end " ] ||
+    fail "events: $(cat parts1/events.jsonl)"
 contains whole1/checkpoints/latest/state.json '"stage": {"name": "clean", "steps": 4, "seconds": '
 contains whole1/checkpoints/latest/state.json '"ended": [{"name": "small", "step": 8, "seconds": '
 "$vasily" config whole1/config.yaml > again.yaml 2> config.log || fail "the run's config is refused"
