@@ -92,6 +92,7 @@ contains whole1/checkpoints/latest/state.json '"ended": [{"name": "small", "step
 cmp again.yaml whole1/config.yaml || fail "the run's config does not round-trip"
 contains whole1/config.yaml "  - name: clean"
 contains whole1/config.yaml "total_steps: 18"
+contains whole1/checkpoints/step-0000014/state.json 'resolution: 32' # what is sampled from it is of its stage
 
 # Nothing is left to do; other stages than those it went through are refused, later ones may change.
 train done.log staged.yaml run.dir=whole1 --resume auto
@@ -144,7 +145,7 @@ train drawn.log staged.yaml run.dir=drawn preview.every=5 'preview.prompts=[red 
     fail "previews: $(LC_ALL=C ls drawn/previews | tr '\n' ' ')"
 same whole1 drawn
 
-# Sampling takes the stage's resolution; plan and data commands take a stage.
+# Plan and data commands take a stage.
 contains <("$vasily" plan staged.yaml 2> plan.log) "stage clean"
 contains <("$vasily" plan staged.yaml --stage large 2> plan.log) "4 = 1 ranks x 2 micro-batches x 2"
 contains <("$vasily" plan staged.yaml --json 2> plan.log) '"stages":'
@@ -156,7 +157,10 @@ contains order.log "--stage NAME takes one of them"
 if [ -n "$emulated" ]; then
     two=(tiny.yaml train.steps=2 'stages=[{name: one, steps: 1}, {name: two, steps: 1, train: {global_batch: 2}}]' train.global_batch=4)
     train host.log "${two[@]}" run.dir=host
-    VASILY_CUDA_LIBRARY=$emulated VASILY_EMU_OPEN=1 train device.log "${two[@]}" run.dir=device --device cuda
+    export VASILY_CUDA_LIBRARY=$emulated VASILY_EMU_OPEN=1
+    needed=$("$vasily" plan tiny.yaml train.global_batch=4 --device cuda --json 2> plan.log | sed -n 's/.*"device_bytes".*"total": *\([0-9]*\).*/\1/p')
+    [ "$needed" -gt 1000000 ] || fail "the plan for a device has no total"
+    VASILY_EMU_MEMORY=$((needed * 5 / 3)) train device.log "${two[@]}" run.dir=device --device cuda
     contains device.log "device: cuda: emulated device"
     paste <(metric host loss) <(metric device loss) |
         awk '{ d = $1 - $2; if (d < 0) d = -d; if (!($1 > 0) || d > 1e-4 * $1) exit 1 } END { exit NR != 2 }' ||
