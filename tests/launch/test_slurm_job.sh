@@ -19,7 +19,7 @@ fi
 if [ -n "${WAITS-}" ]; then
     trap 'echo told >srun.told; exit 75' USR1
     touch srun.waits
-    while :; do sleep 0.05; done
+    for ((i = 0; i < 600; i++)); do sleep 0.1; done # a minute
 fi
 exit "${CODE:-0}"
 SCRIPT
