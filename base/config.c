@@ -15,6 +15,7 @@
 struct Config {
     Arena *arena;
     const char *name;
+    const char *label;          /* begins every error after the place; "" but for a variant */
     const ConfigSchema *schema; /* of the whole config */
     Node *root;
     bool in_default; /* while a default is bound: its errors are ours */
@@ -44,7 +45,7 @@ static void pop_path(Config *config, size_t length)
 
 static Status refuse(Config *config, const Node *node, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
-/* "PLACE: KEY " and what is wrong with it. */
+/* "PLACE: LABEL KEY " and what is wrong with it. */
 static Status refuse(Config *config, const Node *node, const char *format, ...)
 {
     char words[STATUS_MESSAGE_MAX / 2];
@@ -52,8 +53,8 @@ static Status refuse(Config *config, const Node *node, const char *format, ...)
     va_start(args, format);
     vsnprintf(words, sizeof words, format, args);
     va_end(args);
-    return status_fail(config->in_default ? ERR_INTERNAL : ERR_CONFIG, __FILE__, __LINE__, "%s: %s%s %s",
-                       config_tree_place(config->arena, config->name, node),
+    return status_fail(config->in_default ? ERR_INTERNAL : ERR_CONFIG, __FILE__, __LINE__, "%s: %s%s%s %s",
+                       config_tree_place(config->arena, config->name, node), config->label,
                        config->in_default ? "the default of " : "", config->path, words);
 }
 
@@ -181,8 +182,29 @@ fail:
     return status;
 }
 
+static Status bind_map(Config *config, const Node *node, ConfigPairs *out)
+{
+    Status status = STATUS_OK;
+    const size_t path_length = config->path_length;
+    if (node->kind != NODE_MAP)
+        FAIL_WITH(refuse_type(config, node, "texts under keys, lines of \"key: text\" indented below it"));
+    *out = (ConfigPairs){.keys = arena_alloc_array(config->arena, node->child_count + 1, sizeof(char *)),
+                         .values = arena_alloc_array(config->arena, node->child_count + 1, sizeof(char *))};
+    if (!out->keys || !out->values) FAIL_WITH(ERR_MEMORY);
+    for (const Node *child = node->child; child; child = child->next, out->count++) {
+        push_path(config, ".%s", child->key);
+        TRY(bind_string(config, child, &out->values[out->count]));
+        out->keys[out->count] = arena_strdup(config->arena, child->key);
+        if (!out->keys[out->count]) FAIL_WITH(ERR_MEMORY);
+        pop_path(config, path_length);
+    }
+fail:
+    return status;
+}
+
 static Status bind_list(Config *config, const ConfigField *field, const Node *node, void *target);
 static Status bind_section(Config *config, const ConfigSchema *schema, const Node *node, void *base);
+static Status bind_patch(Config *config, const ConfigField *field, const Node *node, ConfigPatch *out);
 
 static Status bind_value(Config *config, const ConfigField *field, const Node *node, void *target)
 {
@@ -197,12 +219,16 @@ static Status bind_value(Config *config, const ConfigField *field, const Node *n
         return bind_string(config, node, target);
     case CONFIG_ENUM:
         return bind_enum(config, field, node, target);
+    case CONFIG_STRING_MAP:
+        return bind_map(config, node, target);
     case CONFIG_INT_LIST:
     case CONFIG_STRING_LIST:
     case CONFIG_LIST:
         return bind_list(config, field, node, target);
     case CONFIG_SECTION:
         return bind_section(config, field->schema, node, target);
+    case CONFIG_PATCH:
+        return bind_patch(config, field, node, target);
     }
     return status_fail(ERR_INTERNAL, __FILE__, __LINE__, "the schema's field %s has no type", config->path);
 }
@@ -272,8 +298,10 @@ static Status refuse_missing(Config *config, const ConfigField *field, const Nod
         [CONFIG_ENUM] = "",
         [CONFIG_INT_LIST] = "[1, 2]",
         [CONFIG_STRING_LIST] = "[\"abc\"]",
+        [CONFIG_STRING_MAP] = "{key: \"abc\"}",
         [CONFIG_SECTION] = "",
         [CONFIG_LIST] = "[]",
+        [CONFIG_PATCH] = "",
     };
     const char *example = field->type == CONFIG_ENUM ? field->words[0] : EXAMPLES[field->type];
     return refuse(config, section, "is missing and has no default; write it, such as %s: %s (%s)", field->key, example,
@@ -290,7 +318,7 @@ static bool find_elsewhere(const ConfigSchema *schema, const char *key, char *pa
             length = snprintf(path, capacity, "%s", field->key);
             return length > 0 && (size_t)length < capacity;
         }
-        if (!field->schema) continue;
+        if (!field->schema || field->type == CONFIG_PATCH) continue;
         length = snprintf(path, capacity, "%s%s.", field->key, field->type == CONFIG_LIST ? "[0]" : "");
         if (length > 0 && (size_t)length < capacity &&
             find_elsewhere(field->schema, key, path + length, capacity - (size_t)length, depth + 1))
@@ -315,22 +343,31 @@ fail:
     return status;
 }
 
-static Status bind_section(Config *config, const ConfigSchema *schema, const Node *node, void *base)
+/* Whether `node` is a section, or nothing, with keys of the schema only. */
+static Status check_section(Config *config, const ConfigSchema *schema, const Node *node)
 {
     Status status = STATUS_OK;
-    size_t path_length = config->path_length;
-    bool empty = !node || config_node_is_null(node);
-    if (node && !empty && node->kind != NODE_MAP) {
-        if (path_length == 0) push_path(config, "the config");
+    if (!node || config_node_is_null(node)) return STATUS_OK;
+    if (node->kind != NODE_MAP) {
+        if (config->path_length == 0) push_path(config, "the config");
         FAIL_WITH(refuse_type(config, node, "a section, lines of \"key: value\" indented below it"));
     }
-    const Node *first = empty || !node ? NULL : node->child;
-    for (const Node *child = first; child; child = child->next) {
+    for (const Node *child = node->child; child; child = child->next) {
         bool known = false;
         for (size_t i = 0; i < schema->field_count && !known; i++)
             known = strcmp(schema->fields[i].key, child->key) == 0;
         if (!known) FAIL_WITH(refuse_unknown(config, schema, child));
     }
+fail:
+    return status;
+}
+
+static Status bind_section(Config *config, const ConfigSchema *schema, const Node *node, void *base)
+{
+    Status status = STATUS_OK;
+    size_t path_length = config->path_length;
+    bool empty = !node || config_node_is_null(node);
+    TRY(check_section(config, schema, node));
     for (size_t i = 0; i < schema->field_count; i++) {
         const ConfigField *field = &schema->fields[i];
         const Node *child = empty ? NULL : config_tree_get(node, field->key);
@@ -342,7 +379,7 @@ static Status bind_section(Config *config, const ConfigSchema *schema, const Nod
             TRY(bind_section(config, field->schema, NULL, target));
         else if (field->default_text)
             TRY(bind_default(config, field, target));
-        else if (field->type != CONFIG_LIST)
+        else if (field->type != CONFIG_LIST && field->type != CONFIG_PATCH)
             FAIL_WITH(refuse_missing(config, field, node));
         pop_path(config, path_length);
     }
@@ -350,7 +387,77 @@ fail:
     return status;
 }
 
+/* Only what is written, without defaults. */
+static Status bind_written(Config *config, const ConfigSchema *schema, const Node *node, void *base)
+{
+    Status status = STATUS_OK;
+    size_t path_length = config->path_length;
+    TRY(check_section(config, schema, node));
+    for (size_t i = 0; i < schema->field_count; i++) {
+        const ConfigField *field = &schema->fields[i];
+        const Node *child = config_tree_get(node, field->key);
+        void *target = (char *)base + field->offset;
+        if (!child) continue;
+        push_path(config, ".%s", field->key);
+        if (field->type == CONFIG_SECTION)
+            TRY(bind_written(config, field->schema, child, target));
+        else
+            TRY(bind_value(config, field, child, target));
+        pop_path(config, path_length);
+    }
+fail:
+    return status;
+}
+
+/* Keys of the section that may not be written here. */
+static Status refuse_others(Config *config, const ConfigField *field, const Node *node)
+{
+    Status status = STATUS_OK;
+    size_t count = 0;
+    while (field->words[count]) count++;
+    for (const Node *child = node->kind == NODE_MAP ? node->child : NULL; child; child = child->next) {
+        bool allowed = false, known = false;
+        for (size_t i = 0; i < count && !allowed; i++) allowed = strcmp(field->words[i], child->key) == 0;
+        for (size_t i = 0; i < field->schema->field_count && !known; i++)
+            known = strcmp(field->schema->fields[i].key, child->key) == 0;
+        if (allowed || !known) continue; /* what is unknown, check_section says better */
+        push_path(config, ".%s", child->key);
+        FAIL_WITH(refuse(config, child, "cannot be written here, only in %s%s", field->schema->name,
+                         suggest(config, "", field->words, count)));
+    }
+fail:
+    return status;
+}
+
+static Status bind_patch(Config *config, const ConfigField *field, const Node *node, ConfigPatch *out)
+{
+    Status status = STATUS_OK;
+    if (config_node_is_null(node)) return STATUS_OK;
+    if (field->words) TRY(refuse_others(config, field, node));
+    void *values = arena_alloc(config->arena, field->schema->struct_size);
+    if (!values) FAIL_WITH(ERR_MEMORY);
+    TRY(bind_written(config, field->schema, node, values));
+    *out = (ConfigPatch){.written = node, .values = values};
+fail:
+    return status;
+}
+
 /* --- the public functions --- */
+
+static Status create(const char *name, const char *label, const ConfigSchema *schema, Config **out)
+{
+    Status status = STATUS_OK;
+    Config *config = mem_alloc_array(1, sizeof *config);
+    *out = config;
+    if (!config) FAIL_WITH(ERR_MEMORY);
+    config->schema = schema;
+    TRY(arena_create(&config->arena));
+    config->name = arena_strdup(config->arena, name);
+    config->label = arena_strdup(config->arena, label);
+    if (!config->name || !config->label) FAIL_WITH(ERR_MEMORY);
+fail:
+    return status;
+}
 
 Status config_load(const char *path, const char *text, const ConfigSchema *schema, const char *const *overrides,
                    size_t override_count, void *out, Config **config)
@@ -359,12 +466,8 @@ Status config_load(const char *path, const char *text, const ConfigSchema *schem
     char *data = NULL;
     size_t size;
     *config = NULL;
-    Config *loaded = mem_alloc_array(1, sizeof *loaded);
-    if (!loaded) FAIL_WITH(ERR_MEMORY);
-    loaded->schema = schema;
-    TRY(arena_create(&loaded->arena));
-    loaded->name = arena_strdup(loaded->arena, path);
-    if (!loaded->name) FAIL_WITH(ERR_MEMORY);
+    Config *loaded = NULL;
+    TRY(create(path, "", schema, &loaded));
     if (!text) {
         TRY(file_read(path, CONFIG_MAX_BYTES, &data, &size));
         text = data;
@@ -380,6 +483,51 @@ Status config_load(const char *path, const char *text, const ConfigSchema *schem
 fail:
     free(data);
     config_free(loaded);
+    return status;
+}
+
+static const ConfigField *find_field(const ConfigSchema *schema, const char *key)
+{
+    for (size_t i = 0; i < schema->field_count; i++)
+        if (strcmp(schema->fields[i].key, key) == 0) return &schema->fields[i];
+    return NULL;
+}
+
+/* What `item` writes over the section `key`, where its schema says that it may. */
+static const Node *patch_of(const ConfigSchema *schema, const Node *item, const char *key)
+{
+    const ConfigField *field = find_field(schema, key);
+    return field && field->type == CONFIG_PATCH ? config_tree_get(item, key) : NULL;
+}
+
+Status config_variant(const Config *config, const char *list, size_t i, const char *label, void *out, Config **variant)
+{
+    Status status = STATUS_OK;
+    const ConfigSchema *schema = config->schema;
+    const ConfigField *field = find_field(schema, list);
+    const Node *item = config_tree_item(config_tree_get(config->root, list), i);
+    Config *made = NULL;
+    *variant = NULL;
+    if (!field || field->type != CONFIG_LIST || !item) FAIL(ERR_INTERNAL, "the config has no %s[%zu]", list, i);
+    TRY(create(config->name, label, schema, &made));
+    made->root = arena_alloc(made->arena, sizeof *made->root);
+    if (!made->root) FAIL_WITH(ERR_MEMORY);
+    made->root->kind = NODE_MAP;
+    made->root->line = config->root->line;
+    for (size_t k = 0; k < schema->field_count; k++) {
+        const char *key = schema->fields[k].key;
+        Node *section;
+        if (strcmp(key, list) == 0) continue;
+        TRY(config_tree_merge(made->arena, config_tree_get(config->root, key), patch_of(field->schema, item, key),
+                              &section));
+        if (section) config_tree_append(made->root, section);
+    }
+    memset(out, 0, schema->struct_size);
+    TRY(bind_section(made, schema, made->root, out));
+    *variant = made;
+    return STATUS_OK;
+fail:
+    config_free(made);
     return status;
 }
 
@@ -399,5 +547,11 @@ Status config_error(const Config *config, const char *key, const char *format, .
     va_end(args);
     const Node *node = config_tree_find(config->root, key);
     const char *place = config_tree_place(config->arena, config->name, node);
-    return status_fail(ERR_CONFIG, __FILE__, __LINE__, "%s: %s%s: %s", place, key, node ? "" : " (default)", words);
+    return status_fail(ERR_CONFIG, __FILE__, __LINE__, "%s: %s%s%s: %s", place, config->label, key,
+                       node ? "" : " (default)", words);
+}
+
+bool config_is_written(const Config *config, const char *key)
+{
+    return config_tree_find(config->root, key) != NULL;
 }

@@ -25,8 +25,10 @@ typedef enum ConfigType {
     CONFIG_ENUM,        /* int32_t: the index into `words` */
     CONFIG_INT_LIST,    /* ConfigInts */
     CONFIG_STRING_LIST, /* ConfigStrings */
+    CONFIG_STRING_MAP,  /* ConfigPairs: texts under keys that the file chooses */
     CONFIG_SECTION,     /* a nested struct, in place */
-    CONFIG_LIST         /* ConfigList of structs */
+    CONFIG_LIST,        /* ConfigList of structs */
+    CONFIG_PATCH        /* ConfigPatch: keys of another section that are written anew, see config_variant */
 } ConfigType;
 
 typedef struct ConfigInts {
@@ -39,10 +41,20 @@ typedef struct ConfigStrings {
     size_t count;
 } ConfigStrings;
 
+typedef struct ConfigPairs {
+    char **keys, **values; /* in the order written */
+    size_t count;
+} ConfigPairs;
+
 typedef struct ConfigList {
     void *items; /* count structs of the schema's size */
     size_t count;
 } ConfigList;
+
+typedef struct ConfigPatch {
+    const void *written; /* inside config only; NULL: nothing is */
+    void *values;        /* a struct of the section's schema: the keys that are written are filled, all others zero */
+} ConfigPatch;
 
 struct ConfigSchema;
 
@@ -51,11 +63,12 @@ typedef struct ConfigField {
     ConfigType type;
     size_t offset;            /* offsetof in the struct */
     const char *default_text; /* YAML text such as "0.1", "[1, 2]"; NULL: required (CONFIG_SECTION: its fields'
-                                 defaults; CONFIG_LIST: empty) */
+                                 defaults; CONFIG_LIST, CONFIG_PATCH: empty) */
     double min, max;          /* numbers and each item of number lists; both 0: unbounded; max < min: no maximum */
     const char *const *words; /* CONFIG_ENUM: NULL-terminated. CONFIG_INT: words that may stand for a number, -1 for the
-                                 first, -2 for the second; NULL: none */
-    const struct ConfigSchema *schema; /* CONFIG_SECTION, CONFIG_LIST */
+                                 first, -2 for the second; NULL: none. CONFIG_PATCH: the keys that may be written;
+                                 NULL: all of the schema's */
+    const struct ConfigSchema *schema; /* CONFIG_SECTION, CONFIG_LIST, CONFIG_PATCH */
     const char *help;                  /* one line, unit included */
 } ConfigField;
 
@@ -73,6 +86,14 @@ typedef struct Config Config; /* the parsed document with its line numbers, and 
 Status config_load(const char *path, const char *text, const ConfigSchema *schema, const char *const *overrides,
                    size_t override_count, void *out, Config **config);
 void config_free(Config *config);
+
+/* The config as item `i` of the list `list` (a CONFIG_LIST of the schema) changes it: a copy of the document without
+ * that list, with the item's CONFIG_PATCH fields laid over the sections of the same name, bound to *out anew. Sections
+ * are laid over key by key; lists and values replace. Errors name the lines where things were written, and begin with
+ * `label` ("stage clean: "). *variant is independent of `config`; keep it as long as *out is used. */
+Status config_variant(const Config *config, const char *list, size_t i, const char *label, void *out, Config **variant);
+/* Whether `key` is written in the file or on the command line; false where its default stands. */
+bool config_is_written(const Config *config, const char *key);
 
 /* A failure about `key` ("train.micro_batch", "data.sources[1].weight"), with file and line (or "command line", or
  * "default" where the key was not written). */

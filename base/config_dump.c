@@ -16,8 +16,10 @@ static const char *const TYPE_NAMES[] = {
     [CONFIG_ENUM] = "word",
     [CONFIG_INT_LIST] = "list of whole numbers",
     [CONFIG_STRING_LIST] = "list of texts",
+    [CONFIG_STRING_MAP] = "texts under keys",
     [CONFIG_SECTION] = "section",
     [CONFIG_LIST] = "list of sections",
+    [CONFIG_PATCH] = "of this section's keys those that differ:",
 };
 
 /* --- dump --- */
@@ -92,6 +94,7 @@ fail:
 }
 
 static Status dump_fields(const ConfigSchema *schema, const void *values, int indent, bool in_item, StrBuf *out);
+static Status dump_written(const ConfigSchema *schema, const Node *node, const void *values, int indent, StrBuf *out);
 
 static Status dump_field(const ConfigField *field, const void *value, int indent, StrBuf *out)
 {
@@ -141,6 +144,18 @@ static Status dump_field(const ConfigField *field, const void *value, int indent
         TRY(strbuf_append(out, "]\n", 2));
         break;
     }
+    case CONFIG_STRING_MAP: {
+        const ConfigPairs *pairs = value;
+        TRY(strbuf_printf(out, pairs->count ? "\n" : " {}\n"));
+        for (size_t i = 0; i < pairs->count; i++) {
+            TRY(strbuf_printf(out, "%*s", indent + 2, ""));
+            TRY(dump_string(pairs->keys[i], out));
+            TRY(strbuf_append(out, ": ", 2));
+            TRY(dump_string(pairs->values[i], out));
+            TRY(strbuf_append(out, "\n", 1));
+        }
+        break;
+    }
     case CONFIG_SECTION:
         TRY(strbuf_printf(out, field->schema->field_count ? "\n" : " {}\n"));
         TRY(dump_fields(field->schema, value, indent + 2, false, out));
@@ -155,19 +170,64 @@ static Status dump_field(const ConfigField *field, const void *value, int indent
         }
         break;
     }
+    case CONFIG_PATCH: {
+        const ConfigPatch *patch = value;
+        TRY(strbuf_printf(out, "\n"));
+        TRY(dump_written(field->schema, patch->written, patch->values, indent + 2, out));
+        break;
+    }
     }
 fail:
     return status;
 }
 
-/* `in_item`: the first line follows the "- " of a list. */
+/* Whether some key is written in the section, and not only sections with nothing below. */
+static bool writes_anything(const ConfigSchema *schema, const Node *node)
+{
+    for (size_t i = 0; i < schema->field_count; i++) {
+        const ConfigField *field = &schema->fields[i];
+        const Node *child = config_tree_get(node, field->key);
+        if (child && (field->type != CONFIG_SECTION || writes_anything(field->schema, child))) return true;
+    }
+    return false;
+}
+
+/* Of a patch, the keys that were written. */
+static Status dump_written(const ConfigSchema *schema, const Node *node, const void *values, int indent, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < schema->field_count; i++) {
+        const ConfigField *field = &schema->fields[i];
+        const Node *child = config_tree_get(node, field->key);
+        const void *value = (const char *)values + field->offset;
+        const bool section = field->type == CONFIG_SECTION;
+        if (!child || (section && !writes_anything(field->schema, child))) continue;
+        TRY(strbuf_printf(out, "%*s%s:%s", indent, "", field->key, section ? "\n" : ""));
+        if (section)
+            TRY(dump_written(field->schema, child, value, indent + 2, out));
+        else
+            TRY(dump_field(field, value, indent, out));
+    }
+fail:
+    return status;
+}
+
+/* Of a patch that writes nothing there is no line: it need not be written again. */
+static bool is_left_out(const ConfigField *field, const void *value)
+{
+    return field->type == CONFIG_PATCH && !writes_anything(field->schema, ((const ConfigPatch *)value)->written);
+}
+
+/* `in_item`: the first line follows the "- " of a list; its first field is no patch. */
 static Status dump_fields(const ConfigSchema *schema, const void *values, int indent, bool in_item, StrBuf *out)
 {
     Status status = STATUS_OK;
     for (size_t i = 0; i < schema->field_count; i++) {
         const ConfigField *field = &schema->fields[i];
+        const void *value = (const char *)values + field->offset;
+        if (is_left_out(field, value)) continue;
         TRY(strbuf_printf(out, "%*s%s:", in_item && i == 0 ? 0 : indent, "", field->key));
-        TRY(dump_field(field, (const char *)values + field->offset, indent, out));
+        TRY(dump_field(field, value, indent, out));
     }
 fail:
     return status;
@@ -188,6 +248,18 @@ static Status describe_range(const ConfigField *field, StrBuf *out)
     return strbuf_printf(out, ", %.15g to %.15g", field->min, field->max);
 }
 
+/* The keys that a patch may write. */
+static Status describe_patch(const ConfigField *field, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; field->words && field->words[i]; i++)
+        TRY(strbuf_printf(out, "%s %s", i ? "," : "", field->words[i]));
+    for (size_t i = 0; !field->words && i < field->schema->field_count; i++)
+        TRY(strbuf_printf(out, "%s %s", i ? "," : "", field->schema->fields[i].key));
+fail:
+    return status;
+}
+
 static Status describe_fields(const ConfigSchema *schema, const char *prefix, int depth, StrBuf *out)
 {
     Status status = STATUS_OK;
@@ -206,6 +278,8 @@ static Status describe_fields(const ConfigSchema *schema, const char *prefix, in
             TRY(strbuf_printf(out, ", default %s", field->default_text[0] ? field->default_text : "\"\""));
         else if (field->type == CONFIG_LIST)
             TRY(strbuf_printf(out, ", default []"));
+        else if (field->type == CONFIG_PATCH)
+            TRY(describe_patch(field, out));
         else if (field->type != CONFIG_SECTION)
             TRY(strbuf_printf(out, ", required"));
         TRY(strbuf_printf(out, "\n    %s\n", field->help ? field->help : ""));

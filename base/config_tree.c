@@ -90,7 +90,7 @@ fail:
     return status;
 }
 
-static void append_child(Node *parent, Node *child)
+void config_tree_append(Node *parent, Node *child)
 {
     if (parent->last_child)
         parent->last_child->next = child;
@@ -159,7 +159,7 @@ static Status parse_children(Parser *parser, Node *parent, int depth)
             child->line = line; /* where the key stands is where a reader looks */
             yaml_event_delete(&value);
         }
-        append_child(parent, child);
+        config_tree_append(parent, child);
         yaml_event_delete(&event);
     }
     if (parent->kind == NODE_MAP) TRY(refuse_duplicates(parser, parent));
@@ -357,7 +357,7 @@ static void replace_child(Node *parent, Node *old, Node *fresh)
     Node *before = NULL;
     for (Node *node = parent->child; node && node != old; node = node->next) before = node;
     if (!old) {
-        append_child(parent, fresh);
+        config_tree_append(parent, fresh);
         return;
     }
     fresh->next = old->next;

@@ -28,6 +28,11 @@ Status config_tree_parse(Arena *arena, const char *name, const char *text, size_
 /* Sets "a.b[2].c=value" in the tree at `root`, making maps on the way and list items at a list's end. */
 Status config_tree_override(Arena *arena, Node *root, const char *assignment);
 
+/* A copy in `arena`, strings included, of `base` with what `patch` writes laid over it: sections key by key, all else
+ * as a whole. Either may be NULL. In config_merge.c. */
+Status config_tree_merge(Arena *arena, const Node *base, const Node *patch, Node **out);
+void config_tree_append(Node *parent, Node *child);
+
 /* The child of a map by key, of a list by position; NULL when absent. */
 Node *config_tree_get(const Node *map, const char *key);
 Node *config_tree_item(const Node *list, size_t i);

@@ -3,6 +3,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <setjmp.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -17,7 +18,8 @@
 #include "data/resize.h"
 #include "data/shard_store.h"
 
-#define MAX_SIDE 4096 /* larger pictures are left out: the loop's buffers are as large as its largest picture */
+enum { MAX_SHARDS = 16 }; /* of a source, that pictures are taken from */
+#define MAX_SIDE 4096     /* larger pictures are left out: the loop's buffers are as large as its largest picture */
 
 typedef struct BarePicture {
     uint8_t *data;
@@ -27,6 +29,7 @@ typedef struct BarePicture {
 struct BareLoop {
     int resolution, count;
     int64_t bytes;
+    atomic_uint next; /* picture, counted on from run to run: all of them have their turn, however short a run is */
     BarePicture pictures[BARE_LOOP_MAX_PICTURES];
 };
 
@@ -53,28 +56,54 @@ fail:
     return status;
 }
 
-/* Up to `wanted` pictures of a source, `each` of a shard. */
+/* Samples of a block that `every` leaves: those at multiples of it, counted through the shard. */
+static Status add_block(BareLoop *loop, const DataConfig *config, ShardStore *store, const ShardWindow *window,
+                        int64_t first, int64_t every, int end)
+{
+    Status status = STATUS_OK;
+    const SampleTable *table = &window->index->table;
+    for (size_t i = (size_t)((every - first % every) % every); i < table->sample_count; i += (size_t)every) {
+        const SampleMember *member = candidate_picture_member(table, &table->samples[i]);
+        if (loop->count == end) break;
+        if (!member || member->size > config->limits.member_bytes) continue;
+        if (loop->bytes + member->size > BARE_LOOP_MAX_BYTES) break;
+        TRY(add_picture(loop, store, window, member));
+    }
+fail:
+    return status;
+}
+
+/* Up to `wanted` pictures, from all over the shard: neighbours in a shard are often alike, and quicker or slower to
+ * decode than the rest. */
+static Status add_shard(BareLoop *loop, const DataConfig *config, ShardStore *store, int32_t source, int32_t shard,
+                        int wanted)
+{
+    Status status = STATUS_OK;
+    const int64_t samples = shard_store_samples(store, source)[shard], block = config->shuffle_block;
+    const int64_t every = samples > wanted ? samples / wanted : 1;
+    const int end = loop->count + wanted;
+    for (int64_t first = 0; first < samples && loop->count < end; first += block) {
+        const ShardWindow *window;
+        const int64_t count = samples - first < block ? samples - first : block;
+        if (shard_store_acquire(store, source, shard, first, count, &window) != STATUS_OK) continue;
+        status = add_block(loop, config, store, window, first, every, end);
+        shard_store_release(store, window);
+        TRY(status);
+    }
+fail:
+    return status;
+}
+
+/* Up to `wanted` pictures of a source, from shards all over its list. */
 static Status add_source(BareLoop *loop, const DataConfig *config, ShardStore *store, int32_t source, int wanted)
 {
     Status status = STATUS_OK;
-    const int32_t shards = shard_store_count(store, source);
-    const int64_t *samples = shard_store_samples(store, source);
-    const int end = loop->count + wanted, each = wanted / (shards < 8 ? shards : 8) + 1;
-    for (int32_t shard = 0; shard < shards && loop->count < end; shard++) {
-        const ShardWindow *window;
-        int64_t count = samples[shard] < config->shuffle_block ? samples[shard] : config->shuffle_block;
-        int before = loop->count;
-        if (count == 0 || shard_store_acquire(store, source, shard, 0, count, &window) != STATUS_OK) continue;
-        for (size_t i = 0; status == STATUS_OK && i < window->index->table.sample_count; i++) {
-            const SampleMember *member =
-                candidate_picture_member(&window->index->table, &window->index->table.samples[i]);
-            if (loop->count == end || loop->count - before == each) break;
-            if (!member || member->size > config->limits.member_bytes) continue;
-            if (loop->bytes + member->size > BARE_LOOP_MAX_BYTES) break;
-            status = add_picture(loop, store, window, member);
-        }
-        shard_store_release(store, window);
-        TRY(status);
+    const int32_t shards = shard_store_count(store, source), used = shards < MAX_SHARDS ? shards : MAX_SHARDS;
+    for (int32_t k = 0; k < used && wanted > 0; k++) {
+        const int before = loop->count;
+        TRY(add_shard(loop, config, store, source, (int32_t)((int64_t)k * shards / used),
+                      (wanted + used - k - 1) / (used - k)));
+        wanted -= loop->count - before;
     }
 fail:
     return status;
@@ -122,9 +151,8 @@ int bare_loop_pictures(const BareLoop *loop)
 /* ---- the loop ---- */
 
 typedef struct BareThread {
-    const BareLoop *loop;
+    BareLoop *loop;
     pthread_t thread;
-    int first;
     double seconds; /* to go on for */
     struct jpeg_decompress_struct jpeg;
     struct jpeg_error_mgr errors;
@@ -192,8 +220,9 @@ static void *work(void *argument)
     BareThread *t = argument;
     BareLoopResult *r = &t->result;
     double start = clock_seconds(), cpu = cpu_clock();
-    for (int i = t->first; t->status == STATUS_OK && r->seconds < t->seconds; i++) {
-        const BarePicture *picture = &t->loop->pictures[i % t->loop->count];
+    while (t->status == STATUS_OK && r->seconds < t->seconds) {
+        const unsigned next = atomic_fetch_add(&t->loop->next, 1);
+        const BarePicture *picture = &t->loop->pictures[next % (unsigned)t->loop->count];
         t->status = one_picture(t, picture);
         r->pictures++;
         r->bytes += (double)picture->size;
@@ -215,12 +244,11 @@ static bool create_jpeg(BareThread *t)
     return true;
 }
 
-static Status open_thread(BareThread *t, const BareLoop *loop, int first, double seconds)
+static Status open_thread(BareThread *t, BareLoop *loop, double seconds)
 {
     Status status = STATUS_OK;
     if (!create_jpeg(t)) FAIL(ERR_MEMORY, "out of memory for a JPEG reader");
     t->loop = loop;
-    t->first = first;
     t->seconds = seconds;
     t->rows = mem_alloc_array(MAX_SIDE, sizeof t->rows[0]);
     t->out = mem_alloc_array((size_t)loop->resolution * (size_t)loop->resolution, 3);
@@ -238,14 +266,14 @@ static void close_thread(BareThread *t)
     free(t->out);
 }
 
-Status bare_loop_run(const BareLoop *loop, int threads, double seconds, BareLoopResult *out)
+Status bare_loop_run(BareLoop *loop, int threads, double seconds, BareLoopResult *out)
 {
     Status status = STATUS_OK;
     int opened = 0, started = 0;
     BareThread *all = mem_alloc_array((size_t)threads, sizeof *all);
     if (!all) FAIL(ERR_MEMORY, "out of memory for threads");
     for (; opened < threads; opened++) {
-        status = open_thread(&all[opened], loop, opened * (loop->count / threads), seconds);
+        status = open_thread(&all[opened], loop, seconds);
         if (status != STATUS_OK) {
             opened++;
             goto fail;

@@ -22,13 +22,14 @@ typedef struct BareLoopResult {
     double rate;        /* pictures a second, all threads together */
 } BareLoopResult;
 
-/* Reads pictures of every source, in proportion to `shares` (one each, any sum), from the beginnings of its shards: at
- * most as many, and as many bytes, as above. Those that cannot be decoded are left out; ERR_FORMAT when none is left.
+/* Reads pictures of every source, in proportion to `shares` (one each, any sum), from all over its shards: at most as
+ * many, and as many bytes, as above. Those that cannot be decoded are left out; ERR_FORMAT when none is left.
  */
 Status bare_loop_create(const DataConfig *config, int resolution, const double *shares, BareLoop **out);
 void bare_loop_free(BareLoop *loop); /* NULL is fine */
 int bare_loop_pictures(const BareLoop *loop);
-/* Goes round the pictures for so many seconds with so many threads; the result is added to *out. */
-Status bare_loop_run(const BareLoop *loop, int threads, double seconds, BareLoopResult *out);
+/* Goes round the pictures for so many seconds with so many threads, from where the last run stopped; the result is
+ * added to *out. */
+Status bare_loop_run(BareLoop *loop, int threads, double seconds, BareLoopResult *out);
 
 #endif

@@ -85,6 +85,38 @@ void cursor_copy_positions(Cursor *to, const Cursor *from)
     memcpy(to->positions, from->positions, position_count(from) * sizeof from->positions[0]);
 }
 
+static bool has_source(const Cursor *cursor, const char *name)
+{
+    for (int32_t s = 0; s < cursor->source_count; s++)
+        if (strcmp(cursor->sources[s].name, name) == 0) return true;
+    return false;
+}
+
+Status cursor_join(const Cursor *served, const Cursor *others, Cursor **out)
+{
+    Status status = STATUS_OK;
+    Cursor *joined = NULL;
+    const size_t lanes = (size_t)served->lanes;
+    int32_t at = served->source_count, count = at;
+    *out = NULL;
+    for (int32_t s = 0; s < others->source_count; s++) count += !has_source(served, others->sources[s].name);
+    TRY(cursor_create(served->seed, served->lanes, count, &joined));
+    for (int32_t s = 0; s < served->source_count; s++)
+        TRY(cursor_set_source(joined, s, served->sources[s].name, &served->sources[s]));
+    cursor_copy_positions(joined, served);
+    for (int32_t s = 0; s < others->source_count; s++) {
+        if (has_source(served, others->sources[s].name)) continue;
+        TRY(cursor_set_source(joined, at, others->sources[s].name, &others->sources[s]));
+        memcpy(joined->positions + (size_t)at++ * lanes, others->positions + (size_t)s * lanes,
+               lanes * sizeof joined->positions[0]);
+    }
+    *out = joined;
+    return STATUS_OK;
+fail:
+    cursor_free(joined);
+    return status;
+}
+
 Status cursor_save(const Cursor *cursor, StrBuf *out)
 {
     JsonWriter w;

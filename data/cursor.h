@@ -37,6 +37,10 @@ Status cursor_clone(const Cursor *cursor, Cursor **out);
 /* next_index and positions of `from`, which has the same sources and lanes; allocates nothing. */
 void cursor_copy_positions(Cursor *to, const Cursor *from);
 
+/* All of `served`, and behind them those sources of `others`, of the same seed and lanes, that it does not have: what
+ * is left out for a while goes on where it stood. */
+Status cursor_join(const Cursor *served, const Cursor *others, Cursor **out);
+
 /* JSON text, and back. The text is checked: sizes, signs, counts. */
 Status cursor_save(const Cursor *cursor, StrBuf *out);
 Status cursor_load(const char *text, size_t size, Cursor **out);

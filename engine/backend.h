@@ -181,7 +181,7 @@ Status backend_open_cuda(const BackendOptions *options, Backend **out);
  * load. */
 bool backend_cuda_is_likely(void);
 /* What libvasily_cuda.so defines, as vasily_cuda_open; BACKEND_PLUGIN_VERSION must be its vasily_cuda_version. */
-#define BACKEND_PLUGIN_VERSION 2
+#define BACKEND_PLUGIN_VERSION 3
 typedef Status BackendOpen(const BackendOptions *options, Backend **out);
 /* "auto", "cpu", "ref" or "cuda"; logs one line that says what is used and why. */
 Status backend_open(const char *device, const BackendOptions *options, Backend **out);

@@ -70,7 +70,7 @@ static void resolve_calls(Executor *executor)
         const Op *op = graph_op(plan->graph, i);
         KernelCall *call = &executor->calls[i];
         *call = (KernelCall){.graph = plan->graph, .op = op, .state = plan->prepared[i].state};
-        if (plan->pack != PLAN_PACK_SCRATCH) {
+        if (!plan_packs_in_scratch(plan, i)) {
             call->packed = executor->packed + plan->packed_offset[i];
             call->workspace = executor->workspace;
         } else { /* packed weights first, what running wants behind them */
@@ -269,7 +269,7 @@ fail:
 static bool packs_now(const Executor *executor, int32_t index)
 {
     const Plan *plan = executor->plan;
-    if (plan->pack == PLAN_PACK_SCRATCH) return true;
+    if (plan_packs_in_scratch(plan, index)) return true;
     return executor->weights_changed && !plan_shares_packed(plan, index) && plan_packed_bytes(plan, index) > 0;
 }
 
@@ -278,7 +278,7 @@ Status executor_pack(Executor *executor)
     Status status = STATUS_OK;
     if (executor->plan->pack == PLAN_PACK_SCRATCH) return STATUS_OK;
     for (int32_t i = 0; i < graph_op_count(executor->plan->graph); i++)
-        if (packs_now(executor, i)) TRY(pack_op(executor, i, NULL));
+        if (!plan_packs_in_scratch(executor->plan, i) && packs_now(executor, i)) TRY(pack_op(executor, i, NULL));
     executor->weights_changed = false;
 fail:
     return status;

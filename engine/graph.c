@@ -164,7 +164,7 @@ TensorId graph_param(Graph *graph, const Param *param)
                      (Tensor){.kind = TENSOR_PARAM,
                               .dtype = DTYPE_F32,
                               .shape = known->shape,
-                              .requires_grad = known->trainable,
+                              .requires_grad = known->trainable && !known->held,
                               .param = index});
 }
 

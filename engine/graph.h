@@ -48,7 +48,7 @@ Dtype graph_compute(const Graph *graph);
 /* `requires_grad` of an input asks graph_backward for its gradient. */
 TensorId graph_input(Graph *graph, const char *name, Dtype dtype, Shape shape, bool requires_grad);
 TensorId graph_constant(Graph *graph, const char *name, Dtype dtype, Shape shape, const void *data);
-/* A parameter, added to the table if new. `trainable` false: no gradient. */
+/* A parameter, added to the table if new. `trainable` false, or `held`: no gradient. */
 TensorId graph_param(Graph *graph, const Param *param);
 TensorId graph_view(Graph *graph, TensorId tensor, Shape shape); /* same element count */
 void graph_mark_output(Graph *graph, TensorId tensor);
@@ -72,10 +72,10 @@ const Tensor *graph_tensor(const Graph *graph, TensorId id);
 TensorId graph_root(const Graph *graph, TensorId id); /* the tensor that owns the storage: view_of, or itself */
 int32_t graph_forward_op_count(const Graph *graph);   /* ops before backward began */
 
-/* Appends the gradient of everything trainable (and of inputs with requires_grad) for the scalar or tensor `of`.
- * `seed`: the gradient of `of`, of the same shape; TENSOR_NONE where `of` is produced by a loss op, whose own gradient
- * op starts the chain. `recompute`: segments are recomputed instead of kept.
- * Lays out the table's trainable parameters in the order in which their gradients are finished, if not yet laid out. */
+/* Appends the gradient of everything trainable and not held (and of inputs with requires_grad) for the scalar or tensor
+ * `of`. `seed`: the gradient of `of`, of the same shape; TENSOR_NONE where `of` is produced by a loss op, whose own
+ * gradient op starts the chain. `recompute`: segments are recomputed instead of kept. Lays out the table's trainable
+ * parameters in the order in which their gradients are finished, if not yet laid out. */
 Status graph_backward(Graph *graph, TensorId of, TensorId seed, bool recompute);
 
 #endif

@@ -13,6 +13,14 @@ const OpInfo *op_info(OpKind kind)
     return infos[kind];
 }
 
+bool op_weights_are_computed(const Graph *graph, const Op *op)
+{
+    if (op->kind != OP_CONV2D && op->kind != OP_CONV2D_GRAD_X) return false;
+    const TensorId weights = op->in[op->kind == OP_CONV2D ? 1 : 0];
+    const TensorKind storage = graph_tensor(graph, graph_root(graph, weights))->kind;
+    return storage != TENSOR_PARAM && storage != TENSOR_CONSTANT;
+}
+
 static void describe(const Graph *g, TensorId id, char *out, size_t capacity)
 {
     const char *name = graph_tensor(g, id)->name;

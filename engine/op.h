@@ -107,6 +107,10 @@ typedef struct OpInfo {
 
 const OpInfo *op_info(OpKind kind);
 
+/* Whether the op is a convolution whose weights are computed, such as a slice of a parameter: then their packed form is
+ * made in scratch at every run, however other weights are packed. */
+bool op_weights_are_computed(const struct Graph *graph, const Op *op);
+
 /* RELATIVE_BIAS: the bucket of a key `distance` rows after its query; shared by the backends so that they agree on the
  * distances that lie on a boundary. */
 int64_t op_relative_bucket(int64_t distance, int64_t buckets, int32_t max_distance);

@@ -27,7 +27,7 @@ TensorId op_conv2d(Graph *g, TensorId x, TensorId w, TensorId b, TensorId residu
 {
     static const char name[] = "op_conv2d";
     const Operand ox = operand_read(g, name, "x", x, OPERAND_ACTIVATION);
-    const Operand ow = operand_read(g, name, "w", w, OPERAND_WEIGHT);
+    const Operand ow = operand_read(g, name, "w", w, OPERAND_F32);
     const Operand ob = operand_read_optional(g, name, "b", b, OPERAND_WEIGHT);
     const Operand oresidual = operand_read_optional(g, name, "residual", residual, OPERAND_ACTIVATION);
     operand_want_dims(g, &ox, 4, 4);

@@ -75,6 +75,24 @@ TensorId op_q_sample(Graph *g, TensorId x0, TensorId noise, TensorId t, TensorId
     return op_append(g, &op, DTYPE_F32, ox0.shape);
 }
 
+TensorId op_inpaint_input(Graph *g, TensorId x_t, TensorId x0, TensorId keep)
+{
+    static const char name[] = "op_inpaint_input";
+    const Operand ox_t = operand_read(g, name, "x_t", x_t, OPERAND_F32);
+    const Operand ox0 = operand_read(g, name, "x0", x0, OPERAND_F32);
+    const Operand okeep = operand_read(g, name, "keep", keep, OPERAND_F32);
+    operand_want_dims(g, &ox_t, 4, 4);
+    if (!graph_ok(g)) return TENSOR_NONE;
+    Shape out = ox_t.shape;
+    operand_want_shape(g, &ox0, out);
+    operand_want_shape(g, &okeep, SHAPE3(out.dim[0], out.dim[1], out.dim[2]));
+    out.dim[3] = 2 * out.dim[3] + 1;
+    Op op = op_make(OP_INPAINT_INPUT);
+    op.in_count = 3;
+    op.in[0] = x_t, op.in[1] = x0, op.in[2] = keep;
+    return op_append(g, &op, DTYPE_F32, out);
+}
+
 TensorId op_diffusion_loss(Graph *g, TensorId out, TensorId x0, TensorId x_t, TensorId noise, TensorId t,
                            TensorId table, float loss_scale, float vb_weight)
 {
@@ -123,5 +141,6 @@ const OpInfo op_info_TIMESTEP_EMBEDDING = {"timestep_embedding", NULL, op_cost_e
 const OpInfo op_info_NOISE = {"noise", NULL, op_cost_elementwise};
 const OpInfo op_info_POSTERIOR_SAMPLE = {"posterior_sample", NULL, op_cost_elementwise};
 const OpInfo op_info_Q_SAMPLE = {"q_sample", NULL, op_cost_elementwise};
+const OpInfo op_info_INPAINT_INPUT = {"inpaint_input", NULL, op_cost_elementwise};
 const OpInfo op_info_DIFFUSION_LOSS = {"diffusion_loss", diffusion_loss_gradient, op_cost_elementwise};
 const OpInfo op_info_DIFFUSION_LOSS_GRAD = {"diffusion_loss_grad", NULL, op_cost_elementwise};

@@ -7,6 +7,7 @@
 #include "engine/graph.h"
 
 /* CONV2D: x (N,H,W,C), w (O,KH,KW,C), [b (O)], [residual (N,OH,OW,O)] -> y (N,OH,OW,O) = conv(x, w) + b + residual.
+ * w may be computed, such as a slice of a parameter: it is then packed at every run.
  * OH = (H + pad_top + pad_bottom - KH) / stride + 1. */
 TensorId op_conv2d(Graph *g, TensorId x, TensorId w, TensorId b, TensorId residual, ConvAttr attr);
 ConvAttr conv_same(int32_t kernel); /* stride 1, padding kernel/2 */
@@ -100,6 +101,10 @@ TensorId op_posterior_sample(Graph *g, TensorId moments, TensorId noise, float s
  *   0 sqrt(alpha_bar)  1 sqrt(1 - alpha_bar)  2 posterior mean coefficient of x0  3 ... of x_t
  *   4 log posterior variance, clipped  5 log beta  6 sqrt(1 / alpha_bar)  7 sqrt(1 / alpha_bar - 1). */
 TensorId op_q_sample(Graph *g, TensorId x0, TensorId noise, TensorId t, TensorId table);
+/* INPAINT_INPUT: x_t F32 (N,H,W,C), x0 like it, keep F32 (N,H,W): 1 where the picture is known, 0 where it is to be
+ * painted -> F32 (N,H,W,2C+1) = [x_t | x0 keep | keep], what an inpainting network is given; where keep is not above 0,
+ * x0 keep is 0 whatever x0 is. No gradient. */
+TensorId op_inpaint_input(Graph *g, TensorId x_t, TensorId x0, TensorId keep);
 /* DIFFUSION_LOSS, the hybrid loss with learned-range variance (Nichol & Dhariwal 2021, RESCALED_MSE):
  *   out F32 (N,H,W,2C: eps then variance fraction v), x0, x_t, noise F32 (N,H,W,C), t F32 (N), table F32 (T,8)
  *   -> terms F32 (N,2: mse, vb).   Per sample: mse = mean (eps - noise)^2; vb = vb_weight * (t > 0: KL of the true and

@@ -36,6 +36,7 @@ typedef struct Param {
     ParamInit init;
     float init_scale;
     bool trainable;
+    bool held;      /* trainable, but to keep its values for now: no gradient is computed, so it stays zero */
     int64_t count;  /* elements */
     int64_t offset; /* elements into its flat buffer; valid after param_table_layout */
 } Param;

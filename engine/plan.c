@@ -121,10 +121,15 @@ size_t plan_packed_bytes(const Plan *plan, int32_t index)
     return (plan->prepared[index].packed_bytes + PACKED_ALIGN - 1) / PACKED_ALIGN * PACKED_ALIGN;
 }
 
+bool plan_packs_in_scratch(const Plan *plan, int32_t index)
+{
+    return plan->pack == PLAN_PACK_SCRATCH || op_weights_are_computed(plan->graph, graph_op(plan->graph, index));
+}
+
 bool plan_shares_packed(const Plan *plan, int32_t index)
 {
     const Op *op = graph_op(plan->graph, index);
-    return plan->pack != PLAN_PACK_SCRATCH && op->is_recomputed &&
+    return !plan_packs_in_scratch(plan, index) && op->is_recomputed &&
            plan_packed_bytes(plan, index) == plan_packed_bytes(plan, op->forward);
 }
 
@@ -138,7 +143,7 @@ void plan_set_pack(Plan *plan, PlanPack pack)
         size_t workspace = prepared->workspace_bytes;
         if (plan_shares_packed(plan, i)) {
             plan->packed_offset[i] = plan->packed_offset[graph_op(plan->graph, i)->forward];
-        } else if (pack != PLAN_PACK_SCRATCH) {
+        } else if (!plan_packs_in_scratch(plan, i)) {
             plan->packed_offset[i] = (int64_t)plan->packed_bytes;
             plan->packed_bytes += packed;
         } else {

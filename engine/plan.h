@@ -76,6 +76,9 @@ size_t plan_packed_bytes(const Plan *plan, int32_t index);
 bool plan_reads_halves(const Plan *plan);
 /* Whether any op writes the gradient of parameter `param`; if none does, it stays what it was. */
 bool plan_writes_gradient(const Plan *plan, int32_t param);
+/* Op `index` makes its packed weights in the workspace at every run: all do with PLAN_PACK_SCRATCH, and those whose
+ * weights are computed in the graph always. */
+bool plan_packs_in_scratch(const Plan *plan, int32_t index);
 /* Op `index` is a recomputed copy that reads the packed weights of the forward op, where they are kept. */
 bool plan_shares_packed(const Plan *plan, int32_t index);
 

@@ -130,6 +130,11 @@ int64_t model_latent_channels(const ModelConfig *model)
     return model->out_channels / 2;
 }
 
+bool model_paints(const ModelConfig *model)
+{
+    return model->in_channels == 2 * model_latent_channels(model) + 1;
+}
+
 int64_t model_moment_channels(const ModelConfig *model)
 {
     return model_latent_channels(model) * (model->autoencoder.kind == AUTOENCODER_KL ? 2 : 1);

@@ -57,6 +57,7 @@ Status model_config_check_resolution(const ModelConfig *model, const Config *con
 Status diffusion_config_check(const DiffusionConfig *diffusion, const Config *config);
 
 int64_t model_latent_channels(const ModelConfig *model); /* out_channels / 2 */
+bool model_paints(const ModelConfig *model);             /* an inpainting model: 2C + 1 channels in */
 /* What autoencoder_moments gives per position: the posterior's mean and log variance for kl (2C), else the latent. */
 int64_t model_moment_channels(const ModelConfig *model);
 /* Pixels per latent position along a side: 1 without an autoencoder. */

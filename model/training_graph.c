@@ -35,6 +35,19 @@ static void add_latent(TrainingGraph *t, const TrainingGraphOptions *o)
     t->x0 = autoencoder_latent(g, m, t->moments, noise);
 }
 
+/* The network's input: x_t, and for inpainting what is known of x0 and where. */
+static void add_hint(TrainingGraph *t, const TrainingGraphOptions *o)
+{
+    const ModelConfig *m = o->model;
+    int64_t side = model_latent_size(m, o->resolution);
+    t->keep = TENSOR_NONE;
+    t->x = t->x_t;
+    if (!model_paints(m)) return;
+    t->keep = graph_input(t->graph, "keep", DTYPE_F32, SHAPE3(o->batch, side, side), false);
+    t->x = op_inpaint_input(t->graph, t->x_t, t->x0, t->keep);
+    graph_name(t->graph, t->x, "x");
+}
+
 /* Text states: given, or the encoded tokens. */
 static void add_text(TrainingGraph *t, const TrainingGraphOptions *o)
 {
@@ -80,13 +93,13 @@ static TextStates declare_text_encoders(Graph *g, const ModelConfig *model)
 }
 
 /* Frozen parameters that drawing pictures needs, whether or not training does. */
-static Status declare_drawing_params(ParamTable *params, const ModelConfig *model)
+static Status declare_drawing_params(ParamTable *params, const ModelConfig *model, bool from_picture)
 {
     Status status = STATUS_OK;
     Graph *g = NULL;
     TRY(graph_create(params, DTYPE_F32, &g));
     declare_text_encoders(g, model);
-    autoencoder_declare_params(g, model, false, true);
+    autoencoder_declare_params(g, model, from_picture, true);
     TRY(graph_status(g));
 fail:
     graph_free(g);
@@ -102,9 +115,6 @@ Status training_graph_create(ParamTable *params, const TrainingGraphOptions *opt
     TensorId table = TENSOR_NONE;
     TRY(model_config_check(model, NULL));
     TRY(model_config_check_resolution(model, NULL, "resolution", options->resolution));
-    if (model->in_channels != model_latent_channels(model))
-        FAIL(ERR_UNSUPPORTED, "model.in_channels %lld: training takes as many channels as the latent has, %lld",
-             (long long)model->in_channels, (long long)model_latent_channels(model));
     TRY(graph_create(params, options->compute, &t.graph));
     Graph *g = t.graph;
 
@@ -117,11 +127,12 @@ Status training_graph_create(ParamTable *params, const TrainingGraphOptions *opt
     graph_name(g, t.noise, "noise");
     t.x_t = op_q_sample(g, t.x0, t.noise, t.timesteps, table);
     graph_name(g, t.x_t, "x_t");
+    add_hint(&t, options);
     add_text(&t, options);
 
     TensorId told = t.timesteps; /* the network's clock runs to 1000, however many steps the process has */
     if (diffusion->steps != 1000) told = op_affine(g, t.timesteps, 1000.0f / (float)diffusion->steps, 0);
-    UnetInputs inputs = {.x = t.x_t,
+    UnetInputs inputs = {.x = t.x,
                          .timesteps = told,
                          .full_emb1 = t.full_emb1,
                          .pooled_emb1 = t.pooled_emb1,
@@ -135,7 +146,8 @@ Status training_graph_create(ParamTable *params, const TrainingGraphOptions *opt
     graph_name(g, t.loss_terms, "loss_terms");
     graph_mark_output(g, t.loss_terms);
     TRY(graph_status(g));
-    if (options->drawing) TRY(declare_drawing_params(params, model)); /* before the table is laid out */
+    if (options->drawing) /* before the table is laid out */
+        TRY(declare_drawing_params(params, model, options->drawing_from_picture));
     if (options->backward) TRY(graph_backward(g, t.loss_terms, TENSOR_NONE, options->recompute));
     *out = t;
     return STATUS_OK;

@@ -2,6 +2,8 @@
  *
  *   pixels -> [autoencoder] -> moments -> x0 -> q_sample(noise) -> x_t -> UNet <- [text encoders] <- tokens
  *                                 posterior noise                         out -> hybrid loss (mse + vb)
+ *
+ * An inpainting network is given [x_t | x0 keep | keep] (op_inpaint_input), as sampling gives it (model/generate.c).
  */
 #ifndef MODEL_TRAINING_GRAPH_H
 #define MODEL_TRAINING_GRAPH_H
@@ -24,6 +26,7 @@ typedef struct TrainingGraphOptions {
     bool text_given;            /* inputs full_emb1, pooled_emb1, full_emb2 instead of tokens */
     FrozenDtype round_to;       /* computed moments and text states are rounded as files hold them; not given ones */
     bool drawing;               /* the table gets the text encoders and the decoder too: previews share it */
+    bool drawing_from_picture;  /* with drawing: and the encoder */
     bool backward;              /* append the gradients */
     bool recompute;             /* recompute segments in backward instead of keeping them */
     Dtype compute;
@@ -38,10 +41,12 @@ typedef struct TrainingGraph {
     TensorId full_emb1, pooled_emb1, full_emb2; /* F32; inputs only with text_given, else the encoders' outputs */
     TensorId text_mask;                         /* text_rows valid: I32 (N,2 max_tokens), mask1 then mask2 */
     TensorId timesteps;                         /* F32 (N), integers in [0, diffusion steps) */
+    TensorId keep;                              /* inpainting: F32 (N,h,w), 1 = known; else TENSOR_NONE */
     TensorId sample_index;                      /* I32 (N,2): low and high word of the global sample index */
     /* computed */
     TensorId loss_terms;               /* F32 (N,2): mse, vb; an output */
     TensorId x0, noise, x_t, unet_out; /* for inspection; not outputs */
+    TensorId x;                        /* likewise: what the network is given, x_t or with the hint */
 } TrainingGraph;
 
 /* Adds every parameter to `params` (and, with backward, lays the table out). */

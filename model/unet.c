@@ -109,6 +109,23 @@ static TensorId conv3x3(Graph *graph, const char *name, TensorId x, int64_t in, 
     return y;
 }
 
+/* The first convolution of an inpainting network: the channels of the picture itself, and then those of the hint, what
+ * is known and where. In one convolution over all of them a kernel may add in another order; in two, a network widened
+ * by zeros computes what the narrow one does, with its very kernel, and adds 0. One parameter holds both, as in the
+ * published files. x (N,H,W,2 picture + 1) -> (N,H,W,out). */
+static TensorId hinted_conv3x3(Graph *graph, const char *name, TensorId x, int64_t picture, int64_t out)
+{
+    const int64_t hint = picture + 1;
+    Weights w = dense_params(graph, name, SHAPE4(out, 3, 3, picture + hint), PARAM_CONV, false);
+    TensorId y = op_conv2d(graph, op_slice(graph, x, 3, 0, picture), op_slice(graph, w.weight, 3, 0, picture), w.bias,
+                           TENSOR_NONE, conv_same(3));
+    graph_name(graph, y, "%s of the picture", name);
+    y = op_conv2d(graph, op_slice(graph, x, 3, picture, hint), op_slice(graph, w.weight, 3, picture, hint), TENSOR_NONE,
+                  y, conv_same(3));
+    graph_name(graph, y, "%s", name);
+    return y;
+}
+
 static TensorId group_norm(Graph *graph, const char *name, TensorId x, int64_t channels, TensorId scale_shift,
                            Activation act)
 {
@@ -247,7 +264,9 @@ static TensorId input_blocks(Unet *u, TensorId x)
     Name name;
     int32_t index = 0;
     int64_t width = model->channels * model->channel_mult.items[0];
-    TensorId h = conv3x3(u->graph, "input_blocks.0.0", x, model->in_channels, width, TENSOR_NONE, false);
+    TensorId h = model_paints(model)
+                     ? hinted_conv3x3(u->graph, "input_blocks.0.0", x, model_latent_channels(model), width)
+                     : conv3x3(u->graph, "input_blocks.0.0", x, model->in_channels, width, TENSOR_NONE, false);
     push_skip(u, h);
     for (size_t level = 0; level < levels; level++) {
         width = model->channels * model->channel_mult.items[level];

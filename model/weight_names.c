@@ -234,6 +234,40 @@ fail:
     return status;
 }
 
+/* Removes the line that begins with "NAME ". */
+static void drop_line(StrBuf *lines, const char *name)
+{
+    const size_t length = strlen(name);
+    for (char *at = lines->data; at && *at;) {
+        char *end = strchr(at, '\n');
+        if (!end) return;
+        if (strncmp(at, name, length) == 0 && at[length] == ' ') {
+            const size_t rest = lines->size - (size_t)(end + 1 - lines->data);
+            memmove(at, end + 1, rest + 1);
+            lines->size -= (size_t)(end + 1 - at);
+            return;
+        }
+        at = end + 1;
+    }
+}
+
+int32_t weight_match_widen(const WeightFile *file, const ParamTable *table, WeightMatch *match)
+{
+    static const char name[] = "input_blocks.0.0.weight";
+    const int32_t index = param_table_find(table, name);
+    if (index < 0 || match->tensors[index]) return -1;
+    const WeightTensor *tensor = find_below(file, WEIGHTS_UNET, match->inside, name);
+    Shape narrow = param_file_shape(param_table_get(table, index)); /* (O,2C+1,KH,KW) */
+    if (narrow.ndim != 4 || narrow.dim[1] < 3 || narrow.dim[1] % 2 == 0) return -1;
+    narrow.dim[1] /= 2;
+    if (!tensor || !is_real(tensor->dtype) || !shape_fits(tensor, &narrow)) return -1;
+    match->tensors[index] = tensor;
+    match->found++;
+    match->shaped_count--;
+    drop_line(&match->shaped, name);
+    return index;
+}
+
 void weight_match_free(WeightMatch *match)
 {
     free(match->tensors);

@@ -34,6 +34,10 @@ typedef struct WeightMatch {
 /* Lists every misfit; fails only for lack of memory. */
 Status weight_match(const WeightFile *file, const ParamTable *table, WeightKind kind, WeightMatch *out);
 void weight_match_free(WeightMatch *match); /* zeroed is fine */
+/* Where the table is that of an inpainting network and the file of one for C channels only: takes the file's first
+ * convolution as found (its channels are the first C of the 2C + 1) instead of mis-shaped, and returns its place in the
+ * table. Else -1, and nothing changes. For kind WEIGHTS_UNET. */
+int32_t weight_match_widen(const WeightFile *file, const ParamTable *table, WeightMatch *match);
 /* ERR_MISMATCH naming the first few of each, when anything is missing or mis-shaped or, without `allow_extra`, unknown.
  * `remedy` ends the message. */
 Status weight_match_check(const WeightMatch *match, const char *path, WeightKind kind, bool allow_extra,

@@ -21,7 +21,18 @@ static size_t longest(const ParamTable *table, WeightsFilter filter)
     return (size_t)most;
 }
 
-Status weights_load(const char *path, ParamStore *store, WeightKind kind, bool allow_extra)
+/* A convolution's weights (O,C,KH,KW) of a file with fewer channels: the others are zero. */
+static void read_widened(const WeightTensor *tensor, const Param *param, float *values)
+{
+    const Shape shape = param_file_shape(param);
+    const int64_t row = param->count / shape.dim[0], narrow = tensor->count / shape.dim[0];
+    memset(values, 0, (size_t)param->count * sizeof *values);
+    for (int64_t o = 0; o < shape.dim[0]; o++) weight_tensor_to_f32(tensor, o * narrow, narrow, values + o * row);
+}
+
+/* `widened`: whether a narrower first convolution will do; its place in the table then, else -1. NULL: it will not. */
+static Status load(const char *path, ParamStore *store, WeightKind kind, bool allow_extra, int32_t *widened,
+                   int64_t *channels)
 {
     Status status = STATUS_OK;
     WeightFile *file = NULL;
@@ -29,6 +40,7 @@ Status weights_load(const char *path, ParamStore *store, WeightKind kind, bool a
     float *values = NULL;
     TRY(weight_file_open(path, &file));
     TRY(weight_match(file, store->table, kind, &match));
+    if (widened) *widened = weight_match_widen(file, store->table, &match);
     TRY(weight_match_check(&match, path, kind, allow_extra,
                            "is it of this model? `vasily import` lists every name and can leave unknown tensors out"));
     values = mem_alloc_array(longest(store->table, (WeightsFilter){true, true}), sizeof *values);
@@ -36,7 +48,12 @@ Status weights_load(const char *path, ParamStore *store, WeightKind kind, bool a
     for (int32_t p = 0; p < param_table_size(store->table); p++) {
         const Param *param = param_table_get(store->table, p);
         if (match.tensors[p] == NULL) continue;
-        weight_tensor_to_f32(match.tensors[p], 0, param->count, values);
+        if (widened && p == *widened) {
+            read_widened(match.tensors[p], param, values);
+            *channels = match.tensors[p]->shape[1];
+        } else {
+            weight_tensor_to_f32(match.tensors[p], 0, param->count, values);
+        }
         weight_tensor_release(match.tensors[p]);
         param_from_file(param, values, param_store_weight(store, p));
     }
@@ -44,6 +61,22 @@ fail:
     free(values);
     weight_match_free(&match);
     weight_file_close(file);
+    return status;
+}
+
+Status weights_load(const char *path, ParamStore *store, WeightKind kind, bool allow_extra)
+{
+    return load(path, store, kind, allow_extra, NULL, NULL);
+}
+
+Status weights_load_unet(const char *path, ParamStore *store, int64_t *from, int64_t *to)
+{
+    Status status = STATUS_OK;
+    int32_t widened = -1;
+    *from = *to = 0;
+    TRY(load(path, store, WEIGHTS_UNET, false, &widened, from));
+    if (widened >= 0) *to = param_file_shape(param_table_get(store->table, widened)).dim[1];
+fail:
     return status;
 }
 

@@ -80,29 +80,33 @@ void adamw_values(const AdamwStep *step, UpdateValues *out)
     *out = (UpdateValues){
         .grad_scale = step->grad_scale,
         .clip_norm = step->clip_norm,
-        .keep = (float)(1.0 - step->lr * step->weight_decay),
+        .norm_limit = step->norm_limit,
         .one_minus_beta1 = (float)(1.0 - step->beta1),
         .beta2 = (float)step->beta2,
         .one_minus_beta2 = (float)(1.0 - step->beta2),
         .inv_root_bc2 = (float)(1.0 / sqrt(bc2)),
         .eps = (float)step->eps,
-        .step_size = (float)(step->lr / bc1),
         .one_minus_ema = (float)(1.0 - step->ema_decay),
     };
+    for (int32_t g = 0; g < step->group_count; g++) {
+        const double lr = step->lr * step->groups[g].lr, decay = step->weight_decay * step->groups[g].weight_decay;
+        out->group[g] = (UpdateGroup){
+            .keep = (float)(1.0 - lr * decay), .step_size = (float)(lr / bc1), .held = step->groups[g].lr == 0};
+    }
 }
 
-void adamw_update(const UpdateValues *values, double clip, int64_t count, int threads, const float *grads,
-                  float *weights, float *m, float *v, float *ema)
+void adamw_update(const UpdateValues *values, int32_t group, double clip, int64_t count, int threads,
+                  const float *grads, float *weights, float *m, float *v, float *ema)
 {
     const Scalars scalars = {
         .grad_scale = (float)(values->grad_scale * clip),
-        .keep = values->keep,
+        .keep = values->group[group].keep,
         .one_minus_beta1 = values->one_minus_beta1,
         .beta2 = values->beta2,
         .one_minus_beta2 = values->one_minus_beta2,
         .inv_root_bc2 = values->inv_root_bc2,
         .eps = values->eps,
-        .step_size = values->step_size,
+        .step_size = values->group[group].step_size,
         .one_minus_ema = values->one_minus_ema,
     };
     UpdateFn update = update_choose();
@@ -113,4 +117,11 @@ void adamw_update(const UpdateValues *values, double clip, int64_t count, int th
         int64_t length = count - start < PIECE ? count - start : PIECE;
         update(&scalars, length, grads + start, weights + start, m + start, v + start, ema ? ema + start : NULL);
     }
+}
+
+void adamw_average(const UpdateValues *values, int64_t count, int threads, const float *weights, float *ema)
+{
+    const float one_minus_ema = values->one_minus_ema;
+#pragma omp parallel for schedule(static) num_threads(threads)
+    for (int64_t i = 0; i < count; i++) ema[i] += one_minus_ema * (weights[i] - ema[i]);
 }

@@ -4,6 +4,18 @@
 
 static const char *const SCHEDULE_WORDS[] = {"one_cycle", "constant", NULL};
 
+#define AT_GROUP(name) offsetof(OptimGroup, name)
+static const ConfigField GROUP_FIELDS[] = {
+    {"match", CONFIG_STRING, AT_GROUP(match), NULL, 0, 0, NULL, NULL,
+     "names of parameters, as in the weight files: * stands for any text, ? for one character, [ab] for one of these"},
+    {"lr", CONFIG_FLOAT, AT_GROUP(lr), "1", 0, 1e6, NULL, NULL,
+     "their learning rate is the schedule's times this; 0: they stay as they are"},
+    {"weight_decay", CONFIG_FLOAT, AT_GROUP(weight_decay), "1", 0, 1e6, NULL, NULL,
+     "their weight decay is optim.weight_decay times this"},
+};
+static const ConfigSchema GROUP_SCHEMA = {"group", GROUP_FIELDS, sizeof GROUP_FIELDS / sizeof GROUP_FIELDS[0],
+                                          sizeof(OptimGroup)};
+
 #define AT(name) offsetof(OptimConfig, name)
 
 static const ConfigField FIELDS[] = {
@@ -35,6 +47,8 @@ static const ConfigField FIELDS[] = {
      "moving average of the weights; 0: none is kept"},
     {"ema_warmup", CONFIG_BOOL, AT(ema_warmup), "true", 0, 0, NULL, NULL,
      "decay of update n is at most (1 + n) / (10 + n)"},
+    {"groups", CONFIG_LIST, AT(groups), NULL, 0, 0, NULL, &GROUP_SCHEMA,
+     "parameters with a learning rate of their own, or none; of several patterns that match, the first counts"},
 };
 
 const ConfigSchema OPTIM_CONFIG_SCHEMA = {
@@ -56,6 +70,16 @@ Status optim_config_check(const OptimConfig *optim, const Config *config, const 
         snprintf(key, sizeof(key), "%s.weight_decay", section);
         return config_error(config, key, "max_lr * weight_decay is %g; above 1 the decay turns weights' signs",
                             optim->max_lr * optim->weight_decay);
+    }
+    const OptimGroup *groups = optim->groups.items;
+    for (size_t g = 0; g < optim->groups.count; g++) {
+        const double decay = optim->max_lr * groups[g].lr * optim->weight_decay * groups[g].weight_decay;
+        snprintf(key, sizeof(key), "%s.groups[%zu].weight_decay", section, g);
+        if (decay > 1)
+            return config_error(config, key,
+                                "max_lr * lr * weight_decay of this group is %g; above 1 the decay turns "
+                                "weights' signs",
+                                decay);
     }
     return STATUS_OK;
 }

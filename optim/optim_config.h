@@ -9,6 +9,13 @@
 
 typedef enum OptimSchedule { OPTIM_ONE_CYCLE, OPTIM_CONSTANT } OptimSchedule;
 
+/* Parameters whose names match a pattern (optim/param_groups.h). */
+typedef struct OptimGroup {
+    char *match;
+    double lr;           /* factor of the learning rate; 0: held, nothing of them changes */
+    double weight_decay; /* factor */
+} OptimGroup;
+
 typedef struct OptimConfig {
     int64_t total_steps; /* length of the schedule; 0: the caller's train.steps */
     int32_t schedule;    /* OptimSchedule */
@@ -24,6 +31,7 @@ typedef struct OptimConfig {
     double clip_norm;    /* global gradient norm; 0: off */
     double ema_decay;    /* 0: no average is kept, and its buffer does not exist */
     bool ema_warmup;     /* decay = min(ema_decay, (1 + n) / (10 + n)) at the n-th update, n from 1 */
+    ConfigList groups;   /* OptimGroup: the first that matches a parameter is its group */
 } OptimConfig;
 
 extern const ConfigSchema OPTIM_CONFIG_SCHEMA;

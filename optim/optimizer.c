@@ -9,6 +9,7 @@
 #include "optim/ema.h"
 #include "optim/grad_norm.h"
 #include "optim/one_cycle.h"
+#include "optim/param_groups.h"
 
 /* What host and device tell each other in a step. */
 typedef struct Told {
@@ -29,6 +30,11 @@ struct Optimizer {
     int32_t span_count;
     UpdateSpan whole; /* the span of a rank alone */
     int64_t local_elements;
+    AdamwGroup groups[UPDATE_GROUPS_MAX];
+    int32_t group_count;
+    UpdateSegment *segments;        /* (segment_count) of the flat buffer; NULL: one group */
+    UpdateSegment *device_segments; /* the same on a device */
+    int32_t segment_count;
     Backend *backend;            /* whose memory the buffers are in; NULL: the host's */
     float *weights;              /* (elements) fp32, the store's or its image's */
     const float *grads;          /* (elements) fp32, likewise */
@@ -37,6 +43,7 @@ struct Optimizer {
     double *sums;                /* (sum_count(elements)) fp64 */
     Told *told;                  /* on a device: page-locked */
     Told *device_told;           /* NULL on the host */
+    double norm_limit;           /* of the steps to come */
     double lr, beta1, ema_decay; /* of the step that has begun */
     OptimizerState state;
 };
@@ -120,6 +127,22 @@ static void set_spans(Optimizer *optimizer)
     optimizer->local_elements = optimizer->elements;
 }
 
+/* Patterns by parameter, on the device too. */
+static Status place_groups(Optimizer *optimizer, const ParamStore *store)
+{
+    Status status = STATUS_OK;
+    Backend *backend = optimizer->backend;
+    optimizer->group_count = param_group_factors(&optimizer->config, optimizer->groups);
+    TRY(param_groups_segments(&optimizer->config, store->table, &optimizer->segments, &optimizer->segment_count));
+    if (!backend || !optimizer->segments) return STATUS_OK;
+    const size_t bytes = (size_t)optimizer->segment_count * sizeof *optimizer->segments;
+    optimizer->device_segments = buffer_alloc(optimizer, bytes);
+    if (!optimizer->device_segments) FAIL(ERR_MEMORY, "no memory for the groups of the optimizer");
+    TRY(backend->upload(backend, optimizer->device_segments, optimizer->segments, bytes));
+fail:
+    return status;
+}
+
 Status optimizer_create(const OptimConfig *config, int64_t total_steps, const ParamStore *store, Backend *backend,
                         int threads, Exchange *exchange, Optimizer **out)
 {
@@ -136,6 +159,7 @@ Status optimizer_create(const OptimConfig *config, int64_t total_steps, const Pa
     if (!optimizer) FAIL(ERR_MEMORY, "no memory for the optimizer");
     optimizer->config = *config;
     optimizer->total_steps = total_steps;
+    optimizer->norm_limit = INFINITY;
     optimizer->threads = threads;
     optimizer->elements = param_table_trainable_elements(store->table);
     optimizer->backend = backend && backend->device ? backend : NULL;
@@ -143,6 +167,7 @@ Status optimizer_create(const OptimConfig *config, int64_t total_steps, const Pa
     set_spans(optimizer);
     TRY(bind_parameters(optimizer, store));
     TRY(allocate(optimizer));
+    TRY(place_groups(optimizer, store));
     TRY(optimizer_restart_ema(optimizer));
     *out = optimizer;
     return STATUS_OK;
@@ -159,6 +184,8 @@ void optimizer_free(Optimizer *optimizer)
     buffer_free(optimizer, optimizer->ema);
     buffer_free(optimizer, optimizer->sums);
     buffer_free(optimizer, optimizer->device_told);
+    buffer_free(optimizer, optimizer->device_segments);
+    free(optimizer->segments);
     if (optimizer->backend)
         optimizer->backend->device->host_free(optimizer->backend, optimizer->told);
     else
@@ -168,11 +195,33 @@ void optimizer_free(Optimizer *optimizer)
 
 /* ---- a step ---- */
 
+static Status send_values(Optimizer *optimizer)
+{
+    Status status = STATUS_OK;
+    Backend *backend = optimizer->backend;
+    if (!backend) return STATUS_OK;
+    TRY(backend->device->send(backend, &optimizer->device_told->values, &optimizer->told->values,
+                              sizeof(UpdateValues)));
+    TRY(backend->device->sent(backend));
+fail:
+    return status;
+}
+
+void optimizer_limit_norm(Optimizer *optimizer, double limit)
+{
+    optimizer->norm_limit = limit;
+}
+
+Status optimizer_refuse_update(Optimizer *optimizer)
+{
+    optimizer->told->values.norm_limit = -1;
+    return send_values(optimizer);
+}
+
 Status optimizer_begin_step(Optimizer *optimizer, int64_t schedule_step, double grad_scale)
 {
     Status status = STATUS_OK;
     const OptimConfig *config = &optimizer->config;
-    Backend *backend = optimizer->backend;
     if (!isfinite(grad_scale) || grad_scale <= 0) FAIL(ERR_INTERNAL, "gradient scale %g", grad_scale);
 
     const ScheduleValues values = schedule_values(config, optimizer->total_steps, schedule_step);
@@ -189,17 +238,43 @@ Status optimizer_begin_step(Optimizer *optimizer, int64_t schedule_step, double 
             .weight_decay = config->weight_decay,
             .grad_scale = grad_scale,
             .clip_norm = config->clip_norm,
+            .norm_limit = optimizer->norm_limit,
             .t = t,
             .ema_decay = optimizer->ema_decay,
+            .groups = optimizer->groups,
+            .group_count = optimizer->group_count,
         },
         &optimizer->told->values);
-    if (backend) {
-        TRY(backend->device->send(backend, &optimizer->device_told->values, &optimizer->told->values,
-                                  sizeof(UpdateValues)));
-        TRY(backend->device->sent(backend));
-    }
+    TRY(send_values(optimizer));
 fail:
     return status;
+}
+
+/* Flat elements [first, end) of a span, all of one group. */
+static void update_elements(Optimizer *o, const UpdateSpan *span, int64_t first, int64_t end, int32_t group)
+{
+    const UpdateValues *values = &o->told->values;
+    const int64_t local = span->local + (first - span->flat);
+    float *ema = o->ema ? o->ema + local : NULL;
+    if (!values->group[group].held)
+        adamw_update(values, group, o->told->result.clip, end - first, o->threads, o->grads + first, o->weights + first,
+                     o->m + local, o->v + local, ema);
+    else if (ema)
+        adamw_average(values, end - first, o->threads, o->weights + first, ema);
+}
+
+/* What spans and segments have in common; both are in order. */
+static void update_span(Optimizer *o, const UpdateSpan *span)
+{
+    const int64_t span_end = span->flat + span->count;
+    int64_t first = span->flat;
+    if (!o->segments) update_elements(o, span, first, span_end, 0);
+    for (int32_t s = 0; s < o->segment_count && first < span_end; s++) {
+        const int64_t end = o->segments[s].end < span_end ? o->segments[s].end : span_end;
+        if (end <= first) continue;
+        update_elements(o, span, first, end, o->segments[s].group);
+        first = end;
+    }
 }
 
 static Status update_on_host(Optimizer *o)
@@ -213,14 +288,12 @@ static Status update_on_host(Optimizer *o)
     if (o->exchange) TRY(exchange_gather_blocks(o->exchange, o->sums));
     const double squares = grad_norm_sum(o->sums, update_norm_block_count(o->elements));
     const double norm = values->grad_scale * sqrt(squares);
-    *result = (UpdateResult){.squares = squares, .norm = norm, .clip = 1.0, .skipped = !isfinite(squares)};
-    if (result->skipped) return STATUS_OK;
+    *result = (UpdateResult){.squares = squares, .norm = norm, .clip = 1.0};
+    if (norm > values->norm_limit) result->skipped = UPDATE_OVER_LIMIT;
+    if (!isfinite(squares)) result->skipped = UPDATE_NOT_FINITE;
+    if (result->skipped != UPDATE_DONE) return STATUS_OK;
     result->clip = grad_clip_factor(norm, values->clip_norm);
-    for (int32_t s = 0; s < o->span_count; s++) {
-        const UpdateSpan *span = &o->spans[s];
-        adamw_update(values, result->clip, span->count, o->threads, o->grads + span->flat, o->weights + span->flat,
-                     o->m + span->local, o->v + span->local, o->ema ? o->ema + span->local : NULL);
-    }
+    for (int32_t s = 0; s < o->span_count; s++) update_span(o, &o->spans[s]);
     if (o->exchange) exchange_weights_updated(o->exchange);
 fail:
     return status;
@@ -241,6 +314,8 @@ Status optimizer_queue_update(Optimizer *optimizer)
                                  .ema = optimizer->ema,
                                  .half = optimizer->half,
                                  .sums = optimizer->sums,
+                                 .segments = optimizer->device_segments,
+                                 .segment_count = optimizer->segment_count,
                                  .values = &optimizer->device_told->values,
                                  .result = &optimizer->device_told->result};
     TRY(backend->device->update_norm(backend, &update));
@@ -261,7 +336,7 @@ void optimizer_end_step(Optimizer *optimizer, OptimizerReport *report)
                                 .grad_norm = result->norm,
                                 .clip = result->clip,
                                 .ema_decay = result->skipped ? 1.0 : optimizer->ema_decay,
-                                .skipped = result->skipped};
+                                .skipped = (UpdateSkip)result->skipped};
     if (result->skipped)
         optimizer->state.skipped++;
     else

@@ -19,7 +19,7 @@ typedef struct Optimizer Optimizer;
 /* Counters that a checkpoint keeps beside m, v and ema. */
 typedef struct OptimizerState {
     int64_t t;       /* updates applied; Adam's step, and the EMA's n */
-    int64_t skipped; /* steps passed over because a gradient was NaN or infinite */
+    int64_t skipped; /* steps passed over: a gradient was NaN or infinite, or the norm above the limit */
 } OptimizerState;
 
 typedef struct OptimizerReport {
@@ -27,14 +27,16 @@ typedef struct OptimizerReport {
     double grad_norm; /* of the scaled gradients, before clipping; NaN or infinity on a skipped step */
     double clip;      /* the factor of clipping, 1: none */
     double ema_decay;
-    bool skipped;
+    UpdateSkip skipped; /* UPDATE_DONE: it was not */
 } OptimizerReport;
 
 /* `total_steps` shapes the schedule; it is config->total_steps, or train.steps where that is 0, or what the checkpoint
  * has frozen. The store is borrowed and needs gradients; so is `backend`, NULL or one without a device for the host's
  * memory; with a device the store needs its image there, and a bf16 copy in the image is kept up to date. `threads`
  * >= 1. `exchange`: among the ranks of a run; borrowed; NULL: there is one. Moments start at zero, the EMA as a copy of
- * the weights as they are now: call optimizer_restart_ema after loading other weights. Allocates everything. */
+ * the weights as they are now: call optimizer_restart_ema after loading other weights. The patterns of config->groups
+ * (optim/param_groups.h) have been checked, and the parameters that they hold have gradients of zero. Allocates
+ * everything. */
 Status optimizer_create(const OptimConfig *config, int64_t total_steps, const ParamStore *store, Backend *backend,
                         int threads, Exchange *exchange, Optimizer **out);
 void optimizer_free(Optimizer *optimizer); /* NULL is fine */
@@ -51,6 +53,11 @@ Status optimizer_step(Optimizer *optimizer, int64_t schedule_step, double grad_s
  * replayed, but begin may not. end: once the device has finished; counts and reports. On the host `queue` does the
  * work. begin may be called again only after end. queue is collective where the optimizer is divided. */
 Status optimizer_begin_step(Optimizer *optimizer, int64_t schedule_step, double grad_scale);
+/* A gradient norm above `limit` passes a step over as one that is not finite does, from the next begin on; infinity, as
+ * at first: none does. */
+void optimizer_limit_norm(Optimizer *optimizer, double limit);
+/* Between begin and queue: this step is passed over, whatever its gradients; the norm is told all the same. */
+Status optimizer_refuse_update(Optimizer *optimizer);
 Status optimizer_queue_update(Optimizer *optimizer);
 void optimizer_end_step(Optimizer *optimizer, OptimizerReport *report);
 

@@ -6,12 +6,13 @@
 
 #include "base/json.h"
 
-enum { STATE_LIMIT = 256 << 20 };
+enum { STATE_LIMIT = 256 << 20, STATE_FORMAT = 1 };
 
 void checkpoint_state_free(CheckpointState *state)
 {
     free(state->backend);
     free(state->config);
+    guard_state_free(&state->guard);
     cursor_free(state->cursor);
     memset(state, 0, sizeof *state);
 }
@@ -24,7 +25,7 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     if (state->cursor) TRY(cursor_save(state->cursor, &cursor));
     json_begin(&w, out);
     json_object(&w, NULL);
-    json_int(&w, "format", CHECKPOINT_FORMAT);
+    json_int(&w, "format", STATE_FORMAT);
     json_int(&w, "step", state->step);
     json_int(&w, "samples", state->samples);
     json_int(&w, "total_steps", state->total_steps);
@@ -38,6 +39,10 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     json_object(&w, "frozen");
     for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
         if (state->frozen[n][0]) json_string(&w, FROZEN_NETWORK_WORDS[n], state->frozen[n]);
+    json_end_object(&w);
+    stage_place_write(&state->stage, &w);
+    json_object(&w, "guard");
+    guard_state_write(&state->guard, &w);
     json_end_object(&w);
     if (state->cursor) json_string(&w, "cursor", cursor.data);
     json_string(&w, "config", state->config);
@@ -97,9 +102,9 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     }
     const JsonValue *root = json_root(doc);
     TRY(read_integer(path, root, "format", 1, &format));
-    if (format > CHECKPOINT_FORMAT)
+    if (format > STATE_FORMAT)
         FAIL(ERR_UNSUPPORTED, "%s: format %lld, this program reads up to %d; use a newer one", path, (long long)format,
-             CHECKPOINT_FORMAT);
+             STATE_FORMAT);
     TRY(read_integer(path, root, "step", 0, &out->step));
     TRY(read_integer(path, root, "samples", 0, &out->samples));
     TRY(read_integer(path, root, "total_steps", 1, &out->total_steps));
@@ -113,6 +118,8 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     TRY(read_text(path, root, "backend", &out->backend));
     TRY(read_text(path, root, "config", &out->config));
     TRY(read_fingerprints(path, json_get(root, "frozen"), out->frozen));
+    TRY(stage_place_read(path, json_get(root, "stage"), out->step, &out->stage));
+    TRY(guard_state_read(path, json_get(root, "guard"), &out->guard));
     size_t cursor_size;
     const char *cursor = json_text(json_get(root, "cursor"), &cursor_size);
     if (cursor) {

@@ -14,6 +14,7 @@
 #include "train/op_times.h"
 
 typedef struct BenchArguments {
+    const char *stage;
     int64_t steps, warmup;
     bool json, frozen, shapes;
 } BenchArguments;
@@ -47,6 +48,8 @@ static Status fill_input(Bench *bench, TensorId tensor, uint64_t element)
     int32_t *integers = (int32_t *)(void *)bench->scratch;
     if (info->dtype == DTYPE_I32)
         for (int64_t i = 0; i < count; i++) integers[i] = 1 + (int32_t)(i % 2);
+    else if (tensor == bench->network.training.keep)
+        for (int64_t i = 0; i < count; i++) floats[i] = (float)(i % 2);
     else if (tensor == bench->network.training.timesteps)
         for (int64_t i = 0; i < count; i++)
             floats[i] = (float)diffusion_draw_timestep(bench->network.diffusion, 0, element + (uint64_t)i);
@@ -61,8 +64,8 @@ static Status fill_inputs(Bench *bench)
 {
     Status status = STATUS_OK;
     const TrainingGraph *g = &bench->network.training;
-    const TensorId inputs[] = {g->pixels,  g->moments, g->tokens1,   g->mask1,
-                               g->tokens2, g->mask2,   g->timesteps, g->sample_index};
+    const TensorId inputs[] = {g->pixels, g->moments,   g->tokens1,      g->mask1, g->tokens2,
+                               g->mask2,  g->timesteps, g->sample_index, g->keep};
     for (size_t i = 0; i < sizeof inputs / sizeof inputs[0]; i++) TRY(fill_input(bench, inputs[i], i));
     if (g->pixels == TENSOR_NONE) { /* then the text states are inputs, too */
         TRY(fill_input(bench, g->full_emb1, 100));
@@ -360,7 +363,8 @@ static Status run(CommandCall *call)
     Bench *bench = arena_alloc(call->arena, sizeof *bench);
     if (!bench) return ERR_MEMORY;
     TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &bench->config, &bench->file));
+    TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, &bench->config,
+                            &bench->file));
     TRY(set_up(bench, arguments));
     TRY(run_steps(bench, arguments));
     if (measure_peak(bench) != STATUS_OK)
@@ -379,6 +383,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(BenchArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"steps", ARG_INT, offsetof(BenchArguments, steps), "N", "timed steps (default 5)", 1, 1e6, NULL},
     {"warmup", ARG_INT, offsetof(BenchArguments, warmup), "N", "steps before them (default 2)", 0, 1e6, NULL},
     {"frozen", ARG_FLAG, offsetof(BenchArguments, frozen), NULL,

@@ -17,6 +17,7 @@
 #define SLICE 0.5 /* seconds, of the loader and of the bare loop in turn */
 
 typedef struct BenchArguments {
+    const char *stage;
     double seconds;
     bool peak, json;
 } BenchArguments;
@@ -302,7 +303,8 @@ static Status run(CommandCall *call)
     if (!bench) return ERR_MEMORY;
     bench->arguments = call->options;
     TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &bench->config, &bench->file));
+    TRY(run_config_load_one(call->positional.items[0], overrides, override_count, bench->arguments->stage,
+                            &bench->config, &bench->file));
     TRY(set_up(bench));
     TRY(measure(bench));
     TRY(bench->arguments->json ? print_json(bench) : print_table(bench));
@@ -312,6 +314,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(BenchArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"seconds", ARG_FLOAT, offsetof(BenchArguments, seconds), "S", "how long (default 10)", 0.1, 1e6, NULL},
     {"peak", ARG_FLAG, offsetof(BenchArguments, peak), NULL,
      "in turn with the bare libraries on pictures of the same shards, and how near the loader comes to that", 0, 0,

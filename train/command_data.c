@@ -7,6 +7,7 @@
 #include "train/run_config.h"
 
 typedef struct OrderArguments {
+    const char *stage;
     int64_t ranks, steps;
 } OrderArguments;
 
@@ -21,7 +22,7 @@ static Status run(CommandCall *call)
     PrecomputedSpec precomputed; /* keys and verdicts do not depend on the networks: no facts about them */
     Config *file = NULL;
     TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
+    TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, &config, &file));
     config.train.micro_batch = 0; /* order does not depend on it, and it need not fit this number of ranks */
     TRY(run_config_check_ranks(&config, file, (int)arguments->ranks, (int)arguments->ranks));
     TRY(data_config_check(file, "data", &config.data));
@@ -37,6 +38,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(OrderArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"ranks", ARG_INT, offsetof(OrderArguments, ranks), "W", "ranks that read; divides data.lanes (default 1)", 1,
      65536, NULL},
     {"steps", ARG_INT, offsetof(OrderArguments, steps), "N", "steps to print (default 10)", 1, 1e9, NULL},

@@ -13,6 +13,7 @@
 #define TROUBLES_SHOWN 20
 
 typedef struct IndexArguments {
+    const char *stage;
     const char *list, *index_folder;
     int64_t threads;
     bool force, once;
@@ -167,7 +168,7 @@ static Status run(CommandCall *call)
     RunConfig config = {0};
     Config *file = NULL;
     ShardIndexReport *report = NULL;
-    TRY(data_arguments_load(call, &config, &file));
+    TRY(data_arguments_load(call, arguments->stage, &config, &file));
     TRY(prepare_lists(&config.data, arguments->list));
     if (arguments->index_folder) {
         config.data.read.index_folder = arena_strdup(call->arena, arguments->index_folder);
@@ -192,6 +193,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(IndexArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"list", ARG_TEXT, offsetof(IndexArguments, list), "FILE",
      "write the shards, their samples and bytes, for data.sources[].shards: [list:FILE]; {source} in FILE is the "
      "source's name",

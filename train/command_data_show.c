@@ -15,6 +15,7 @@
 #define WINDOWS 4
 
 typedef struct ShowArguments {
+    const char *stage;
     int64_t samples;
 } ShowArguments;
 
@@ -152,7 +153,7 @@ static Status run(CommandCall *call)
     Config *file = NULL;
     BadSamples bad = {0};
     Show show = {.config = &config.data, .left = arguments->samples};
-    TRY(data_arguments_load(call, &config, &file));
+    TRY(data_arguments_load(call, arguments->stage, &config, &file));
     int resolution = config.train.resolution > 0 ? (int)config.train.resolution : 1;
     ShardStoreOptions options = {.config = &config.data, .threads = 1, .windows = WINDOWS, .pass_over = true};
     TRY(shard_store_open(&options, &bad, &show.store));
@@ -169,6 +170,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(ShowArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"samples", ARG_INT, offsetof(ShowArguments, samples), "N", "stop after N samples (default: all)", 1, 1e15, NULL},
 };
 static const ShowArguments defaults = {.samples = INT64_MAX};

@@ -9,6 +9,7 @@
 #include "train/data_arguments.h"
 
 typedef struct StatsArguments {
+    const char *stage;
     ArgTexts filters;
     int64_t samples, threads;
     const char *json;
@@ -46,7 +47,7 @@ static Status run(CommandCall *call)
     Config *file = NULL;
     DataStats *stats = NULL;
     StrBuf text = {0}, json = {0};
-    TRY(data_arguments_load(call, &config, &file));
+    TRY(data_arguments_load(call, arguments->stage, &config, &file));
     if (arguments->json) TRY(data_output_prepare("--json", arguments->json));
     TRY(add_filters(call, &arguments->filters, &config.data.filter.where));
     TRY(data_stats_collect(&config.data,
@@ -71,6 +72,8 @@ fail:
 }
 
 static const ArgSpec options[] = {
+    {"stage", ARG_TEXT, offsetof(StatsArguments, stage), "NAME",
+     "as this stage of the config has it (default: what stands outside its stages)", 0, 0, NULL},
     {"filter", ARG_TEXTS, offsetof(StatsArguments, filters), "EXPR",
      "another filter expression, such as 'watermark < 0.5'; may be repeated", 0, 0, NULL},
     {"samples", ARG_INT, offsetof(StatsArguments, samples), "N",

@@ -7,9 +7,45 @@
 #include "train/trainer.h"
 
 typedef struct TrainArguments {
-    const char *resume;
+    const char *resume, *only_stage;
     int64_t stop_after;
 } TrainArguments;
+
+static void report_end(TrainerEnd ended, const RunConfig *config)
+{
+    if (ended == TRAINER_DONE)
+        log_info("done: %s; `vasily sample %s --prompt TEXT` draws from it", config->run.dir, config->run.dir);
+    else if (ended == TRAINER_DATA_ENDED)
+        log_info(
+            "done: the sources of data have ended before train.steps%s (samples that did not fill a step of all lanes "
+            "are left over; fewer data.lanes leave fewer); `vasily sample %s --prompt TEXT` draws from it",
+            config->stages.count ? ", in the middle of a stage; fewer steps of it would let the next one begin" : "",
+            config->run.dir);
+    else
+        log_info("stopped by a signal; go on with --resume auto");
+}
+
+/* Stage after stage: each ends with a checkpoint, from which the next one resumes in this process. All that the old
+ * stage held is gone before anything of the new one is made. *trainer is the last one, to be freed. */
+static Status train(const TrainArguments *arguments, RunConfig *config, const Config *file, const Stages *stages,
+                    Comm *comm, Watchdog **watchdog, Trainer **trainer, TrainerEnd *ended)
+{
+    Status status = STATUS_OK;
+    TrainerOptions options = {.resume = arguments->resume,
+                              .stop_after = arguments->stop_after,
+                              .stages = stages,
+                              .only_stage = arguments->only_stage,
+                              .watchdog = watchdog};
+    do {
+        trainer_free(*trainer);
+        TRY(trainer_open(config, file, comm, &options, trainer));
+        TRY(trainer_run(*trainer, ended));
+        options.resume = "auto";
+        options.switches = true;
+    } while (*ended == TRAINER_STAGE);
+fail:
+    return status;
+}
 
 static Status run(CommandCall *call)
 {
@@ -19,28 +55,20 @@ static Status run(CommandCall *call)
     size_t override_count;
     RunConfig config;
     Config *file = NULL;
+    Stages *stages = NULL;
     Trainer *trainer = NULL;
     Watchdog *watchdog = NULL;
     TrainerEnd ended;
+    size_t stage;
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
+    if (arguments->only_stage) TRY(run_config_find_stage(&config, arguments->only_stage, &stage));
+    TRY(stages_open(&config, file, &stages));
     TRY(signals_install()); /* one that comes while the run is opened is heeded after the first step */
-    TRY(trainer_open(
-        &config, file, call->comm,
-        &(TrainerOptions){.resume = arguments->resume, .stop_after = arguments->stop_after, .watchdog = &watchdog},
-        &trainer));
-    TRY(trainer_run(trainer, &ended));
+    TRY(train(arguments, &config, file, stages, call->comm, &watchdog, &trainer, &ended));
     if (ended == TRAINER_STOPPED) call->exit_code = 130;
     if (ended == TRAINER_REQUEUE) call->exit_code = status_exit_code(ERR_INTERRUPTED);
-    if (ended == TRAINER_DONE)
-        log_info("done: %s; `vasily sample %s --prompt TEXT` draws from it", config.run.dir, config.run.dir);
-    else if (ended == TRAINER_DATA_ENDED)
-        log_info(
-            "done: the sources of data have ended before train.steps (samples that did not fill a step of all lanes "
-            "are left over; fewer data.lanes leave fewer); `vasily sample %s --prompt TEXT` draws from it",
-            config.run.dir);
-    else
-        log_info("stopped by a signal; go on with --resume auto");
+    report_end(ended, &config);
     TRY(watchdog_close(watchdog));
     watchdog = NULL;
 fail:
@@ -48,6 +76,7 @@ fail:
     command_report(call, status);
     watchdog_fail(watchdog, status);
     trainer_free(trainer);
+    stages_free(stages);
     config_free(file);
     return status;
 }
@@ -57,6 +86,8 @@ static const ArgSpec options[] = {
      "go on from the newest good checkpoint of run.dir, or from the one at PATH", 0, 0, NULL},
     {"stop-after", ARG_INT, offsetof(TrainArguments, stop_after), "N",
      "stop, saved, when N steps are done in all; the schedule stays that of the whole run", 1, 1e12, NULL},
+    {"only-stage", ARG_TEXT, offsetof(TrainArguments, only_stage), "NAME",
+     "train this stage and stop, saved, at its end; refused where the run is in another one", 0, 0, NULL},
 };
 
 const Command command_train = {
@@ -67,6 +98,7 @@ const Command command_train = {
         "Trains as the YAML file CONFIG says; overrides are checked as the file is. Everything goes into the folder\n"
         "run.dir: config.yaml, metrics.jsonl, checkpoints/, previews/. Under `mpirun -n W` the W ranks share each "
         "batch.\n"
+        "With stages in the config they are trained one after the other, and a resumed run goes on in the right one.\n"
         "\n"
         "Signals: INT saves and stops (a second one stops at once); TERM and USR1 save and exit with 75, which asks a\n"
         "scheduler to queue the job again; USR2 saves and goes on.\n"

@@ -57,7 +57,7 @@ fail:
     return status;
 }
 
-Status data_arguments_load(CommandCall *call, RunConfig *run, Config **file)
+Status data_arguments_load(CommandCall *call, const char *stage, RunConfig *run, Config **file)
 {
     Status status = STATUS_OK;
     const char *const *overrides;
@@ -65,9 +65,12 @@ Status data_arguments_load(CommandCall *call, RunConfig *run, Config **file)
     if (call->positional.count == 0)
         FAIL(ERR_USAGE, "a config or shards are missing: vasily %s %s", call->command->name, call->command->usage);
     const char *first = call->positional.items[0];
-    if (!ends_with(first, ".yaml") && !ends_with(first, ".yml")) return shards_config(call, run, file);
+    if (!ends_with(first, ".yaml") && !ends_with(first, ".yml")) {
+        if (stage) FAIL(ERR_USAGE, "--stage %s: shards have no stages; name a config", stage);
+        return shards_config(call, run, file);
+    }
     TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(first, NULL, overrides, override_count, run, file));
+    TRY(run_config_load_one(first, overrides, override_count, stage, run, file));
     TRY(data_config_check(*file, "data", &run->data));
 fail:
     return status;

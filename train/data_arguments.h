@@ -9,10 +9,10 @@
 
 /* A first argument that ends with .yaml or .yml is a config; else all are shards, as data.sources[].shards names them:
  * then config->data has one source, "shards", of which no filter leaves anything out. What begins with "data." and has
- * a "=" before any "/" is an override there, too. *file is to be freed with config_free, after the last use of
- * `config`.
+ * a "=" before any "/" is an override there, too. `stage`: of a config, as run_config_load_one has it. *file is to be
+ * freed with config_free, after the last use of `config`.
  */
-Status data_arguments_load(CommandCall *call, RunConfig *config, Config **file);
+Status data_arguments_load(CommandCall *call, const char *stage, RunConfig *config, Config **file);
 
 /* Called before the work whose result is to be written to `path`, as `option` says: makes the folder, and fails when
  * no file can be written there. */

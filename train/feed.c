@@ -29,6 +29,7 @@ typedef enum SlotName {
     SLOT_TEXT_MASK,
     SLOT_TIMESTEPS,
     SLOT_INDEX,
+    SLOT_KEEP,
     SLOTS
 } SlotName;
 
@@ -38,6 +39,8 @@ struct Feed {
     float *timesteps;   /* (micro_batch) */
     int32_t *indices;   /* (micro_batch, 2): low and high word of the global sample index */
     int32_t *text_mask; /* (micro_batch, 2 max_tokens): mask1 then mask2 of each sample */
+    int64_t side;       /* latents along a side; 0: the graph takes no mask */
+    float *keep;        /* (micro_batch, side, side), and behind it two of (side, side) for training_mask */
     /* a GPU only */
     size_t staging_bytes;
     uint8_t *locked;  /* page-locked; written while the GPU computes, and free again once it was sent */
@@ -77,15 +80,36 @@ fail:
     return status;
 }
 
+static Status allocate_masks(Feed *feed)
+{
+    Status status = STATUS_OK;
+    const FeedOptions *o = &feed->options;
+    if (!feed->slots[SLOT_KEEP].place) return STATUS_OK;
+    if (!o->masks || o->factor < 1) FAIL(ERR_INTERNAL, "an inpainting model is fed without masks");
+    feed->side = graph_tensor(o->graph->graph, o->graph->keep)->shape.dim[1];
+    feed->keep = mem_alloc_array((size_t)o->micro_batch + 2, (size_t)(feed->side * feed->side) * sizeof *feed->keep);
+    if (!feed->keep) FAIL(ERR_MEMORY, "no memory for a step's masks");
+fail:
+    return status;
+}
+
 Status feed_create(const FeedOptions *options, Feed **out)
 {
     Status status = STATUS_OK;
     const TrainingGraph *g = options->graph;
-    const TensorId tensors[SLOTS] = {
-        [SLOT_PIXELS] = g->pixels,       [SLOT_MOMENTS] = g->moments,     [SLOT_TOKENS1] = g->tokens1,
-        [SLOT_MASK1] = g->mask1,         [SLOT_TOKENS2] = g->tokens2,     [SLOT_MASK2] = g->mask2,
-        [SLOT_FULL1] = g->full_emb1,     [SLOT_POOLED1] = g->pooled_emb1, [SLOT_FULL2] = g->full_emb2,
-        [SLOT_TEXT_MASK] = g->text_mask, [SLOT_TIMESTEPS] = g->timesteps, [SLOT_INDEX] = g->sample_index};
+    const TensorId tensors[SLOTS] = {[SLOT_PIXELS] = g->pixels,
+                                     [SLOT_MOMENTS] = g->moments,
+                                     [SLOT_TOKENS1] = g->tokens1,
+                                     [SLOT_MASK1] = g->mask1,
+                                     [SLOT_TOKENS2] = g->tokens2,
+                                     [SLOT_MASK2] = g->mask2,
+                                     [SLOT_FULL1] = g->full_emb1,
+                                     [SLOT_POOLED1] = g->pooled_emb1,
+                                     [SLOT_FULL2] = g->full_emb2,
+                                     [SLOT_TEXT_MASK] = g->text_mask,
+                                     [SLOT_TIMESTEPS] = g->timesteps,
+                                     [SLOT_INDEX] = g->sample_index,
+                                     [SLOT_KEEP] = g->keep};
     const size_t n = (size_t)options->micro_batch;
     Feed *feed = mem_alloc_array(1, sizeof *feed);
     if (!feed) FAIL(ERR_MEMORY, "out of memory");
@@ -105,6 +129,7 @@ Status feed_create(const FeedOptions *options, Feed **out)
     feed->indices = mem_alloc_array(2 * n, sizeof *feed->indices);
     feed->text_mask = mem_alloc_array(2 * n, (size_t)options->max_tokens * sizeof *feed->text_mask);
     if (!feed->timesteps || !feed->indices || !feed->text_mask) FAIL(ERR_MEMORY, "no memory for a step's inputs");
+    TRY(allocate_masks(feed));
     TRY(allocate_staging(feed));
     *out = feed;
     return STATUS_OK;
@@ -125,6 +150,7 @@ void feed_free(Feed *feed)
     free(feed->timesteps);
     free(feed->indices);
     free(feed->text_mask);
+    free(feed->keep);
     free(feed);
 }
 
@@ -181,11 +207,17 @@ fail:
 /* The sample's own random numbers: they depend on its global index alone. */
 static void draw(Feed *feed, const Batch *batch, int64_t first)
 {
-    for (int64_t k = 0; k < feed->options.micro_batch; k++) {
+    const FeedOptions *o = &feed->options;
+    const int64_t places = feed->side * feed->side;
+    for (int64_t k = 0; k < o->micro_batch; k++) {
         const uint64_t index = (uint64_t)batch->index[first + k];
-        feed->timesteps[k] = (float)diffusion_draw_timestep(feed->options.diffusion, feed->options.seed, index);
+        feed->timesteps[k] =
+            o->timesteps ? o->timesteps[k] : (float)diffusion_draw_timestep(o->diffusion, o->seed, index);
         feed->indices[2 * k] = (int32_t)(uint32_t)index;
         feed->indices[2 * k + 1] = (int32_t)(uint32_t)(index >> 32);
+        if (feed->side > 0)
+            training_mask(o->masks, o->seed, index, feed->side, o->factor, feed->keep + o->micro_batch * places,
+                          feed->keep + k * places);
     }
 }
 
@@ -203,6 +235,7 @@ Status feed_fill(Feed *feed, const Batch *batch, int64_t first)
     TRY(put_text(feed, batch, first));
     TRY(put(feed, SLOT_TIMESTEPS, feed->timesteps));
     TRY(put(feed, SLOT_INDEX, feed->indices));
+    TRY(put(feed, SLOT_KEEP, feed->keep));
     if (feed_runs_ahead(feed)) TRY(backend->device->send(backend, feed->staging, feed->locked, feed->staging_bytes));
 fail:
     return status;

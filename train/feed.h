@@ -9,6 +9,7 @@
 #include "data/loader.h"
 #include "engine/executor.h"
 #include "model/training_graph.h"
+#include "train/training_mask.h"
 
 typedef struct Feed Feed;
 
@@ -17,8 +18,11 @@ typedef struct FeedOptions {
     Executor *executor;
     const TrainingGraph *graph;
     const Diffusion *diffusion; /* timesteps are drawn here */
+    const MaskConfig *masks;    /* drawn here too, where the graph wants them */
     uint64_t seed;
     int64_t micro_batch, max_tokens;
+    int64_t factor;         /* pixels of a latent's side (model_latent_factor) */
+    const float *timesteps; /* (micro_batch), read at every feed_fill; NULL: they are drawn */
 } FeedOptions;
 
 /* All but the numbers is borrowed and must outlive the feed. */

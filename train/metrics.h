@@ -19,14 +19,18 @@ typedef struct StepMetrics {
     double ema_decay;
     double step_seconds;
     double images_per_second;
-    double data_wait_seconds; /* the longest of any rank */
-    double comm_wait_seconds; /* the longest of any rank */
-    bool skipped;             /* the update was left out: gradients were not finite */
-    int64_t skipped_steps;    /* since the start of the run */
-    int64_t rejected;         /* samples passed over by this rank's loader since it started */
-    const DataMetrics *data;  /* of this rank's loader; NULL: left out */
-    int64_t allocations;      /* by the trainer's thread in this step, this process */
-    int64_t peak_bytes;       /* the most memory that this process ever had in use */
+    double data_wait_seconds;   /* the longest of any rank */
+    double comm_wait_seconds;   /* the longest of any rank */
+    double loss_z, grad_norm_z; /* how far they stand out (train/guard.h); NAN: not known, and not written */
+    const char *guard;          /* what the guard did in this step, as guard.action; NULL: nothing, and not written */
+    bool skipped;               /* the update was left out, by the guard or because: */
+    bool not_finite;            /* gradients were not finite; not written */
+    int64_t skipped_steps;      /* since the start of the run */
+    int64_t rejected;           /* samples passed over by this rank's loader since it started */
+    const char *stage;          /* its name; NULL: the run has none */
+    const DataMetrics *data;    /* of this rank's loader; NULL: left out */
+    int64_t allocations;        /* by the trainer's thread in this step, this process */
+    int64_t peak_bytes;         /* the most memory that this process ever had in use */
 } StepMetrics;
 
 typedef struct Metrics {
@@ -40,5 +44,10 @@ typedef struct Metrics {
 Status metrics_open(const char *path, int64_t steps_done, Metrics *out);
 Status metrics_write(Metrics *metrics, const StepMetrics *step);
 void metrics_close(Metrics *metrics);
+
+/* For any file of one object a line that begins with its step: takes lines of later steps, and a torn last one, out of
+ * a file that is there. */
+Status metrics_drop_later(const char *path, int64_t steps_done);
+int64_t metrics_step_of_line(const char *line); /* INT64_MAX where it has none */
 
 #endif

@@ -29,6 +29,7 @@ static SamplingOptions options_of(const RunConfig *run)
     SamplingOptions options = sampling_options(run);
     const int64_t count = (int64_t)run->preview.prompts.count;
     if (options.batch > count) options.batch = count;
+    options.init = run->preview.init[0] != 0;
     return options;
 }
 
@@ -40,6 +41,29 @@ Status preview_plan_bytes(const RunConfig *run, const Network *network, int64_t 
     const SamplingOptions options = options_of(run);
     TRY(sampling_plan_bytes(run, network->backend, network->params, network->diffusion, &options, kept, scratch));
 fail:
+    return status;
+}
+
+/* What an inpainting model's previews complete. */
+static Status use_picture(const RunConfig *run, Sampling *sampling)
+{
+    Status status = STATUS_OK;
+    const int64_t side = run->train.resolution, drawn = generator_drawn_size(&run->model, side);
+    InitPicture picture = {0};
+    if (!run->preview.init[0]) return STATUS_OK;
+    status = init_picture_load(&(InitPictureOptions){.picture = run->preview.init,
+                                                     .mask = run->preview.mask,
+                                                     .width = side,
+                                                     .height = side,
+                                                     .drawn_width = drawn,
+                                                     .drawn_height = drawn,
+                                                     .max_pixels = run->data.limits.picture_pixels},
+                               &picture);
+    if (status != STATUS_OK) status_prefix("preview.init and preview.mask: ");
+    TRY(status);
+    TRY(sampling_use_picture(sampling, &picture));
+fail:
+    init_picture_free(&picture);
     return status;
 }
 
@@ -72,6 +96,7 @@ Status preview_create(const RunConfig *run, const Network *network, const char *
     options.pack = network->plan->pack == PLAN_PACK_IMAGE ? PLAN_PACK_SCRATCH : network->plan->pack;
     TRY(sampling_create(run, network->backend, network->params, &network->store, network->diffusion, &options,
                         &preview->sampling));
+    TRY(use_picture(run, preview->sampling));
     *out = preview;
     return STATUS_OK;
 fail:
@@ -90,11 +115,11 @@ void preview_free(Preview *preview)
     free(preview);
 }
 
-Status preview_draw(Preview *preview, int64_t step, const float *weights)
+Status preview_draw(Preview *preview, int64_t step, const char *mark, const float *weights)
 {
     Status status = STATUS_OK;
     PictureGrid grid = {0};
-    char path[PATH_MAX], name[64], text[32];
+    char path[PATH_MAX], name[128], text[32];
     double start = clock_seconds();
     TRY(sampling_draw(preview->sampling, weights, preview->captions, preview->count, 0, preview->pictures, NULL, NULL));
     TRY(picture_grid_draw(&(GridSpec){.pictures = preview->pictures,
@@ -103,7 +128,7 @@ Status preview_draw(Preview *preview, int64_t step, const float *weights)
                                       .width = (int32_t)preview->resolution,
                                       .height = (int32_t)preview->resolution},
                           &grid));
-    snprintf(name, sizeof name, "step-%07lld.png", (long long)step);
+    snprintf(name, sizeof name, "step-%07lld%s%s.png", (long long)step, mark[0] ? "-" : "", mark);
     snprintf(text, sizeof text, "%lld", (long long)step);
     TRY(path_join(path, sizeof path, preview->folder, name));
     TRY(png_write_rgb(path, grid.width, grid.height, grid.rgb, (const char *const[]){"Software", "step"},

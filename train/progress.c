@@ -64,8 +64,8 @@ void progress_step(Progress *progress, const StepMetrics *step)
         bar[BAR_WIDTH] = 0;
         format_line(progress, step, text, sizeof text);
         char line[400];
-        snprintf(line, sizeof line, "[%s] step %lld/%lld  %s", bar, (long long)step->step, (long long)step->total_steps,
-                 text);
+        snprintf(line, sizeof line, "[%s] %s%sstep %lld/%lld  %s", bar, step->stage ? step->stage : "",
+                 step->stage ? ": " : "", (long long)step->step, (long long)step->total_steps, text);
         log_live_line(line);
         return;
     }
@@ -74,7 +74,8 @@ void progress_step(Progress *progress, const StepMetrics *step)
     if (!due) return;
     progress->last_line = now;
     format_line(progress, step, text, sizeof text);
-    log_info("step %lld/%lld  %s", (long long)step->step, (long long)step->total_steps, text);
+    log_info("%s%sstep %lld/%lld  %s", step->stage ? step->stage : "", step->stage ? ": " : "", (long long)step->step,
+             (long long)step->total_steps, text);
 }
 
 void progress_end(Progress *progress)

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "data/precomputed.h"
 #include "data/tokenizer.h"
+#include "train/held_params.h"
 
 static const char *const DEVICE_WORDS[] = {"auto", "cpu", "ref", "cuda", NULL};
 static const char *const PACKED_WORDS[] = {"auto", "keep", "scratch", NULL};
@@ -42,7 +43,7 @@ static const ConfigField TRAIN_FIELDS[] = {
     {"log_every", CONFIG_INT, AT(TrainConfig, log_every), "50", 1, 1e9, NULL, NULL,
      "steps between lines in a log file (and at least every 10 s)"},
 };
-static const ConfigSchema TRAIN_SCHEMA = {"train", TRAIN_FIELDS, FIELD_COUNT(TRAIN_FIELDS), sizeof(TrainConfig)};
+const ConfigSchema TRAIN_CONFIG_SCHEMA = {"train", TRAIN_FIELDS, FIELD_COUNT(TRAIN_FIELDS), sizeof(TrainConfig)};
 
 static const ConfigField DEVICE_FIELDS[] = {
     {"name", CONFIG_ENUM, AT(DeviceConfig, name), "auto", 0, 0, DEVICE_WORDS, NULL,
@@ -63,14 +64,6 @@ static const ConfigField DEVICE_FIELDS[] = {
 };
 static const ConfigSchema DEVICE_SCHEMA = {"device", DEVICE_FIELDS, FIELD_COUNT(DEVICE_FIELDS), sizeof(DeviceConfig)};
 
-static const ConfigField CHECKPOINT_FIELDS[] = {
-    {"every", CONFIG_INT, AT(CheckpointConfig, every), "1000", 0, 1e12, NULL, NULL,
-     "steps between checkpoints; 0: only at the end and on a signal"},
-    {"keep", CONFIG_INT, AT(CheckpointConfig, keep), "3", 1, 1e6, NULL, NULL, "newest checkpoints that are kept"},
-};
-static const ConfigSchema CHECKPOINT_SCHEMA = {"checkpoint", CHECKPOINT_FIELDS, FIELD_COUNT(CHECKPOINT_FIELDS),
-                                               sizeof(CheckpointConfig)};
-
 static const ConfigField PREVIEW_FIELDS[] = {
     {"every", CONFIG_INT, AT(PreviewConfig, every), "1000", 0, 1e12, NULL, NULL,
      "steps between preview pictures; 0: none"},
@@ -86,8 +79,12 @@ static const ConfigField PREVIEW_FIELDS[] = {
      "dynamic thresholding: percentile of the predicted picture's magnitudes; 0: none"},
     {"seed", CONFIG_INT, AT(PreviewConfig, seed), "0", 0, 9e15, NULL, NULL, "of the noise that pictures start from"},
     {"batch", CONFIG_INT, AT(PreviewConfig, batch), "8", 1, 4096, NULL, NULL, "pictures drawn at once"},
+    {"init", CONFIG_STRING, AT(PreviewConfig, init), "\"\"", 0, 0, NULL, NULL,
+     "inpainting models: the picture that previews complete; empty: none, they paint the whole picture"},
+    {"mask", CONFIG_STRING, AT(PreviewConfig, mask), "\"\"", 0, 0, NULL, NULL,
+     "a picture of the size of preview.init, white where that is kept"},
 };
-static const ConfigSchema PREVIEW_SCHEMA = {"preview", PREVIEW_FIELDS, FIELD_COUNT(PREVIEW_FIELDS),
+const ConfigSchema PREVIEW_CONFIG_SCHEMA = {"preview", PREVIEW_FIELDS, FIELD_COUNT(PREVIEW_FIELDS),
                                             sizeof(PreviewConfig)};
 
 static const ConfigField FROZEN_FIELDS[] = {
@@ -99,27 +96,38 @@ static const ConfigField FROZEN_FIELDS[] = {
     {"path", CONFIG_STRING, AT(FrozenConfig, path), "\"\"", 0, 0, NULL, NULL,
      "folder of the precomputed files; empty: beside each shard"},
 };
-static const ConfigSchema FROZEN_SCHEMA = {"frozen", FROZEN_FIELDS, FIELD_COUNT(FROZEN_FIELDS), sizeof(FrozenConfig)};
+const ConfigSchema FROZEN_CONFIG_SCHEMA = {"frozen", FROZEN_FIELDS, FIELD_COUNT(FROZEN_FIELDS), sizeof(FrozenConfig)};
 
 static const ConfigField FIELDS[] = {
     {"seed", CONFIG_INT, AT(RunConfig, seed), "0", 0, 9e15, NULL, NULL, "of every random number of the run"},
     {"run", CONFIG_SECTION, AT(RunConfig, run), NULL, 0, 0, NULL, &RUN_SCHEMA, "where the run lives"},
-    {"train", CONFIG_SECTION, AT(RunConfig, train), NULL, 0, 0, NULL, &TRAIN_SCHEMA, "steps, batch, resolution"},
+    {"train", CONFIG_SECTION, AT(RunConfig, train), NULL, 0, 0, NULL, &TRAIN_CONFIG_SCHEMA, "steps, batch, resolution"},
     {"device", CONFIG_SECTION, AT(RunConfig, device), NULL, 0, 0, NULL, &DEVICE_SCHEMA, "what computes"},
     {"parallel", CONFIG_SECTION, AT(RunConfig, parallel), NULL, 0, 0, NULL, &PARALLEL_CONFIG_SCHEMA,
      "many ranks: what they exchange and how, and what happens when one does not answer"},
-    {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_SCHEMA, "when to save"},
-    {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_SCHEMA,
+    {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_CONFIG_SCHEMA,
+     "when to save, and what is kept"},
+    {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_CONFIG_SCHEMA,
      "pictures drawn while training, and the defaults of `vasily sample`"},
     {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},
     {"optim", CONFIG_SECTION, AT(RunConfig, optim), NULL, 0, 0, NULL, &OPTIM_CONFIG_SCHEMA,
      "optimizer, schedule, clipping, moving average"},
+    {"guard", CONFIG_SECTION, AT(RunConfig, guard), NULL, 0, 0, NULL, &GUARD_CONFIG_SCHEMA,
+     "steps whose loss or gradient norm stands out: what is done about them"},
     {"model", CONFIG_SECTION, AT(RunConfig, model), NULL, 0, 0, NULL, &MODEL_CONFIG_SCHEMA, "the networks"},
     {"diffusion", CONFIG_SECTION, AT(RunConfig, diffusion), NULL, 0, 0, NULL, &DIFFUSION_CONFIG_SCHEMA,
      "the noise process"},
     {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
-    {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_SCHEMA,
+    {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_CONFIG_SCHEMA,
      "autoencoder and text encoders: inline or precomputed, each on its own"},
+    {"validation", CONFIG_SECTION, AT(RunConfig, validation), NULL, 0, 0, NULL, &VALIDATION_CONFIG_SCHEMA,
+     "the loss on held-out samples, at fixed timesteps and with fixed noise"},
+    {"watch", CONFIG_SECTION, AT(RunConfig, watch), NULL, 0, 0, NULL, &WATCH_CONFIG_SCHEMA,
+     "event files for TensorBoard, and the report"},
+    {"inpainting", CONFIG_SECTION, AT(RunConfig, inpainting), NULL, 0, 0, NULL, &MASK_CONFIG_SCHEMA,
+     "the masks that a model of 2C + 1 input channels is trained with"},
+    {"stages", CONFIG_LIST, AT(RunConfig, stages), NULL, 0, 0, NULL, &STAGE_CONFIG_SCHEMA,
+     "parts of the run, one after the other under one schedule; each writes what differs (docs/stages.md)"},
 };
 const ConfigSchema RUN_CONFIG_SCHEMA = {"vasily", FIELDS, FIELD_COUNT(FIELDS), sizeof(RunConfig)};
 
@@ -135,7 +143,23 @@ PlanPack run_config_pack(const RunConfig *run)
                                                           : PLAN_PACK_AUTO;
 }
 
-static Status check_all(const RunConfig *run, const Config *config)
+/* Previews that complete a picture. */
+static Status check_preview_pictures(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    const PreviewConfig *p = &run->preview;
+    if (!p->init[0] != !p->mask[0])
+        FAIL_WITH(config_error(config, p->init[0] ? "preview.init" : "preview.mask",
+                               "preview.init and preview.mask go together: a picture, and what to keep of it"));
+    if (p->init[0] && !model_paints(&run->model))
+        FAIL_WITH(config_error(
+            config, "preview.init", "this model is not one for inpainting: its model.in_channels is %lld, not %lld",
+            (long long)run->model.in_channels, 2 * (long long)model_latent_channels(&run->model) + 1));
+fail:
+    return status;
+}
+
+Status run_config_check(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     if (!run->run.dir[0])
@@ -144,6 +168,10 @@ static Status check_all(const RunConfig *run, const Config *config)
     TRY(diffusion_config_check(&run->diffusion, config));
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
+    TRY(validation_config_check(&run->validation, &run->data, run->diffusion.steps, config));
+    TRY(mask_config_check(&run->inpainting, config, "inpainting"));
+    TRY(check_preview_pictures(run, config));
+    TRY(held_params_check(run, config));
     if (run->preview.steps > run->diffusion.steps)
         FAIL_WITH(config_error(config, "preview.steps",
                                "%lld is more than diffusion.steps, %lld; a sampler takes at most so many",
@@ -158,8 +186,10 @@ Status run_config_load(const char *path, const char *text, const char *const *ov
     Status status = STATUS_OK;
     *config = NULL;
     TRY(config_load(path, text, &RUN_CONFIG_SCHEMA, overrides, override_count, out, config));
-    TRY(check_all(out, *config));
+    TRY(run_config_check(out, *config));
+    TRY(stages_config_check(out, *config));
     if (out->optim.total_steps == 0) out->optim.total_steps = out->train.steps;
+    TRY(stages_config_check_each(out, *config));
     return STATUS_OK;
 fail:
     config_free(*config);
@@ -208,10 +238,6 @@ Status run_config_check_ranks(RunConfig *run, const Config *config, int world, i
     Status status = STATUS_OK;
     TrainConfig *train = &run->train;
     char right[64];
-    if (run->model.in_channels != model_latent_channels(&run->model))
-        FAIL_WITH(config_error(config, "model.in_channels",
-                               "%lld: training text-to-image takes as many channels as the latent has, %lld",
-                               (long long)run->model.in_channels, (long long)model_latent_channels(&run->model)));
     if (train->global_batch % world) {
         nearest_multiples(train->global_batch, world, right, sizeof right);
         FAIL_WITH(config_error(config, "train.global_batch", "%lld is not divisible by the %d ranks; %s would be",
@@ -299,11 +325,19 @@ fail:
     return status;
 }
 
-Status run_config_check_data(const RunConfig *run, const Config *config)
+Status run_config_check_mixture(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
     TRY(check_augment(run, config));
+fail:
+    return status;
+}
+
+Status run_config_check_data(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    TRY(run_config_check_mixture(run, config));
     /* with precomputed text, tokenizers serve previews alone */
     bool precomputed = run->frozen.text == FROZEN_PRECOMPUTED;
     if (!precomputed || file_exists(run->data.tokenizer1.model))

@@ -8,11 +8,17 @@
 
 #include "base/config.h"
 #include "data/data_config.h"
+#include "data/mask_config.h"
 #include "engine/plan.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
+#include "train/checkpoint_config.h"
+#include "train/guard.h"
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
+#include "train/stages_config.h"
+#include "train/validation_config.h"
+#include "train/watch_config.h"
 
 typedef struct RunSection {
     char *dir;
@@ -44,11 +50,6 @@ typedef struct DeviceConfig {
 } DeviceConfig;
 const char *device_word(const DeviceConfig *device); /* "auto", "cpu", ... */
 
-typedef struct CheckpointConfig {
-    int64_t every; /* steps; 0: at the end only */
-    int64_t keep;
-} CheckpointConfig;
-
 typedef struct PreviewConfig {
     int64_t every; /* steps; 0: none */
     ConfigStrings prompts;
@@ -58,7 +59,8 @@ typedef struct PreviewConfig {
     double eta;
     double threshold;
     int64_t seed;
-    int64_t batch; /* pictures at once */
+    int64_t batch;     /* pictures at once */
+    char *init, *mask; /* a model that paints: paths of the picture that is completed, and of what to keep of it */
 } PreviewConfig;
 
 typedef enum FrozenFrom {
@@ -82,13 +84,19 @@ typedef struct RunConfig {
     PreviewConfig preview;
     InitConfig init;
     OptimConfig optim;
+    GuardConfig guard;
     ModelConfig model;
     DiffusionConfig diffusion;
     DataConfig data;
     FrozenConfig frozen;
+    ValidationConfig validation;
+    WatchConfig watch;
+    MaskConfig inpainting; /* a model that paints only */
+    ConfigList stages;     /* of StageConfig; none: the run is one piece */
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;
+extern const ConfigSchema TRAIN_CONFIG_SCHEMA, FROZEN_CONFIG_SCHEMA, PREVIEW_CONFIG_SCHEMA;
 PlanPack run_config_pack(const RunConfig *run); /* device.packed_weights */
 extern const char *const SAMPLER_WORDS[];
 
@@ -97,12 +105,32 @@ extern const char *const SAMPLER_WORDS[];
  * keeps its schedule when train.steps is changed later. */
 Status run_config_load(const char *path, const char *text, const char *const *overrides, size_t override_count,
                        RunConfig *out, Config **config);
+/* What run_config_load checks of a config, or of a stage's, by itself. */
+Status run_config_check(const RunConfig *run, const Config *config);
 /* The same, checking no more than the UNet by itself: for commands that run only it. */
 Status run_config_load_unet(const char *path, const char *const *overrides, size_t override_count, RunConfig *out,
                             Config **config);
+
+static inline const StageConfig *run_config_stage(const RunConfig *run, size_t i)
+{
+    return (const StageConfig *)run->stages.items + i;
+}
+bool run_config_has_days(const RunConfig *run); /* whether some stage is as long as its days */
+/* ERR_USAGE names the stages there are. */
+Status run_config_find_stage(const RunConfig *run, const char *name, size_t *out);
+/* The run as stage `i` trains it: without stages; train.steps and optim.total_steps are those of the whole run. *stage
+ * is independent of `config`; keep it as long as *out is used. */
+Status run_config_load_stage(const RunConfig *run, const Config *config, size_t i, RunConfig *out, Config **stage);
+/* run_config_load for a command that looks at one stage: `stage`; NULL: at what stands outside the stages, which the
+ * log says where there are some. */
+Status run_config_load_one(const char *path, const char *const *overrides, size_t override_count, const char *stage,
+                           RunConfig *out, Config **config);
+
 /* Resolves micro_batch (but for MICRO_BATCH_AUTO) and parallel.group (then: the ranks that share a bucket,
  * engine/comm.h), and checks that batch, lanes and groups fit `world` ranks, `local_world` of them on this machine. */
 Status run_config_check_ranks(RunConfig *run, const Config *config, int world, int local_world);
+/* Of what is below, all that needs no file. */
+Status run_config_check_mixture(const RunConfig *run, const Config *config);
 /* What a command needs that reads samples: sources, tokenizers of the model's length. */
 Status run_config_check_data(const RunConfig *run, const Config *config);
 /* The same for a command that makes precomputed data: tokenizers only where text is. */

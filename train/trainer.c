@@ -40,7 +40,7 @@ static Status compute(void *context)
                                                          .context = t->exchange}));
     if (m->last && feed_runs_ahead(t->feed)) {
         TRY(exchange_wait_gradients(t->exchange));
-        TRY(optimizer_queue_update(t->optimizer));
+        if (!t->updates_last) TRY(optimizer_queue_update(t->optimizer));
     }
 fail:
     return status;
@@ -131,6 +131,7 @@ static Status agree(Trainer *t, StepTold *step)
     for (int r = 1; r < comm_world(t->comm); r++) {
         for (int k = 0; k < 2; k++) step->losses[k] += told[r].losses[k];
         for (int k = 0; k < WISH_COUNT; k++) step->wishes[k] += told[r].wishes[k];
+        for (int k = 0; k < SAVE_WORDS; k++) step->save[k] += told[r].save[k];
         if (told[r].data > step->data) step->data = told[r].data;
         if (told[r].comm > step->comm) step->comm = told[r].comm;
         step->ready += told[r].ready;
@@ -146,6 +147,7 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
     return (StepMetrics){
         .step = t->step,
         .total_steps = t->run->train.steps,
+        .stage = stage_run_name(&t->stage),
         .samples = t->samples,
         .loss = (all->losses[0] + all->losses[1]) / batch,
         .mse = all->losses[0] / batch,
@@ -158,7 +160,8 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
         .images_per_second = batch / seconds,
         .data_wait_seconds = all->data,
         .comm_wait_seconds = all->comm,
-        .skipped = report->skipped,
+        .skipped = report->skipped != UPDATE_DONE,
+        .not_finite = report->skipped == UPDATE_NOT_FINITE,
         .skipped_steps = optimizer_state(t->optimizer).skipped,
     };
 }
@@ -168,13 +171,14 @@ typedef struct StepEnd {
     double wishes[WISH_COUNT];
     bool data_ended;
     bool ready; /* every rank has the next step's batch */
+    double save[SAVE_WORDS];
 } StepEnd;
 
 /* Before a step for which some rank has no data yet: they wait together, so that a signal to one of them, or the end of
  * its data, stops all of them between two steps, and no rank is left inside one. */
 static Status wait_for_data(Trainer *t, StepEnd *decided)
 {
-    enum { READY, ENDED, WISHES, VALUES = WISHES + WISH_COUNT };
+    enum { READY, ENDED, WISHES, SAVE = WISHES + WISH_COUNT, VALUES = SAVE + SAVE_WORDS };
     Status status = STATUS_OK;
     double start = clock_seconds(), complain = COMPLAIN_SECONDS;
     comm_note_step(t->comm, t->step + 1, "waiting for data");
@@ -185,11 +189,13 @@ static Status wait_for_data(Trainer *t, StepEnd *decided)
         told[READY] = t->batch != NULL;
         told[ENDED] = ended;
         signals_take(told + WISHES);
+        trainer_save_tell(t, told + SAVE, told + WISHES);
         TRY(comm_all_reduce_f64(t->comm, told, VALUES, COMM_SUM));
+        TRY(trainer_save_follow(t, told + SAVE));
         decided->ready = told[READY] == comm_world(t->comm);
         decided->data_ended = told[ENDED] > 0;
         memcpy(decided->wishes, told + WISHES, sizeof decided->wishes);
-        if (decided->wishes[WISH_SAVE] > 0 && t->cursor) TRY(trainer_save(t));
+        if (decided->wishes[WISH_SAVE] > 0 && t->cursor && t->save.step != t->step) TRY(trainer_save(t));
         if (!t->batch && !ended && clock_seconds() - start > complain) {
             log_warn("no data for %.0f s; going on waiting", clock_seconds() - start);
             complain *= 2;
@@ -214,6 +220,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     t->data_seconds = 0;
     comm_note_step(t->comm, t->step + 1, "computing");
     /* The loss is scaled by 1 / global batch, so the sum of the ranks' gradients is the mean over samples already. */
+    trainer_guard_begin(t);
     TRY(optimizer_begin_step(t->optimizer, t->step, 1.0));
     exchange_step_begins(t->exchange);
     for (int64_t m = 0; m < t->micro_batches; m++) TRY(run_micro_batch(t, m));
@@ -230,23 +237,29 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     TRY(exchange_exposed_seconds(t->exchange, &step.comm));
     sum_losses(t, step.losses);
     signals_take(step.wishes);
+    trainer_save_tell(t, step.save, step.wishes);
+    step.stage_seconds = clock_seconds() - t->stage_clock;
     comm_note_step(t->comm, t->step + 1, "updating");
     TRY(agree(t, &step));
 
-    if (!feed_runs_ahead(t->feed)) {
-        TRY(optimizer_queue_update(t->optimizer));
-        TRY(exchange_gather_weights(t->exchange)); /* on a device the next step's recording begins with it */
-    }
+    TRY(trainer_guard_losses(t, step.losses[0] / (double)t->run->train.global_batch));
+    if (t->updates_last) TRY(optimizer_queue_update(t->optimizer));
+    if (t->updates_last && backend->device) TRY(backend->device->finish(backend));
+    /* On a device the next step's recording begins with it. */
+    if (!backend->device) TRY(exchange_gather_weights(t->exchange));
     optimizer_end_step(t->optimizer, &report);
     executor_weights_changed(t->network.executor);
     t->step++;
     t->samples += t->run->train.global_batch;
+    t->stage.seconds = step.stage_seconds;
+    if (stage_run_is_over(&t->stage, t->step)) t->last_step = t->step; /* of days it is known only now */
 
     *metrics = describe_step(t, &step, &report, clock_seconds() - start);
     metrics->allocations = mem_thread_allocation_count() - allocated;
     memcpy(end->wishes, step.wishes, sizeof step.wishes);
     end->data_ended = step.ended > 0;
     end->ready = step.ready == comm_world(t->comm);
+    memcpy(end->save, step.save, sizeof step.save);
 fail:
     return status;
 }
@@ -254,8 +267,9 @@ fail:
 static Status record_step(Trainer *t, StepMetrics *step)
 {
     Status status = STATUS_OK;
-    t->skipped_in_a_row = step->skipped ? t->skipped_in_a_row + 1 : 0;
-    if (step->skipped && t->root)
+    trainer_guard_judge(t, step);
+    t->skipped_in_a_row = step->not_finite ? t->skipped_in_a_row + 1 : 0;
+    if (step->not_finite && t->root)
         log_warn("step %lld: gradients are not finite (norm %g, loss %g); the update is left out, %lld in all",
                  (long long)step->step, step->grad_norm, step->loss, (long long)step->skipped_steps);
     if (t->skipped_in_a_row >= SKIPPED_IN_A_ROW_MAX)
@@ -269,6 +283,7 @@ static Status record_step(Trainer *t, StepMetrics *step)
     step->rejected = data_metrics_passed_over(t->data_metrics);
     step->peak_bytes = memory_peak();
     TRY(metrics_write(&t->metrics, step));
+    watch_step(t->watch, step->step, t->metrics.line.data, t->metrics.line.size);
     progress_step(&t->progress, step);
 fail:
     return status;
@@ -283,7 +298,7 @@ static bool is_due(int64_t every, int64_t step)
 static void log_memory(const Trainer *t)
 {
     const double planned = (double)t->network.memory.total, peak = (double)memory_peak();
-    if (t->root && peak > 0)
+    if (t->root && peak > 0 && !t->switched) /* the peak is of the whole process */
         log_info("memory of this rank: %.3f GB at its peak, %.3f GB planned (%+.1f%%)", peak * 1e-9, planned * 1e-9,
                  100 * (peak / planned - 1));
 }
@@ -297,6 +312,7 @@ static void log_comparisons(const Trainer *t)
 
 static const char *const TOLD_OF_END[] = {
     [TRAINER_DONE] = "all steps that were asked for are done",
+    [TRAINER_STAGE] = "the stage is over",
     [TRAINER_STOPPED] = "a signal asked for the end",
     [TRAINER_REQUEUE] = "a signal asked for the end, and to be started again",
     [TRAINER_DATA_ENDED] = "the data has ended",
@@ -313,7 +329,10 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
 {
     Status status = STATUS_OK;
     StepEnd decided = {.ready = false};
+    t->save.run = t->save.begun = clock_seconds();
     *end = TRAINER_DONE;
+    TRY(trainer_begin_stage(t));
+    TRY(trainer_validate(t, false, decided.wishes)); /* before the first step, or where the last start has left it */
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
         if (!decided.ready) TRY(wait_for_data(t, &decided));
@@ -321,20 +340,32 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         if (*end != TRAINER_DONE) break;
         TRY(train_step(t, &step, &decided));
         TRY(record_step(t, &step));
+        TRY(trainer_guard_end(t, &step));
+        TRY(trainer_save_follow(t, decided.save));
         *end = end_of(&decided);
         if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
         if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
-        if (*end == TRAINER_DONE && is_due(t->run->preview.every, t->step)) TRY(trainer_preview(t));
+        if (*end == TRAINER_DONE && (is_due(t->run->preview.every, t->step) || trainer_stage_is_over(t)))
+            TRY(trainer_preview(t, ""));
+        if (*end == TRAINER_DONE && t->step < t->last_step) TRY(trainer_validate(t, false, decided.wishes));
     }
+    if (*end == TRAINER_DONE && trainer_stage_follows(t)) *end = TRAINER_STAGE;
     progress_end(&t->progress);
     comm_note_step(t->comm, t->step, "ending");
-    if (t->root) run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
+    if (t->root && *end != TRAINER_STAGE)
+        run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     if (*end == TRAINER_DATA_ENDED && t->step == 0)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");
-    if (t->saved_step != t->step && t->cursor) TRY(trainer_save(t));
+    if (t->saved_step != t->step && t->save.step != t->step && t->cursor) TRY(trainer_save(t));
+    if (*end == TRAINER_DONE || *end == TRAINER_DATA_ENDED) {
+        TRY(trainer_validate(t, *end == TRAINER_DATA_ENDED || t->step >= t->run->train.steps, decided.wishes));
+        if (decided.wishes[WISH_STOP] + decided.wishes[WISH_REQUEUE] > 0) *end = end_of(&decided);
+    }
+    TRY(trainer_save_finish(t));
     TRY(exchange_refresh_weights(t->exchange)); /* nothing is left on its way */
     log_comparisons(t);
+    trainer_log_saves(t);
     log_memory(t);
     return STATUS_OK;
 fail:

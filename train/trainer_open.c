@@ -9,6 +9,8 @@
 #include "engine/param_image.h"
 #include "train/config_difference.h"
 #include "train/frozen_data.h"
+#include "train/held_params.h"
+#include "train/init_kept.h"
 #include "train/run_agreement.h"
 
 enum { STATE_FILE_LIMIT = 256 << 20 };
@@ -22,6 +24,7 @@ static Status check_one_run(const Trainer *t, const TrainerOptions *options)
     TRY(strbuf_printf(&command, "train"));
     if (options->resume) TRY(strbuf_printf(&command, " --resume %s", options->resume));
     if (options->stop_after) TRY(strbuf_printf(&command, " --stop-after %lld", (long long)options->stop_after));
+    if (options->only_stage) TRY(strbuf_printf(&command, " --only-stage %s", options->only_stage));
     TRY(run_agreement_check(t->run, command.data, t->comm));
 fail:
     strbuf_free(&command);
@@ -35,6 +38,7 @@ static Status open_watchdog(const Trainer *t, Watchdog **out)
     Status status = STATUS_OK;
     const ParallelConfig *parallel = &t->run->parallel;
     comm_note_step(t->comm, -1, "opening");
+    if (!out || *out) return STATUS_OK;
     TRY(watchdog_open(&(WatchdogOptions){.comm = t->comm,
                                          .heartbeat_seconds = parallel->heartbeat_seconds,
                                          .silent_seconds = parallel->silent_seconds,
@@ -57,6 +61,8 @@ static Status find_checkpoint(Trainer *t, const char *resume, char path[PATH_MAX
     size_t size = 0;
     *found = false;
     if (t->root) {
+        /* Locked before it is looked at; a folder that is not there is made when the config is known to be good. */
+        if (file_is_dir(t->dir.path)) TRY(run_dir_open(&t->dir, true));
         TRY(checkpoint_find(automatic ? t->dir.checkpoints : resume, automatic, path, found));
         if (*found) {
             TRY(path_join(file, sizeof file, path, "state.json"));
@@ -146,6 +152,16 @@ static Status plan_memory(Trainer *t, NetworkSurroundings *around)
 {
     Status status = STATUS_OK;
     if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around->previews_kept, &around->previews_scratch));
+    if (validation_is_wanted(t->run)) {
+        TRY(validation_plan(&(ValidationOptions){.run = t->run,
+                                                 .backend = t->network.backend,
+                                                 .params = t->network.params,
+                                                 .diffusion = t->network.diffusion,
+                                                 .micro_batch = t->network.micro_batch,
+                                                 .ranks = around->ranks},
+                            &t->validation));
+        around->validation = validation_bytes(t->validation);
+    }
     network_plan_memory(&t->network, t->run, around);
     TRY(memory_plan_check(&t->network.memory, t->run, t->network.backend, around->sharing));
     TRY(comm_barrier(t->comm));
@@ -172,6 +188,7 @@ static Status open_network(Trainer *t, int64_t preferred_micro_batch)
              (double)param_table_trainable_parameters(t->network.params) / 1e6, dtype_name(t->network.compute),
              (long long)t->network.micro_batch, (long long)t->micro_batches, comm_world(t->comm), plan->slab_bytes,
              plan->workspace_bytes, plan->packed_bytes);
+    held_params_log(t->run, t->network.params);
     return STATUS_OK;
 fail:
     if (!t->network.backend) backend_close(backend);
@@ -283,6 +300,8 @@ static Status allocate_step_buffers(Trainer *t)
                                    .executor = t->network.executor,
                                    .graph = &t->network.training,
                                    .diffusion = t->network.diffusion,
+                                   .masks = &t->run->inpainting,
+                                   .factor = model_latent_factor(&t->run->model),
                                    .seed = (uint64_t)t->run->seed,
                                    .micro_batch = t->network.micro_batch,
                                    .max_tokens = t->run->model.max_tokens},
@@ -327,12 +346,21 @@ static Status open_outputs(Trainer *t)
     Status status = STATUS_OK;
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer1, RUN_DIR_TOKENIZER1));
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer2, RUN_DIR_TOKENIZER2));
-    TRY(run_dir_write_config(&t->dir, t->config_text.data, t->config_text.size));
+    TRY(trainer_write_config(t));
     TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step));
     TRY(open_previews(t));
     TRY(metrics_open(t->dir.metrics, t->step, &t->metrics));
-    run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
-                   comm_world(t->comm), t->backend_text);
+    if (!t->switched)
+        run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
+                       comm_world(t->comm), t->backend_text);
+    TRY(watch_open(&(WatchOptions){.run = t->run,
+                                   .dir = &t->dir,
+                                   .config = t->config_text.data,
+                                   .step = t->step,
+                                   .network = &t->network,
+                                   .ranks = comm_world(t->comm),
+                                   .device = t->backend_text},
+                   &t->watch));
     progress_begin(&t->progress, t->step, t->run->train.log_every);
 fail:
     return status;
@@ -357,38 +385,51 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     *out = t;
     if (!t) FAIL(ERR_MEMORY, "out of memory");
     t->run = run;
+    t->whole = run;
     t->config = config;
+    t->stop_after = options->stop_after;
+    t->one_stage = options->only_stage != NULL;
+    t->switched = options->switches;
     t->comm = comm;
     t->root = comm_rank(comm) == 0;
-    t->saved_step = -1;
+    t->saved_step = t->save.step = -1;
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
     TRY(run_dir_name(run->run.dir, &t->dir));
-    if (options->watchdog) TRY(open_watchdog(t, options->watchdog));
+    TRY(open_watchdog(t, options->watchdog));
+    TRY(check_machines(t));
+    TRY(trainer_check_settings(t, options->stages));
+    if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
+    TRY(trainer_enter_stage(t, options, resumed ? &state : NULL));
+    run = t->run;
+    config = t->config;
     TRY(run_agreement_check_files(run, false, comm));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
-    TRY(check_machines(t));
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
     TRY(run_config_check_data(run, config));
 
-    if (t->root) TRY(run_dir_open(&t->dir, options->resume != NULL));
-    if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
+    if (t->root && t->dir.lock < 0) TRY(run_dir_open(&t->dir, options->resume != NULL));
     if (resumed) {
         TRY(check_resumable(t, &state));
         run->optim.total_steps = state.total_steps;
     }
+    const bool kept = !resumed && init_keeps_optimizer(&run->init);
+    if (kept) TRY(init_kept_check(&run->init, config));
     TRY(dump_config(t, micro_batch_asked, group_asked));
+    /* Another stage's network has other sizes. */
+    const bool begins = t->stage.stages && state.step == t->stage.begin;
 
-    TRY(open_network(t, resumed ? state.micro_batch : 0));
+    TRY(open_network(t, resumed && !begins ? state.micro_batch : 0));
     if (t->root) TRY(take_fingerprints(t));
-    if (!resumed && run->init.from[0]) {
+    if (!resumed && !kept && run->init.from[0]) {
         TRY(init_weights_load(&run->init, &t->network.store));
         TRY(network_weights_loaded(&t->network));
     }
     TRY(open_exchange(t));
     TRY(optimizer_create(&run->optim, run->optim.total_steps, &t->network.store, t->network.backend,
                          t->network.backend->threads, t->exchange, &t->optimizer));
+    if (kept) TRY(init_kept_load(&run->init, comm, &t->network.store, t->optimizer));
     if (resumed) {
         TRY(checkpoint_load(from, &state, comm, &t->network.store, t->optimizer));
         t->step = t->saved_step = state.step;
@@ -399,13 +440,17 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         }
     }
     TRY(open_consistency(t));
-    t->last_step =
-        options->stop_after > 0 && options->stop_after < run->train.steps ? options->stop_after : run->train.steps;
+    t->last_step = trainer_last_step(t);
     if (t->step >= t->last_step)
         log_info("nothing to do: %lld steps are done, this run ends at %lld; raise train.steps to go on",
                  (long long)t->step, (long long)t->last_step);
-    TRY(open_loader(t, state.cursor));
+    t->start = state.cursor;
+    state.cursor = NULL;
+    TRY(open_loader(t, t->start));
+    TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
+    TRY(trainer_guard_open(t, &state.guard));
+    TRY(trainer_open_saver(t));
     if (t->root) TRY(open_outputs(t));
     t->draws = t->preview != NULL;
     TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
@@ -418,7 +463,9 @@ void trainer_free(Trainer *t)
 {
     if (!t) return;
     Backend *backend = t->network.backend;
+    watch_close(t->watch);
     preview_free(t->preview);
+    validation_free(t->validation);
     metrics_close(&t->metrics);
     if (t->batch) loader_release(t->loader, t->batch);
     data_metrics_free(t->data_metrics);
@@ -429,9 +476,12 @@ void trainer_free(Trainer *t)
         backend->device->host_free(backend, t->terms);
     else
         free(t->terms);
+    cursor_free(t->start);
     cursor_free(t->cursor);
     cursor_free(t->saving);
+    saver_free(t->save.saver);
     consistency_free(t->consistency);
+    guard_free(t->guard);
     optimizer_free(t->optimizer);
     exchange_free(t->exchange);
     network_free(&t->network);

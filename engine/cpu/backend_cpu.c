@@ -45,6 +45,7 @@ static const Kernel *const OVERRIDES[OP_COUNT] = {KERNEL(CONV2D),
                                                   KERNEL(NOISE),
                                                   KERNEL(POSTERIOR_SAMPLE),
                                                   KERNEL(Q_SAMPLE),
+                                                  KERNEL(INPAINT_INPUT),
                                                   KERNEL(DIFFUSION_LOSS),
                                                   KERNEL(DIFFUSION_LOSS_GRAD)};
 

@@ -111,7 +111,7 @@ extern const Kernel cpu_kernel_AFFINE, cpu_kernel_AFFINE_GRAD, cpu_kernel_CAST, 
 extern const Kernel cpu_kernel_RESAMPLE, cpu_kernel_RESAMPLE_GRAD;
 extern const Kernel cpu_kernel_CONCAT, cpu_kernel_SLICE, cpu_kernel_SLICE_GRAD;
 extern const Kernel cpu_kernel_EMBEDDING, cpu_kernel_MASKED_MEAN, cpu_kernel_RELATIVE_BIAS;
-extern const Kernel cpu_kernel_POSTERIOR_SAMPLE;
+extern const Kernel cpu_kernel_POSTERIOR_SAMPLE, cpu_kernel_INPAINT_INPUT;
 extern const Kernel cpu_kernel_NOISE, cpu_kernel_Q_SAMPLE, cpu_kernel_DIFFUSION_LOSS, cpu_kernel_DIFFUSION_LOSS_GRAD;
 
 #endif

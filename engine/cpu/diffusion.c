@@ -98,6 +98,32 @@ static Status q_sample_run(const KernelCall *call)
     return by_sample(call, &cpu_in(call, 0)->shape, q_sample_share);
 }
 
+/* Positions [begin, end) of all samples: [x_t | x0 keep | keep]. */
+static Status inpaint_input_share(void *context, int64_t begin, int64_t end, int32_t thread)
+{
+    const KernelCall *call = context;
+    const int64_t c = shape_last(&cpu_in(call, 0)->shape);
+    const float *x_t = call->in[0], *x0 = call->in[1], *keep = call->in[2];
+    float *y = call->out[0];
+    for (int64_t p = begin; p < end; p++) {
+        float *row = y + p * (2 * c + 1);
+        for (int64_t i = 0; i < c; i++) {
+            row[i] = x_t[p * c + i];
+            row[c + i] = keep[p] > 0 ? x0[p * c + i] * keep[p] : 0;
+        }
+        row[2 * c] = keep[p];
+    }
+    return STATUS_OK;
+}
+
+static Status inpaint_input_run(const KernelCall *call)
+{
+    const Shape *shape = &cpu_in(call, 0)->shape;
+    KernelCall copy = *call;
+    return cpu_parallel(cpu_of_call(call), shape_rows(shape), CPU_GRAIN / (2 * shape_last(shape)) + 2,
+                        inpaint_input_share, &copy);
+}
+
 /* One element of the variational bound in nats, and its slope by the model's log variance. */
 typedef struct Bound {
     double value, slope;
@@ -236,5 +262,6 @@ static Status diffusion_loss_grad_run(const KernelCall *call)
 const Kernel cpu_kernel_NOISE = {.prepare = cpu_prepare_plain, .run = noise_run};
 const Kernel cpu_kernel_POSTERIOR_SAMPLE = {.prepare = cpu_prepare_plain, .run = posterior_sample_run};
 const Kernel cpu_kernel_Q_SAMPLE = {.prepare = cpu_prepare_plain, .run = q_sample_run};
+const Kernel cpu_kernel_INPAINT_INPUT = {.prepare = cpu_prepare_plain, .run = inpaint_input_run};
 const Kernel cpu_kernel_DIFFUSION_LOSS = {.prepare = cpu_prepare_plain, .run = diffusion_loss_run};
 const Kernel cpu_kernel_DIFFUSION_LOSS_GRAD = {.prepare = cpu_prepare_plain, .run = diffusion_loss_grad_run};

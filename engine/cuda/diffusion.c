@@ -51,6 +51,16 @@ fail:
     return status;
 }
 
+static Status inpaint_input_run(const KernelCall *call)
+{
+    Status status = STATUS_OK;
+    const Shape *x_t = &cuda_in(call, 0)->shape;
+    TRY_CUDA(inpaint_input_launch(call->in[0], call->in[1], call->in[2], call->out[0], shape_rows(x_t), shape_last(x_t),
+                                  cuda_of_call(call)->stream));
+fail:
+    return status;
+}
+
 static LossLaunch loss_of(const KernelCall *call)
 {
     const Shape *x0 = &cuda_in(call, 1)->shape;
@@ -98,5 +108,6 @@ const Kernel cuda_kernel_TIMESTEP_EMBEDDING = {.prepare = cuda_prepare_plain, .r
 const Kernel cuda_kernel_NOISE = {.prepare = cuda_prepare_plain, .run = noise_run};
 const Kernel cuda_kernel_POSTERIOR_SAMPLE = {.prepare = cuda_prepare_plain, .run = posterior_sample_run};
 const Kernel cuda_kernel_Q_SAMPLE = {.prepare = cuda_prepare_plain, .run = q_sample_run};
+const Kernel cuda_kernel_INPAINT_INPUT = {.prepare = cuda_prepare_plain, .run = inpaint_input_run};
 const Kernel cuda_kernel_DIFFUSION_LOSS = {.prepare = diffusion_loss_prepare, .run = diffusion_loss_run};
 const Kernel cuda_kernel_DIFFUSION_LOSS_GRAD = {.prepare = cuda_prepare_plain, .run = diffusion_loss_grad_run};

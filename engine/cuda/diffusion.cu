@@ -62,6 +62,17 @@ template <int N> __global__ void __launch_bounds__(THREADS) q_sample_kernel(QSam
     store_pack<float, N>(l.y + i * N, y);
 }
 
+/* An element of y a thread. */
+__global__ void __launch_bounds__(THREADS)
+    inpaint_input_kernel(const float *x_t, const float *x0, const float *keep, float *y, int64_t positions, int64_t c)
+{
+    const int64_t width = 2 * c + 1, i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
+    if (i >= positions * width) return;
+    const int64_t p = i / width, k = i - p * width;
+    const float known = keep[p];
+    y[i] = k < c ? x_t[p * c + k] : k == 2 * c ? known : known > 0.0f ? x0[p * c + k - c] * known : 0.0f;
+}
+
 /* ---- the loss ---- */
 
 /* One element of the variational bound in nats, and its slope by the model's log variance. */
@@ -226,6 +237,14 @@ cudaError_t q_sample_launch(const QSampleLaunch *launch, cudaStream_t stream)
     } else {
         LAUNCH((q_sample_kernel<1>), dim3((unsigned)blocks_for(count, THREADS)), dim3(THREADS), 0, stream, l);
     }
+    return cudaPeekAtLastError();
+}
+
+cudaError_t inpaint_input_launch(const float *x_t, const float *x0, const float *keep, float *y, int64_t positions,
+                                 int64_t c, cudaStream_t stream)
+{
+    LAUNCH(inpaint_input_kernel, dim3((unsigned)blocks_for(positions * (2 * c + 1), THREADS)), dim3(THREADS), 0, stream,
+           x_t, x0, keep, y, positions, c);
     return cudaPeekAtLastError();
 }
 

@@ -31,6 +31,10 @@ typedef struct QSampleLaunch {
 } QSampleLaunch;
 cudaError_t q_sample_launch(const QSampleLaunch *launch, cudaStream_t stream);
 
+/* y (positions,2c+1) = [x_t | x0 keep | keep] from x_t and x0 (positions,c) and keep (positions). */
+cudaError_t inpaint_input_launch(const float *x_t, const float *x0, const float *keep, float *y, int64_t positions,
+                                 int64_t c, cudaStream_t stream);
+
 typedef struct LossLaunch {
     const float *out;              /* (n,H,W,2c) */
     const float *x0, *x_t;         /* (n,H,W,c) */

@@ -123,10 +123,12 @@ static __global__ void __launch_bounds__(THREADS)
         const double factor = values->clip_norm / (norm + 1e-6);
         if (factor < 1) clip = factor;
     }
-    const bool skipped = !(squares <= DBL_MAX); /* NaN or infinite: squares are not negative */
+    UpdateSkip skipped = UPDATE_DONE;
+    if (norm > values->norm_limit) skipped = UPDATE_OVER_LIMIT;
+    if (!(squares <= DBL_MAX)) skipped = UPDATE_NOT_FINITE; /* NaN or infinite: squares are not negative */
     result->squares = squares;
     result->norm = norm;
-    result->clip = skipped ? 1 : clip;
+    result->clip = skipped == UPDATE_DONE ? clip : 1;
     result->skipped = skipped;
     result->unused = 0;
 }
@@ -203,6 +205,14 @@ static __device__ __forceinline__ void update_four(const Place &at, const Scalar
 }
 
 template <bool EMA, bool HALF>
+static __device__ __forceinline__ void update_one(const Place &at, const Scalars &c, int i)
+{
+    adamw(c, at.grads[i], &at.weights[i], &at.m[i], &at.v[i]);
+    if (EMA) average(c, at.weights[i], &at.ema[i]);
+    if (HALF) at.half[i] = from_float<Half>(at.weights[i]);
+}
+
+template <bool EMA, bool HALF>
 static __device__ __forceinline__ void update_block(const Place &at, const Scalars &c, int count)
 {
     const int fours = count / 4;
@@ -214,10 +224,70 @@ static __device__ __forceinline__ void update_block(const Place &at, const Scala
     }
     for (int i = threadIdx.x; i < fours; i += THREADS) update_four<EMA, HALF>(at, c, 4 * i);
     const int odd = 4 * fours + (int)threadIdx.x;
-    if (odd >= count) return;
-    adamw(c, at.grads[odd], &at.weights[odd], &at.m[odd], &at.v[odd]);
-    if (EMA) average(c, at.weights[odd], &at.ema[odd]);
-    if (HALF) at.half[odd] = from_float<Half>(at.weights[odd]);
+    if (odd < count) update_one<EMA, HALF>(at, c, odd);
+}
+
+/* ---- groups ---- */
+
+/* The segment that holds element `flat`. */
+static __device__ __forceinline__ const UpdateSegment *find_segment(const DeviceUpdate &u, int64_t flat)
+{
+    int low = 0, high = u.segment_count - 1; /* the first that ends after it */
+    while (low < high) {
+        const int middle = (low + high) / 2;
+        if (u.segments[middle].end <= flat)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return &u.segments[low];
+}
+
+static __device__ __forceinline__ Scalars scalars_of(const UpdateValues *values, double clip, const UpdateGroup &group)
+{
+    return {(float)(values->grad_scale * clip),
+            group.keep,
+            values->one_minus_beta1,
+            values->beta2,
+            values->one_minus_beta2,
+            values->inv_root_bc2,
+            values->eps,
+            group.step_size,
+            values->one_minus_ema};
+}
+
+/* A block with elements of several groups. A segment begins at a multiple of 16, so a four has one group. */
+template <bool EMA, bool HALF>
+static __device__ __forceinline__ void update_mixed(const DeviceUpdate &u, const Place &at, const NormBlock &block)
+{
+    for (int i = 4 * (int)threadIdx.x; i < block.count; i += 4 * THREADS) {
+        const UpdateGroup group = u.values->group[find_segment(u, block.flat + i)->group];
+        const Scalars c = scalars_of(u.values, u.result->clip, group);
+        const int end = i + 4 < block.count ? i + 4 : block.count;
+        if (group.held) {
+            for (int k = i; EMA && k < end; k++) average(c, at.weights[k], &at.ema[k]);
+        } else if (end == i + 4) {
+            update_four<EMA, HALF>(at, c, i);
+        } else {
+            for (int k = i; k < end; k++) update_one<EMA, HALF>(at, c, k);
+        }
+    }
+}
+
+/* A block of one group, if it is: else false. */
+template <bool EMA, bool HALF>
+static __device__ __forceinline__ bool update_uniform(const DeviceUpdate &u, const Place &at, const NormBlock &block)
+{
+    const UpdateSegment *segment = u.segments ? find_segment(u, block.flat) : NULL;
+    if (segment && segment->end < block.flat + block.count) return false;
+    const UpdateGroup group = u.values->group[segment ? segment->group : 0];
+    const Scalars c = scalars_of(u.values, u.result->clip, group);
+    if (!group.held) {
+        update_block<EMA, HALF>(at, c, block.count);
+    } else if (EMA) {
+        for (int i = threadIdx.x; i < block.count; i += THREADS) average(c, at.weights[i], &at.ema[i]);
+    }
+    return true;
 }
 
 static_assert(UPDATE_NORM_BLOCK % (4 * THREADS) == 0, "a block of threads takes whole fours of a norm block");
@@ -228,16 +298,6 @@ static __global__ void __launch_bounds__(THREADS)
     update_weights(const __grid_constant__ SpanTable table, const __grid_constant__ DeviceUpdate u)
 {
     if (u.result->skipped) return;
-    const UpdateValues *values = u.values;
-    const Scalars c = {(float)(values->grad_scale * u.result->clip),
-                       values->keep,
-                       values->one_minus_beta1,
-                       values->beta2,
-                       values->one_minus_beta2,
-                       values->inv_root_bc2,
-                       values->eps,
-                       values->step_size,
-                       values->one_minus_ema};
     for (int64_t index = table.first + blockIdx.x; index < table.end; index += gridDim.x) {
         const NormBlock block = find_block(table, index);
         const Place at = {u.grads + block.flat,
@@ -246,7 +306,7 @@ static __global__ void __launch_bounds__(THREADS)
                           u.v + block.local,
                           EMA ? u.ema + block.local : NULL,
                           HALF ? reinterpret_cast<Half *>(u.half) + block.flat : NULL};
-        update_block<EMA, HALF>(at, c, block.count);
+        if (!update_uniform<EMA, HALF>(u, at, block)) update_mixed<EMA, HALF>(u, at, block);
     }
 }
 
@@ -268,6 +328,7 @@ static bool well_formed(const DeviceUpdate *u)
         (uintptr_t)u->grads | (uintptr_t)u->weights | (uintptr_t)u->m | (uintptr_t)u->v | (uintptr_t)u->ema;
     int64_t local = 0;
     if (fours % 16 != 0 || (uintptr_t)u->half % 8 != 0 || u->span_count < 0) return false;
+    if (u->segments && u->segment_count < 1) return false;
     for (int32_t i = 0; i < u->span_count; i++) {
         const UpdateSpan *span = &u->spans[i];
         const bool last = i == u->span_count - 1;

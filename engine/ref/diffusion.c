@@ -80,6 +80,22 @@ static Status q_sample_run(const KernelCall *call)
     return STATUS_OK;
 }
 
+/* [x_t | x0 keep | keep] */
+static Status inpaint_input_run(const KernelCall *call)
+{
+    const RefTensor x_t = ref_in(call, 0), x0 = ref_in(call, 1), keep = ref_in(call, 2), y = ref_out(call, 0);
+    const int64_t c = shape_last(&x_t.shape), positions = shape_rows(&x_t.shape);
+    for (int64_t p = 0; p < positions; p++) {
+        const double known = ref_get(&keep, p);
+        for (int64_t i = 0; i < c; i++) {
+            ref_put(&y, p * (2 * c + 1) + i, ref_get(&x_t, p * c + i));
+            ref_put(&y, p * (2 * c + 1) + c + i, known > 0 ? ref_get(&x0, p * c + i) * known : 0);
+        }
+        ref_put(&y, p * (2 * c + 1) + 2 * c, known);
+    }
+    return STATUS_OK;
+}
+
 /* One element of the variational bound in nats, and its slope by the model's log variance. */
 typedef struct Bound {
     double value, slope;
@@ -204,5 +220,6 @@ const Kernel ref_kernel_TIMESTEP_EMBEDDING = {.run = timestep_embedding_run};
 const Kernel ref_kernel_NOISE = {.run = noise_run};
 const Kernel ref_kernel_POSTERIOR_SAMPLE = {.run = posterior_sample_run};
 const Kernel ref_kernel_Q_SAMPLE = {.run = q_sample_run};
+const Kernel ref_kernel_INPAINT_INPUT = {.run = inpaint_input_run};
 const Kernel ref_kernel_DIFFUSION_LOSS = {.run = diffusion_loss_run};
 const Kernel ref_kernel_DIFFUSION_LOSS_GRAD = {.run = diffusion_loss_grad_run};

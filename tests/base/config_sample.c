@@ -90,8 +90,27 @@ static const ConfigSchema OPTIM_SCHEMA = SCHEMA("optim", OPTIM_FIELDS, PART(opti
 static const ConfigField DATA_FIELDS[] = {
     {.key = "sources", .type = CONFIG_LIST, .offset = DATA(sources), .schema = &SOURCE, .help = "the mixture"},
     {.key = "languages", .type = CONFIG_STRING_LIST, .offset = DATA(languages), .default_text = "[]", .help = "codes"},
+    {.key = "names", .type = CONFIG_STRING_MAP, .offset = DATA(names), .default_text = "{}", .help = "by code"},
+    {.key = "filter", .type = CONFIG_SECTION, .offset = DATA(filter), .schema = &FILTER, .help = "filter"},
 };
 static const ConfigSchema DATA_SCHEMA = SCHEMA("data", DATA_FIELDS, PART(data));
+
+static const char *const PART_KEYS[] = {"global_batch", "part", "fast", NULL};
+static const ConfigField PART_FIELDS[] = {
+    {.key = "name", .type = CONFIG_STRING, .offset = offsetof(SamplePart, name), .help = "name"},
+    {.key = "train",
+     .type = CONFIG_PATCH,
+     .offset = offsetof(SamplePart, train),
+     .words = PART_KEYS,
+     .schema = &TRAIN_SCHEMA,
+     .help = "differs"},
+    {.key = "data",
+     .type = CONFIG_PATCH,
+     .offset = offsetof(SamplePart, data),
+     .schema = &DATA_SCHEMA,
+     .help = "differs"},
+};
+static const ConfigSchema PART_SCHEMA = SCHEMA("part", PART_FIELDS, sizeof(SamplePart));
 
 static const ConfigField SAMPLE_FIELDS[] = {
     {.key = "seed", .type = CONFIG_INT, .offset = offsetof(Sample, seed), .default_text = "0", .help = "seed"},
@@ -99,5 +118,6 @@ static const ConfigField SAMPLE_FIELDS[] = {
     {.key = "train", .type = CONFIG_SECTION, .offset = offsetof(Sample, train), .schema = &TRAIN_SCHEMA, .help = "t"},
     {.key = "optim", .type = CONFIG_SECTION, .offset = offsetof(Sample, optim), .schema = &OPTIM_SCHEMA, .help = "o"},
     {.key = "data", .type = CONFIG_SECTION, .offset = offsetof(Sample, data), .schema = &DATA_SCHEMA, .help = "d"},
+    {.key = "parts", .type = CONFIG_LIST, .offset = offsetof(Sample, parts), .schema = &PART_SCHEMA, .help = "p"},
 };
 const ConfigSchema SAMPLE_SCHEMA = SCHEMA("sample", SAMPLE_FIELDS, sizeof(Sample));

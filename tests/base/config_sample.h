@@ -13,6 +13,11 @@ typedef struct SampleSource {
     } filter;
 } SampleSource;
 
+typedef struct SamplePart {
+    char *name;
+    ConfigPatch train, data;
+} SamplePart;
+
 typedef struct Sample {
     int64_t seed;
     struct {
@@ -30,7 +35,12 @@ typedef struct Sample {
     struct {
         ConfigList sources; /* SampleSource */
         ConfigStrings languages;
+        ConfigPairs names;
+        struct {
+            int64_t side;
+        } filter;
     } data;
+    ConfigList parts; /* SamplePart */
 } Sample;
 
 extern const ConfigSchema SAMPLE_SCHEMA;

@@ -18,8 +18,8 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
         override = text + 1;
         body = line_end + 1;
     }
-    Sample sample, again;
-    Config *config, *dumped;
+    Sample sample, again, part;
+    Config *config, *dumped, *variant;
     StrBuf dump = {0};
     if (config_load("fuzz.yaml", body, &SAMPLE_SCHEMA, &override, override ? 1 : 0, &sample, &config) == STATUS_OK) {
         (void)config_error(config, "data.sources[0].weight", "x");
@@ -30,6 +30,13 @@ int LLVMFuzzerTestOneInput(const unsigned char *data, size_t size)
             memcmp(&sample.optim.lr, &again.optim.lr, sizeof(double)) != 0 ||
             sample.data.sources.count != again.data.sources.count)
             abort();
+        if (sample.parts.count != again.parts.count) abort();
+        /* each part was bound where it stands, and the sections it is laid over were, too: together they bind */
+        for (size_t i = 0; i < sample.parts.count; i++) {
+            if (config_variant(config, "parts", i, "", &part, &variant) != STATUS_OK) abort();
+            if (part.parts.count != 0) abort();
+            config_free(variant);
+        }
         config_free(dumped);
         strbuf_free(&dump);
         config_free(config);

@@ -34,6 +34,7 @@ static void test_reads_everything(void **state)
                    "train:\n  steps: 10k\n  global_batch: 1Ki\n  fast: false\n  precision: bf16\n"
                    "optim: {lr: 2.5e-5, decay: .5, mult: [1, 3]}\n"
                    "data:\n  languages: [ru, \"en\", 'no']\n"
+                   "  names: {ru: кот, no: katt, \"a: b\": 7}\n"
                    "  sources:\n"
                    "    - shards: [a.tar]\n"
                    "    - shards:\n        - b.tar\n        - c.tar\n      weight: 2\n      name: 123\n"
@@ -50,6 +51,11 @@ static void test_reads_everything(void **state)
     assert_int_equal(sample.optim.mult.items[1], 3);
     assert_int_equal(sample.data.languages.count, 3);
     assert_string_equal(sample.data.languages.items[2], "no");
+    assert_int_equal(sample.data.names.count, 3);
+    assert_string_equal(sample.data.names.values[0], "кот");
+    assert_string_equal(sample.data.names.keys[1], "no");
+    assert_string_equal(sample.data.names.keys[2], "a: b");
+    assert_string_equal(sample.data.names.values[2], "7");
     assert_int_equal(sample.data.sources.count, 2);
     const SampleSource *sources = sample.data.sources.items;
     assert_string_equal(sources[1].shards.items[1], "c.tar");
@@ -139,6 +145,9 @@ static void test_refuses_values(void **state)
          "data.sources[0].filter.side is 0, must be at least 1", 0},
         {NEEDED "data:\n  sources: {shards: [a]}\n", NULL, "c.yaml:4: data.sources wants a list of sections", 0},
         {NEEDED "data:\n  languages: ru\n", NULL, "data.languages wants a list of texts", 0},
+        {NEEDED "data:\n  names: ru\n", NULL, "c.yaml:4: data.names wants texts under keys", 0},
+        {NEEDED "data:\n  names:\n    ru: [кот]\n", NULL, "c.yaml:5: data.names.ru wants a text", 0},
+        {NEEDED "data:\n  names: {ru: a, en: b, ru: c}\n", NULL, "the key ru is written twice", 0},
         {"run: {dir: x}\ntrain: {steps: 1, part: most}\n", NULL,
          "train.part wants a whole number such as 8, 10k or 4Mi, or auto, or all, found most", 0},
         {"run: {dir: x}\ntrain: {steps: 1, part: -1}\n", NULL, "train.part is -1, must be between 0 and 1024", 0},
@@ -340,6 +349,11 @@ static void assert_same(const Sample *a, const Sample *b)
     assert_int_equal(a->data.languages.count, b->data.languages.count);
     for (size_t i = 0; i < a->data.languages.count; i++)
         assert_string_equal(a->data.languages.items[i], b->data.languages.items[i]);
+    assert_int_equal(a->data.names.count, b->data.names.count);
+    for (size_t i = 0; i < a->data.names.count; i++) {
+        assert_string_equal(a->data.names.keys[i], b->data.names.keys[i]);
+        assert_string_equal(a->data.names.values[i], b->data.names.values[i]);
+    }
     assert_int_equal(a->data.sources.count, b->data.sources.count);
     for (size_t i = 0; i < a->data.sources.count; i++) {
         const SampleSource *x = (const SampleSource *)a->data.sources.items + i;
@@ -429,8 +443,11 @@ static void test_dump(void **state)
     for (size_t i = 0; i < 9; i++)
         items[i] = (SampleSource){
             {strings, i == 4 ? count : i % 3}, fabs(doubles[i]) > 1e6 ? 2 : doubles[i], strings[i], {1 + (int64_t)i}};
-    Sample values = {
-        .seed = INT64_MIN, .run = {strings[0]}, .train = {7, 9, -1, true, 0}, .optim = {0.25, 0, {ints, 3}}};
+    Sample values = {.seed = INT64_MIN,
+                     .run = {strings[0]},
+                     .train = {7, 9, -1, true, 0},
+                     .optim = {0.25, 0, {ints, 3}},
+                     .data.filter.side = 256};
     for (size_t i = 0; i < 9; i++) {
         values.optim.decay = doubles[i];
         assert_round_trip(&values);
@@ -442,6 +459,7 @@ static void test_dump(void **state)
     values.seed = INT64_MAX;
     values.optim.mult.count = 0;
     values.data.languages = (ConfigStrings){strings, count};
+    values.data.names = (ConfigPairs){strings, strings, count};
     values.data.sources = (ConfigList){items, 9};
     items[4].weight = 1;
     for (size_t i = 0; i < 9; i++) items[i].weight = fabs(items[i].weight);
@@ -454,7 +472,8 @@ static void test_dump(void **state)
                                    "  fast: true\n"
                                    "  precision: auto\noptim:\n  lr: 0.0001\n  decay: 0.0\n  mult: [1, 2, 4]\ndata:\n"
                                    "  sources:\n    - shards: [a.tar, \"b c\"]\n      weight: 1.0\n      name: \"\"\n"
-                                   "      filter:\n        side: 256\n  languages: []\n");
+                                   "      filter:\n        side: 256\n  languages: []\n  names: {}\n"
+                                   "  filter:\n    side: 256\nparts: []\n");
     strbuf_free(&text);
 }
 
@@ -466,7 +485,132 @@ static void test_describe(void **state)
     assert_non_null(strstr(text.data, "train.precision: word fp32 | bf16 | auto, default auto\n"));
     assert_non_null(strstr(text.data, "data.sources[].filter.side: whole number, at least 1, default 256\n"));
     assert_non_null(strstr(text.data, "data.sources[].name: text, default \"\"\n"));
+    assert_non_null(
+        strstr(text.data, "parts[].train: of this section's keys those that differ: global_batch, part, fast\n"));
+    assert_non_null(
+        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, names, filter\n"));
     strbuf_free(&text);
+}
+
+/* ---- parts that differ ---- */
+
+#define PARTS                                                           \
+    NEEDED "data:\n"                                                    \
+           "  languages: [ru, en]\n"                                    \
+           "  sources: [{shards: [a.tar]}, {shards: [b.tar]}]\n"        \
+           "parts:\n"                                                   \
+           "  - name: one\n"                                            \
+           "  - name: two\n"                                            \
+           "    train: {part: auto}\n"                                  \
+           "    data:\n"                                                \
+           "      sources: [{shards: [\"{0..7}.tar\"], name: \"1\"}]\n" \
+           "      filter:\n"                                            \
+           "        side: 9\n"                                          \
+           "  - name: three\n"                                          \
+           "    train:\n"                                               \
+           "    data: {filter: {}}\n"
+
+static Status load_variant(size_t i, const char *label, Sample *out, Config **variant)
+{
+    return config_variant(config, "parts", i, label, out, variant);
+}
+
+static void test_variants(void **state)
+{
+    Sample one, two;
+    Config *first, *second;
+    assert_ok(load(PARTS, "train.global_batch=5"));
+    assert_int_equal(sample.parts.count, 3);
+    assert_true(config_is_written(config, "train.global_batch") && config_is_written(config, "parts[1].data.filter"));
+    assert_false(config_is_written(config, "train.fast") || config_is_written(config, "parts[0].data"));
+    assert_ok(load_variant(0, "", &one, &first));
+    assert_ok(load_variant(1, "part two: ", &two, &second));
+    config_free(config); /* variants do not need it */
+    config = NULL;
+    assert_int_equal(one.parts.count, 0);
+    assert_int_equal(one.train.batch, 5);
+    assert_int_equal(two.train.batch, 5);
+    assert_int_equal(one.train.part, 0);
+    assert_int_equal(two.train.part, -1);
+    assert_int_equal(one.data.filter.side, 256);
+    assert_int_equal(two.data.filter.side, 9);
+    assert_int_equal(one.data.sources.count, 2);
+    assert_int_equal(two.data.sources.count, 1); /* a list replaces */
+    assert_string_equal(((SampleSource *)two.data.sources.items)->shards.items[0], "{0..7}.tar");
+    assert_int_equal(two.data.languages.count, 2);
+    assert_int_equal(two.train.steps, 10);
+    assert_fails(config_error(second, "data.filter.side", "x"), ERR_CONFIG, "c.yaml:13: part two: data.filter.side: x");
+    assert_fails(config_error(second, "train.global_batch", "x"), ERR_CONFIG,
+                 "command line: train.global_batch=5: part two: train.global_batch: x");
+    config_free(first);
+    config_free(second);
+}
+
+/* An override outside a part holds for those that do not say otherwise; one inside for that part alone. */
+static void test_variant_overrides(void **state)
+{
+    Sample two, three;
+    Config *second, *third;
+    assert_ok(load(PARTS, "data.filter.side=20"));
+    assert_ok(load_variant(1, "", &two, &second));
+    assert_ok(load_variant(2, "", &three, &third));
+    assert_int_equal(two.data.filter.side, 9);
+    assert_int_equal(three.data.filter.side, 20);
+    config_free(second);
+    config_free(third);
+    assert_ok(load(PARTS, "parts[2].train.global_batch=7"));
+    assert_ok(load_variant(1, "", &two, &second));
+    assert_ok(load_variant(2, "", &three, &third));
+    assert_int_equal(two.train.batch, 32);
+    assert_int_equal(three.train.batch, 7);
+    assert_fails(load_variant(3, "", &three, &third), ERR_INTERNAL, "parts[3]");
+    config_free(second);
+}
+
+static void test_refuses_parts(void **state)
+{
+    assert_fails(load(PARTS, "parts[1].train.steps=3"), ERR_CONFIG,
+                 "parts[1].train.steps cannot be written here, only in train; there are: global_batch, part, fast");
+    assert_fails(load(PARTS, "parts[1].train.fsat=true"), ERR_CONFIG,
+                 "parts[1].train.fsat is not a key; did you mean fast?");
+    assert_fails(load(PARTS, "parts[0].optim.lr=1"), ERR_CONFIG, "parts[0].optim is not a key here, but optim is");
+    assert_fails(load(PARTS, "parts[1].train.global_batch=0"), ERR_CONFIG, "parts[1].train.global_batch is 0");
+    assert_fails(load(PARTS, "parts[1].data.filter.side=x"), ERR_CONFIG, "parts[1].data.filter.side wants a whole");
+    assert_fails(load(PARTS, "parts[1].data.filter=x"), ERR_CONFIG, "parts[1].data.filter wants a section");
+    assert_fails(load(PARTS, "parts[1].data=[1]"), ERR_CONFIG, "parts[1].data wants a section");
+    assert_fails(load(PARTS, "parts[1].data.sources=[{name: a}]"), ERR_CONFIG,
+                 "parts[1].data.sources[0].shards is missing");
+}
+
+static void test_dump_parts(void **state)
+{
+    StrBuf text = {0}, again = {0};
+    assert_ok(load(PARTS, "parts[0].data.languages=[\"*x\"]"));
+    assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &text));
+    const char *parts = strstr(text.data, "parts:\n");
+    assert_non_null(parts);
+    assert_string_equal(parts, "parts:\n"
+                               "  - name: one\n"
+                               "    data:\n"
+                               "      languages: [\"*x\"]\n"
+                               "  - name: two\n"
+                               "    train:\n"
+                               "      part: auto\n"
+                               "    data:\n"
+                               "      sources:\n"
+                               "        - shards: [\"{0..7}.tar\"]\n"
+                               "          weight: 1.0\n"
+                               "          name: \"1\"\n"
+                               "          filter:\n"
+                               "            side: 256\n"
+                               "      filter:\n"
+                               "        side: 9\n"
+                               "  - name: three\n");
+    assert_ok(load(text.data, NULL));
+    assert_ok(config_dump(&SAMPLE_SCHEMA, &sample, &again));
+    assert_string_equal(again.data, text.data);
+    strbuf_free(&text);
+    strbuf_free(&again);
 }
 
 static void test_bad_schema(void **state)
@@ -494,6 +638,10 @@ int main(void)
         cmocka_unit_test_teardown(test_dump, teardown),
         cmocka_unit_test_teardown(test_number_words, teardown),
         cmocka_unit_test_teardown(test_describe, teardown),
+        cmocka_unit_test_teardown(test_variants, teardown),
+        cmocka_unit_test_teardown(test_variant_overrides, teardown),
+        cmocka_unit_test_teardown(test_refuses_parts, teardown),
+        cmocka_unit_test_teardown(test_dump_parts, teardown),
         cmocka_unit_test_teardown(test_bad_schema, teardown),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);

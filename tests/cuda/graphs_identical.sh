@@ -17,3 +17,12 @@ for micro in 8 4; do
     no_allocations micro$micro-false
     echo "micro-batch $micro: $steps steps with and without graphs are the same to the bit"
 done
+
+# An inpainting model: masks among the inputs, and a first convolution whose weights are packed at every run.
+for graphs in true false; do
+    train "paint-$graphs" train.steps="$steps" train.micro_batch=4 model.in_channels=25 device.graphs=$graphs
+done
+cmp <(metric paint-true loss) <(metric paint-false loss) || fail "inpainting: losses differ"
+same_checkpoint paint-true paint-false "$steps"
+no_allocations paint-true
+echo "inpainting: $steps steps with and without graphs are the same to the bit"

@@ -228,6 +228,35 @@ static void test_visit_keys(void **state)
     order_source_free(&source);
 }
 
+/* Sources that are not served for a while keep their places. */
+static void test_cursor_join(void **state)
+{
+    Cursor *before, *served, *joined;
+    assert_ok(cursor_create(3, 2, 3, &before));
+    assert_ok(cursor_set_source(before, 0, "a", &(CursorSource){.samples = 5, .block_size = 1, .mix = 1}));
+    assert_ok(
+        cursor_set_source(before, 1, "b", &(CursorSource){.samples = 6, .block_size = 2, .mix = 1, .identity = 9}));
+    assert_ok(cursor_set_source(before, 2, "c", &(CursorSource){.samples = 7, .block_size = 1, .mix = 1}));
+    for (int i = 0; i < 6; i++) before->positions[i] = (LanePosition){.epoch = i, .position = 10 * i};
+    before->next_index = 100;
+    assert_ok(cursor_create(3, 2, 2, &served));
+    assert_ok(cursor_set_source(served, 0, "c", &(CursorSource){.samples = 7, .block_size = 1, .mix = 1}));
+    assert_ok(cursor_set_source(served, 1, "new", &(CursorSource){.samples = 8, .block_size = 1, .mix = 1}));
+    for (int i = 0; i < 4; i++) served->positions[i] = (LanePosition){.epoch = 50 + i, .position = 7 * i};
+    served->next_index = 140;
+    assert_ok(cursor_join(served, before, &joined));
+    assert_int_equal(joined->next_index, 140);
+    assert_int_equal(joined->source_count, 4);
+    const char *const names[] = {"c", "new", "a", "b"};
+    for (int s = 0; s < 4; s++) assert_string_equal(joined->sources[s].name, names[s]);
+    assert_memory_equal(joined->positions, served->positions, 4 * sizeof(LanePosition));
+    assert_memory_equal(joined->positions + 4, before->positions, 4 * sizeof(LanePosition));
+    assert_int_equal(joined->sources[3].identity, 9);
+    cursor_free(joined);
+    cursor_free(served);
+    cursor_free(before);
+}
+
 static void test_cursor_text(void **state)
 {
     (void)state;
@@ -295,9 +324,10 @@ static void test_cursor_text(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_epochs), cmocka_unit_test(test_shuffled),   cmocka_unit_test(test_resume_anywhere),
-        cmocka_unit_test(test_mixed),  cmocka_unit_test(test_too_few),    cmocka_unit_test(test_mixture),
-        cmocka_unit_test(test_ended),  cmocka_unit_test(test_visit_keys), cmocka_unit_test(test_cursor_text),
+        cmocka_unit_test(test_epochs),      cmocka_unit_test(test_shuffled),   cmocka_unit_test(test_resume_anywhere),
+        cmocka_unit_test(test_mixed),       cmocka_unit_test(test_too_few),    cmocka_unit_test(test_mixture),
+        cmocka_unit_test(test_ended),       cmocka_unit_test(test_visit_keys), cmocka_unit_test(test_cursor_text),
+        cmocka_unit_test(test_cursor_join),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -58,7 +58,7 @@ static TensorId integers(CaseGraph *c, const char *name, Shape shape, uint64_t b
 
 /* ---- convolution ---- */
 
-enum { WITH_BIAS = 1, WITH_RESIDUAL = 2, FROZEN_W = 4, FROZEN_X = 8 };
+enum { WITH_BIAS = 1, WITH_RESIDUAL = 2, FROZEN_W = 4, FROZEN_X = 8, FROZEN_B = 16 };
 
 /* n h w c | o k stride pad(top=left) pad(bottom=right) flags */
 static TensorId build_conv(CaseGraph *c, const int64_t *a)
@@ -69,7 +69,7 @@ static TensorId build_conv(CaseGraph *c, const int64_t *a)
     const Shape shape = SHAPE4(a[0], a[1], a[2], a[3]), w_shape = SHAPE4(a[4], k, k, a[3]);
     const TensorId x = a[9] & FROZEN_X ? graph_input(c->graph, "x", c->dtype, shape, false) : input(c, "x", shape);
     const TensorId w = (a[9] & FROZEN_W ? frozen : param)(c, "w", w_shape, deviation);
-    const TensorId b = a[9] & WITH_BIAS ? param(c, "b", SHAPE1(a[4]), 1) : TENSOR_NONE;
+    const TensorId b = a[9] & WITH_BIAS ? (a[9] & FROZEN_B ? frozen : param)(c, "b", SHAPE1(a[4]), 1) : TENSOR_NONE;
     const int64_t oh = (a[1] + before + after - k) / stride + 1, ow = (a[2] + before + after - k) / stride + 1;
     const TensorId r = a[9] & WITH_RESIDUAL ? input(c, "residual", SHAPE4(a[0], oh, ow, a[4])) : TENSOR_NONE;
     return op_conv2d(c->graph, x, w, b, r, attr);
@@ -93,6 +93,19 @@ static TensorId build_conv_shared(CaseGraph *c, const int64_t *a)
     return op_conv2d(c->graph, x, w, TENSOR_NONE, z, conv_same(3));
 }
 
+/* The first convolution of an inpainting network: the first channels of the picture and of a weight, and then the
+ * others added to them. n h w c o first */
+static TensorId build_conv_parts(CaseGraph *c, const int64_t *a)
+{
+    const int64_t channels = a[3], first = a[5], rest = channels - first;
+    const TensorId x = input(c, "x", SHAPE4(a[0], a[1], a[2], channels));
+    const TensorId w = param(c, "w", SHAPE4(a[4], 3, 3, channels), 1 / sqrt(9 * (double)channels));
+    Graph *g = c->graph;
+    const TensorId y = op_conv2d(g, op_slice(g, x, 3, 0, first), op_slice(g, w, 3, 0, first),
+                                 param(c, "b", SHAPE1(a[4]), 1), TENSOR_NONE, conv_same(3));
+    return op_conv2d(g, op_slice(g, x, 3, first, rest), op_slice(g, w, 3, first, rest), TENSOR_NONE, y, conv_same(3));
+}
+
 /* dy (n,h,w,o) -> (n,height,width,c): n h w o | c k stride pad height width */
 static TensorId build_conv_transposed(CaseGraph *c, const int64_t *a)
 {
@@ -113,7 +126,7 @@ static TensorId build_linear(CaseGraph *c, const int64_t *a)
     const TensorId x = a[6] & FROZEN_X ? graph_input(c->graph, "x", c->dtype, shape, false) : input(c, "x", shape);
     const Shape w_shape = SHAPE2(a[5], channels);
     const TensorId w = (a[6] & FROZEN_W ? frozen : param)(c, "w", w_shape, 1 / sqrt((double)channels));
-    const TensorId b = a[6] & WITH_BIAS ? param(c, "b", SHAPE1(a[5]), 1) : TENSOR_NONE;
+    const TensorId b = a[6] & WITH_BIAS ? (a[6] & FROZEN_B ? frozen : param)(c, "b", SHAPE1(a[5]), 1) : TENSOR_NONE;
     shape.dim[shape.ndim - 1] = a[5];
     const TensorId r = a[6] & WITH_RESIDUAL ? input(c, "residual", shape) : TENSOR_NONE;
     return op_linear(c->graph, x, w, b, r, (Activation)a[7]);
@@ -121,25 +134,35 @@ static TensorId build_linear(CaseGraph *c, const int64_t *a)
 
 /* ---- norms ---- */
 
-enum { WITH_SCALE_SHIFT = 1, SEQUENCE = 2 };
+enum { WITH_SCALE_SHIFT = 1, SEQUENCE = 2, NORM_X = 4, NORM_GAMMA = 8, NORM_BETA = 16, NORM_SHIFT = 32 };
 
-/* n h w c | groups act flags */
+/* An input that wants a gradient unless `fixed`. */
+static TensorId input_or_fixed(CaseGraph *c, const char *name, Shape shape, bool fixed)
+{
+    return fixed ? graph_input(c->graph, name, c->dtype, shape, false) : input(c, name, shape);
+}
+
+/* n h w c | groups act flags; NORM_ flags: without its gradient */
 static TensorId build_group_norm(CaseGraph *c, const int64_t *a)
 {
     const Shape shape = a[6] & SEQUENCE ? SHAPE3(a[0], a[1] * a[2], a[3]) : SHAPE4(a[0], a[1], a[2], a[3]);
-    const TensorId x = op_affine(c->graph, input(c, "x", shape), 1.5f, 0.7f);
-    const TensorId ss = a[6] & WITH_SCALE_SHIFT ? input(c, "scale_shift", SHAPE2(a[0], 2 * a[3])) : TENSOR_NONE;
-    return op_group_norm(c->graph, x, param(c, "gamma", SHAPE1(a[3]), 1), param(c, "beta", SHAPE1(a[3]), 0.5), ss,
-                         (int32_t)a[4], 1e-5f, (Activation)a[5]);
+    const TensorId x = op_affine(c->graph, input_or_fixed(c, "x", shape, a[6] & NORM_X), 1.5f, 0.7f);
+    const TensorId ss = a[6] & WITH_SCALE_SHIFT
+                            ? input_or_fixed(c, "scale_shift", SHAPE2(a[0], 2 * a[3]), a[6] & NORM_SHIFT)
+                            : TENSOR_NONE;
+    return op_group_norm(c->graph, x, (a[6] & NORM_GAMMA ? frozen : param)(c, "gamma", SHAPE1(a[3]), 1),
+                         (a[6] & NORM_BETA ? frozen : param)(c, "beta", SHAPE1(a[3]), 0.5), ss, (int32_t)a[4], 1e-5f,
+                         (Activation)a[5]);
 }
 
-/* ndim d0 d1 d2 d3 */
+/* ndim d0 d1 d2 d3 | flags: NORM_, without its gradient */
 static TensorId build_layer_norm(CaseGraph *c, const int64_t *a)
 {
     Shape shape = {(int32_t)a[0], {a[1], a[2], a[3], a[4]}};
     const int64_t channels = shape_last(&shape);
-    return op_layer_norm(c->graph, input(c, "x", shape), param(c, "gamma", SHAPE1(channels), 1),
-                         param(c, "beta", SHAPE1(channels), 0.5), 1e-5f);
+    return op_layer_norm(c->graph, input_or_fixed(c, "x", shape, a[5] & NORM_X),
+                         (a[5] & NORM_GAMMA ? frozen : param)(c, "gamma", SHAPE1(channels), 1),
+                         (a[5] & NORM_BETA ? frozen : param)(c, "beta", SHAPE1(channels), 0.5), 1e-5f);
 }
 
 /* The same without beta: an affine of small values before it, so that eps counts. */
@@ -163,27 +186,32 @@ static TensorId key_mask(CaseGraph *c, int64_t n, int64_t s)
     return graph_constant(c->graph, "mask", DTYPE_I32, SHAPE2(n, s), values);
 }
 
-/* n t heads d s masked */
+enum { ATTENTION_QKV = 1, ATTENTION_CONTEXT = 2 };
+
+/* n t heads d s masked | flags: without its gradient */
 static TensorId build_attention(CaseGraph *c, const int64_t *a)
 {
     const int64_t width = a[2] * a[3];
-    const TensorId context = a[4] > 0 ? input(c, "context", SHAPE3(a[0], a[4], 2 * width)) : TENSOR_NONE;
+    const TensorId context =
+        a[4] > 0 ? input_or_fixed(c, "context", SHAPE3(a[0], a[4], 2 * width), a[6] & ATTENTION_CONTEXT) : TENSOR_NONE;
     const TensorId mask = a[5] ? key_mask(c, a[0], a[4]) : TENSOR_NONE;
-    return op_attention(c->graph, input(c, "qkv", SHAPE3(a[0], a[1], 3 * width)), context, mask, (int32_t)a[2]);
+    return op_attention(c->graph, input_or_fixed(c, "qkv", SHAPE3(a[0], a[1], 3 * width), a[6] & ATTENTION_QKV),
+                        context, mask, (int32_t)a[2]);
 }
 
-enum { WITH_MASK = 1, WITH_KEY_BIAS = 2, UNSCALED = 4, ONE_TENSOR = 8 };
+enum { WITH_MASK = 1, WITH_KEY_BIAS = 2, UNSCALED = 4, ONE_TENSOR = 8, FIXED_Q = 16, FIXED_K = 32, FIXED_V = 64 };
 
-/* n t s heads d flags */
+/* n t s heads d flags; FIXED_: without its gradient */
 static TensorId build_cross_attention(CaseGraph *c, const int64_t *a)
 {
     const int64_t n = a[0], t = a[1], s = a[2], width = a[3] * a[4];
     TensorId mask = TENSOR_NONE, bias = TENSOR_NONE;
     if (a[5] & WITH_MASK) mask = key_mask(c, n, s);
     if (a[5] & WITH_KEY_BIAS) bias = normals(c, "bias", SHAPE3(a[3], t, s), 1);
-    const TensorId q = input(c, "q", SHAPE3(n, t, width));
-    const TensorId k = a[5] & ONE_TENSOR ? q : input(c, "k", SHAPE3(n, s, width));
-    const TensorId v = a[5] & ONE_TENSOR ? q : input(c, "v", SHAPE3(n, s, width));
+    const Shape keys = SHAPE3(n, s, width);
+    const TensorId q = input_or_fixed(c, "q", SHAPE3(n, t, width), a[5] & FIXED_Q);
+    const TensorId k = a[5] & ONE_TENSOR ? q : input_or_fixed(c, "k", keys, a[5] & FIXED_K);
+    const TensorId v = a[5] & ONE_TENSOR ? q : input_or_fixed(c, "v", keys, a[5] & FIXED_V);
     return op_cross_attention(c->graph, q, k, v, mask, bias, (int32_t)a[3], a[5] & UNSCALED ? 1.0f : 0.0f);
 }
 
@@ -361,6 +389,19 @@ static TensorId build_q_sample(CaseGraph *c, const int64_t *a)
                        schedule(c));
 }
 
+/* keep: zeros, ones and what lies between. n h w c */
+static TensorId build_inpaint_input(CaseGraph *c, const int64_t *a)
+{
+    const Shape shape = SHAPE4(a[0], a[1], a[2], a[3]), places = SHAPE3(a[0], a[1], a[2]);
+    const size_t count = (size_t)shape_count(&places);
+    float *values = mem_alloc_array(count, sizeof *values);
+    if (!values) return TENSOR_NONE;
+    for (size_t i = 0; i < count; i++) values[i] = 0.5f * (float)(i % 3);
+    const TensorId keep = graph_constant(c->graph, "keep", DTYPE_F32, places, values);
+    free(values);
+    return op_inpaint_input(c->graph, input_f32(c, "x_t", shape), input_f32(c, "x0", shape), keep);
+}
+
 /* Pictures in [-1, 1], a third of them at an end, where the bins are open. */
 static TensorId pictures(CaseGraph *c, Shape shape)
 {
@@ -412,7 +453,11 @@ const OpCase op_cases[] = {
      CASE_GRADIENT,
      build_conv,
      {2, 4, 4, 5, 6, 3, 1, 1, 1, WITH_BIAS | FROZEN_W | FROZEN_X}},
+    {"conv all frozen", CASE_GRADIENT, build_conv, {2, 4, 4, 5, 6, 3, 1, 1, 1, WITH_BIAS | FROZEN_W | FROZEN_B}},
+    {"conv bias frozen", CASE_GRADIENT, build_conv, {2, 6, 5, 16, 8, 3, 1, 1, 1, WITH_BIAS | WITH_RESIDUAL | FROZEN_B}},
     {"conv first of a network", CASE_GRADIENT, build_conv, {2, 6, 6, 9, 16, 3, 1, 1, 1, WITH_BIAS | FROZEN_X}},
+    {"conv in parts", CASE_GRADIENT, build_conv_parts, {2, 6, 5, 9, 16, 4}},
+    {"conv in parts, wide", CASE_GRADIENT, build_conv_parts, {1, 4, 4, 49, 64, 24}},
     {"conv wide", CASE_GRADIENT, build_conv, {2, 4, 4, 64, 64, 3, 1, 1, 1, WITH_BIAS | WITH_RESIDUAL}},
     {"conv oblong", CASE_GRADIENT, build_conv_oblong, {0}},
     {"conv shared", CASE_GRADIENT, build_conv_shared, {0}},
@@ -429,6 +474,8 @@ const OpCase op_cases[] = {
     {"linear of pictures", CASE_GRADIENT, build_linear, {4, 2, 3, 5, 96, 64, WITH_BIAS | WITH_RESIDUAL}},
     {"linear tokens", CASE_GRADIENT, build_linear, {3, 2, 77, 80, 0, 48, WITH_BIAS}},
     {"linear bias alone trained", CASE_GRADIENT, build_linear, {2, 4, 6, 0, 0, 5, WITH_BIAS | FROZEN_W | FROZEN_X}},
+    {"linear all frozen", CASE_GRADIENT, build_linear, {2, 4, 6, 0, 0, 5, WITH_BIAS | FROZEN_W | FROZEN_B}},
+    {"linear bias frozen", CASE_GRADIENT, build_linear, {2, 4, 24, 0, 0, 16, WITH_BIAS | WITH_RESIDUAL | FROZEN_B}},
     {"linear fused silu", CASE_FORWARD, build_linear, {2, 9, 32, 0, 0, 64, WITH_BIAS, ACT_SILU}},
     {"linear fused gelu", CASE_FORWARD, build_linear, {3, 2, 5, 20, 0, 36, WITH_BIAS, ACT_GELU}},
     {"linear fused gelu tanh", CASE_FORWARD, build_linear, {2, 7, 31, 0, 0, 17, WITH_RESIDUAL, ACT_GELU_TANH}},
@@ -445,6 +492,22 @@ const OpCase op_cases[] = {
      {1, 3, 5, 1536, 32, ACT_SILU, WITH_SCALE_SHIFT}},
     {"group_norm of the first level", CASE_GRADIENT, build_group_norm, {2, 9, 7, 384, 32, ACT_SILU, 0}},
     {"group_norm of many positions", CASE_GRADIENT, build_group_norm, {1, 65, 63, 32, 4, ACT_SILU, WITH_SCALE_SHIFT}},
+    {"group_norm frozen",
+     CASE_GRADIENT,
+     build_group_norm,
+     {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_GAMMA | NORM_BETA}},
+    {"group_norm gamma alone",
+     CASE_GRADIENT,
+     build_group_norm,
+     {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_X | NORM_BETA | NORM_SHIFT}},
+    {"group_norm beta alone", CASE_GRADIENT, build_group_norm, {1, 16, 16, 32, 8, ACT_NONE, NORM_X | NORM_GAMMA}},
+    {"group_norm shift alone",
+     CASE_GRADIENT,
+     build_group_norm,
+     {2, 4, 3, 24, 4, ACT_SILU, WITH_SCALE_SHIFT | NORM_X | NORM_GAMMA | NORM_BETA}},
+    {"layer_norm frozen", CASE_GRADIENT, build_layer_norm, {3, 3, 5, 20, 0, NORM_GAMMA | NORM_BETA}},
+    {"layer_norm gamma alone", CASE_GRADIENT, build_layer_norm, {3, 2, 7, 64, 0, NORM_X | NORM_BETA}},
+    {"layer_norm beta alone", CASE_GRADIENT, build_layer_norm, {3, 2, 7, 20, 0, NORM_X | NORM_GAMMA}},
     {"layer_norm", CASE_GRADIENT, build_layer_norm, {3, 3, 5, 20}},
     {"layer_norm wide", CASE_GRADIENT, build_layer_norm, {3, 1, 3, 1536}},
     {"layer_norm one row", CASE_GRADIENT, build_layer_norm, {2, 1, 33}},
@@ -469,6 +532,10 @@ const OpCase op_cases[] = {
     {"attention masked, head of 136", CASE_GRADIENT, build_attention, {2, 5, 1, 136, 3, 1}},
     {"attention masked, head of 7", CASE_GRADIENT, build_attention, {1, 3, 2, 7, 5, 1}},
     {"attention masked, many heads", CASE_GRADIENT, build_attention, {1, 3, 40, 8, 5, 1}},
+    {"attention context alone", CASE_GRADIENT, build_attention, {2, 9, 3, 8, 5, 0, ATTENTION_QKV}},
+    {"attention context frozen", CASE_GRADIENT, build_attention, {2, 9, 3, 8, 5, 0, ATTENTION_CONTEXT}},
+    {"attention masked, context alone", CASE_GRADIENT, build_attention, {2, 16, 2, 64, 20, 1, ATTENTION_QKV}},
+    {"attention masked, context frozen", CASE_GRADIENT, build_attention, {2, 16, 2, 64, 20, 1, ATTENTION_CONTEXT}},
     {"cross_attention many keys, mask", CASE_GRADIENT, build_cross_attention, {1, 9, 1500, 2, 8, WITH_MASK}},
     {"cross_attention one query", CASE_GRADIENT, build_cross_attention, {2, 1, 7, 8, 64, 0}},
     {"cross_attention", CASE_GRADIENT, build_cross_attention, {2, 5, 3, 2, 40, 0}},
@@ -476,6 +543,9 @@ const OpCase op_cases[] = {
     {"cross_attention mask", CASE_GRADIENT, build_cross_attention, {3, 7, 7, 2, 16, WITH_MASK}},
     {"cross_attention one query, mask", CASE_GRADIENT, build_cross_attention, {3, 1, 77, 2, 24, WITH_MASK}},
     {"cross_attention few keys, mask", CASE_GRADIENT, build_cross_attention, {2, 6, 3, 1, 40, WITH_MASK | UNSCALED}},
+    {"cross_attention q alone", CASE_GRADIENT, build_cross_attention, {2, 5, 3, 2, 16, FIXED_K | FIXED_V}},
+    {"cross_attention k alone", CASE_GRADIENT, build_cross_attention, {2, 1, 7, 2, 16, WITH_MASK | FIXED_Q | FIXED_V}},
+    {"cross_attention v alone", CASE_GRADIENT, build_cross_attention, {2, 5, 7, 2, 40, FIXED_Q | FIXED_K}},
     {"cross_attention wide head", CASE_GRADIENT, build_cross_attention, {1, 37, 37, 1, 320, 0}},
     {"cross_attention of many rows", CASE_FORWARD, build_cross_attention, {1, 270, 70, 1, 264, 0}},
     {"cross_attention one tensor", CASE_FORWARD, build_cross_attention, {2, 9, 9, 4, 10, WITH_MASK | ONE_TENSOR}},
@@ -537,6 +607,8 @@ const OpCase op_cases[] = {
     {"posterior_sample without noise", CASE_FORWARD, build_posterior_sample, {2, 4, 4, 3, 0}},
     {"q_sample", CASE_FORWARD, build_q_sample, {4, 3, 5, 3}},
     {"q_sample of one", CASE_FORWARD, build_q_sample, {1, 8, 8, 4}},
+    {"inpaint_input", CASE_FORWARD, build_inpaint_input, {2, 3, 5, 4}},
+    {"inpaint_input of a whole block", CASE_FORWARD, build_inpaint_input, {3, 16, 16, 24}},
     {"loss", CASE_LOSS_FROZEN, build_loss, {5, 3, 5, 4, 0, 1000}},
     {"loss of one, t = 0", CASE_LOSS_FROZEN, build_loss, {1, 8, 8, 3, 0, 500}},
     {"loss of several parts", CASE_LOSS_FROZEN, build_loss, {3, 33, 16, 4, 0, 1000}},

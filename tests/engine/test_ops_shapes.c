@@ -181,6 +181,12 @@ static TensorId wrong_noise(void)
     return op_posterior_sample(g, in("moments", SHAPE4(1, 4, 4, 8)), in("noise", SHAPE4(1, 4, 4, 8)), 1);
 }
 
+static TensorId wrong_keep(void)
+{
+    const TensorId x = in("x", SHAPE4(1, 4, 4, 3));
+    return op_inpaint_input(g, x, x, in("keep", SHAPE3(1, 4, 3)));
+}
+
 static TensorId wrong_padding(void)
 {
     return op_position_ids(g, graph_input(g, "ids", DTYPE_I32, SHAPE2(2, 7), false), -1);
@@ -238,6 +244,7 @@ static void refusals(void **state)
         {wrong_bias, {"'proj.bias' has shape 6", "expected 5"}},
         {wrong_weight_kind, {"'made'", "parameters or constants"}},
         {wrong_dtype, {"'y' is bf16", "'x' is f32"}},
+        {wrong_keep, {"'keep' has shape 1x4x3", "expected 1x4x4"}},
         {wrong_groups, {"48 channels of 'x'", "32 groups"}},
         {wrong_heads, {"'qkv'", "3 heads"}},
         {wrong_context, {"'text' has shape 1x4x48", "expected 1x4x32"}},

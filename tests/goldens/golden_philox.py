@@ -41,3 +41,12 @@ def fnv1a(name):
     for byte in name.encode():
         value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
     return value
+
+
+def philox_normal(seed, purpose, index, count):
+    """Standard normals of random_normal (base/random.h), to a few units of float32: Box-Muller on pairs of words."""
+    words = philox_u32(seed, purpose, index, (count + 3) // 4 * 4).reshape(-1, 2)
+    unit = ((words[:, 0] >> np.uint32(1)).astype(np.float32) + np.float32(0.5)) * np.float32(2.0**-31)
+    radius = np.sqrt(-2 * np.log(unit.astype(np.float64)))
+    angle = words[:, 1].astype(np.float64) * (2 * np.pi / 2**32)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1).reshape(-1)[:count].astype(np.float32)

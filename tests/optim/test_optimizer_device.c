@@ -188,6 +188,123 @@ static void test_the_norm_of_many_blocks(void **state)
     side_close(&device);
 }
 
+/* ---- groups ---- */
+
+static OptimGroup GROUPS[] = {{"held.*", 0, 1}, {"slow.*", 0.1, 3}};
+
+/* Sizes such that blocks of the norm have one group, two, and many. */
+static const struct {
+    const char *name;
+    int64_t count;
+} PART[] = {{"held.0", 9000}, {"slow.0", 5},    {"held.1", 40}, {"other.0", 3},       {"other.1", 12305},
+            {"held.2", 17},   {"slow.1", 8200}, {"held.3", 1},  {"held.4", 2 * 4096}, {"slow.2", 21}};
+enum { PARTS = sizeof PART / sizeof *PART };
+
+static Side groups_open(const OptimConfig *config, Backend *where)
+{
+    Side side = {0};
+    int32_t index = -1;
+    assert_int_equal(param_table_create(&side.table), STATUS_OK);
+    for (int k = 0; k < PARTS; k++)
+        assert_int_equal(
+            param_table_add(side.table,
+                            &(Param){.name = PART[k].name, .shape = SHAPE1(PART[k].count), .trainable = true}, &index),
+            STATUS_OK);
+    assert_int_equal(param_table_layout(side.table, NULL, 0), STATUS_OK);
+    assert_int_equal(param_store_create(side.table, true, &side.store), STATUS_OK);
+    for (int64_t i = 0; i < param_table_trainable_elements(side.table); i++)
+        side.store.weights[i] = (float)cos((double)i);
+    if (where) assert_int_equal(param_image_open(&side.store, where, true), STATUS_OK);
+    assert_int_equal(optimizer_create(config, STEPS, &side.store, where, 2, NULL, &side.optimizer), STATUS_OK);
+    return side;
+}
+
+/* Of what is not held. */
+static OptimizerReport groups_step(Side *side, int step)
+{
+    OptimizerReport report;
+    ParamImage *image = side->store.image;
+    const int64_t all = param_table_trainable_elements(side->table);
+    fill_grads(side->store.grads, all, step);
+    for (int k = 0; k < PARTS; k++) {
+        const Param *param = param_table_get(side->table, k);
+        const int64_t padded = (param->count + PARAM_ALIGN - 1) / PARAM_ALIGN * PARAM_ALIGN;
+        const int64_t first = strncmp(param->name, "held", 4) == 0 ? 0 : param->count;
+        memset(side->store.grads + param->offset + first, 0, (size_t)(padded - first) * sizeof(float));
+    }
+    if (image)
+        assert_int_equal(backend->upload(backend, image->grads, side->store.grads, (size_t)all * sizeof(float)),
+                         STATUS_OK);
+    assert_int_equal(optimizer_step(side->optimizer, step, 0.25, &report), STATUS_OK);
+    return report;
+}
+
+static void test_groups_are_the_hosts(void **state)
+{
+    OptimConfig config = article();
+    if (!backend) skip();
+    config.groups = (ConfigList){GROUPS, sizeof GROUPS / sizeof *GROUPS};
+    for (int with_ema = 0; with_ema < 2; with_ema++) {
+        config.ema_decay = with_ema ? 0.9 : 0;
+        Side host = groups_open(&config, NULL), device = groups_open(&config, backend);
+        const int64_t all = param_table_trainable_elements(host.table);
+        float *before = mem_alloc_aligned((size_t)all * sizeof *before);
+        memcpy(before, host.store.weights, (size_t)all * sizeof *before);
+        for (int step = 0; step < 4; step++) {
+            const OptimizerReport ours = groups_step(&host, step), theirs = groups_step(&device, step);
+            assert_true(ours.skipped == theirs.skipped && ours.grad_norm == theirs.grad_norm);
+        }
+        same_weights(&host, &device, all);
+        same_array(&host, &device, OPTIMIZER_M, all, "first moments");
+        same_array(&host, &device, OPTIMIZER_V, all, "second moments");
+        if (with_ema) same_array(&host, &device, OPTIMIZER_EMA, all, "moving averages");
+        for (int k = 0; k < PARTS; k++) {
+            const Param *param = param_table_get(host.table, k);
+            const size_t bytes = (size_t)param->count * sizeof *before;
+            const bool same = memcmp(before + param->offset, device.store.weights + param->offset, bytes) == 0;
+            if (same != (strncmp(param->name, "held", 4) == 0))
+                fail_msg("%s is %s", param->name, same ? "held" : "not held");
+        }
+        mem_free_aligned(before);
+        side_close(&host);
+        side_close(&device);
+    }
+}
+
+/* The limit of the norm, and a refusal, reach an update that is recorded. */
+static void test_a_recorded_update_heeds_limits(void **state)
+{
+    const int64_t count = 5003;
+    OptimConfig config = article();
+    Recording *recording = NULL;
+    OptimizerReport report;
+    if (!backend) skip();
+    Side host = side_open(&config, count, NULL, false), device = side_open(&config, count, backend, true);
+    assert_int_equal(backend->device->record_begin(backend), STATUS_OK);
+    assert_int_equal(optimizer_queue_update(device.optimizer), STATUS_OK);
+    assert_int_equal(backend->device->record_end(backend, &recording), STATUS_OK);
+    for (int step = 0; step < 4; step++) {
+        fill_grads(device.store.grads, count, step);
+        optimizer_limit_norm(device.optimizer, step == 1 ? 1e-3 : INFINITY);
+        assert_int_equal(optimizer_begin_step(device.optimizer, step, 0.25), STATUS_OK);
+        if (step == 2) assert_int_equal(optimizer_refuse_update(device.optimizer), STATUS_OK);
+        assert_int_equal(
+            backend->upload(backend, device.store.image->grads, device.store.grads, (size_t)count * sizeof(float)),
+            STATUS_OK);
+        assert_int_equal(backend->device->replay(backend, recording), STATUS_OK);
+        assert_int_equal(backend->device->finish(backend), STATUS_OK);
+        optimizer_end_step(device.optimizer, &report);
+        assert_int_equal(report.skipped, step == 1 || step == 2 ? UPDATE_OVER_LIMIT : UPDATE_DONE);
+        assert_true(report.grad_norm > 1e-3);
+        if (report.skipped == UPDATE_DONE) take_step(&host, count, step);
+    }
+    same_weights(&host, &device, count);
+    same_array(&host, &device, OPTIMIZER_EMA, count, "moving averages");
+    backend->device->recording_free(backend, recording);
+    side_close(&host);
+    side_close(&device);
+}
+
 /* ---- spans: every other block, as one of two ranks updates it, more of them than one launch takes ---- */
 
 enum { SPAN_BLOCKS = 301, SPAN_ELEMENTS = SPAN_BLOCKS * UPDATE_NORM_BLOCK - 4099 + 6 };
@@ -196,14 +313,14 @@ static UpdateValues span_values(void)
 {
     return (UpdateValues){.grad_scale = 0.5,
                           .clip_norm = 0.25,
-                          .keep = 0.999F,
+                          .norm_limit = INFINITY,
                           .one_minus_beta1 = 0.1F,
                           .beta2 = 0.99F,
                           .one_minus_beta2 = 0.01F,
                           .inv_root_bc2 = 10,
                           .eps = 1e-8F,
-                          .step_size = 1e-2F,
-                          .one_minus_ema = 0.125F};
+                          .one_minus_ema = 0.125F,
+                          .group = {{.keep = 0.999F, .step_size = 1e-2F}}};
 }
 
 /* Device buffers of one side. */
@@ -413,6 +530,8 @@ int main(void)
         cmocka_unit_test(test_the_bits_are_the_hosts),
         cmocka_unit_test(test_a_recorded_update_is_the_same),
         cmocka_unit_test(test_the_norm_of_many_blocks),
+        cmocka_unit_test(test_groups_are_the_hosts),
+        cmocka_unit_test(test_a_recorded_update_heeds_limits),
         cmocka_unit_test(test_spans_are_parts_of_the_whole),
         cmocka_unit_test(test_spans_that_are_none_are_refused),
         cmocka_unit_test(test_arrays_are_written_and_read),

@@ -1,0 +1,164 @@
+#!/bin/bash
+# A run of several stages: other resolution, batch, data; stopped before, at and after a switch it ends with the bits of
+# the run that was never stopped, and two stages that differ in nothing are the run without stages.
+emulated=${3:+$(readlink -f "$3")}
+# shellcheck source=tests/train/common.sh disable=SC2154
+source "$(dirname "$0")/common.sh"
+
+mkdir more
+"$make_test_shards" more 2 24 16
+sed '/^  steps: 60$/d; s/^  total_steps: 60$/  total_steps: 0/; s/every: 10$/every: 1000/' tiny.yaml > staged.yaml
+cat >> staged.yaml <<'YAML'
+stages:
+  - name: small
+    steps: 8
+  - name: large
+    steps: 6
+    train: {resolution: 32, global_batch: 4, micro_batch: 2}
+    data:
+      text_dropout: 0.5
+      sources:
+        - {name: more, shards: ["more/{000000..000001}.tar"]}
+    preview: {every: 4}
+  - name: clean
+    steps: 4
+    data:
+      filter: {where: [width >= 16]}
+      sources:
+        - {name: shapes, shards: ["shards/{000000..000003}.tar"]}
+        - {name: more, shards: ["more/{000000..000001}.tar"], weight: 2}
+YAML
+
+train() { # train LOG arguments...: $launch, exit code 0
+    local log=$1
+    shift
+    expect 0 "$log" "${launch[@]}" "$vasily" train "$@"
+}
+launch=()
+
+same() { # same RUN RUN: weights, moments, average, and every number of every step
+    local a b
+    a=$(hashes "$1/checkpoints/latest") b=$(hashes "$2/checkpoints/latest")
+    [ -n "$a" ] && [ "$a" = "$b" ] || fail "$1 and $2 end with other weights, moments or averages"
+    for key in step loss mse vb lr beta1 grad_norm ema_decay samples stage skipped_steps; do
+        cmp <(metric "$1" $key) <(metric "$2" $key) || fail "$1 and $2 differ in $key"
+    done
+}
+
+# Two stages that differ in nothing.
+train plain.log tiny.yaml run.dir=plain train.steps=16 optim.total_steps=16
+train equal.log tiny.yaml run.dir=equal train.steps=16 optim.total_steps=16 \
+    'stages=[{name: one, steps: 7}, {name: two, steps: 9}]'
+[ "$(metric equal stage | sort | uniq -c | tr '\n' ' ' | tr -s ' ')" = ' 7 "one" 9 "two" ' ] || fail "stages of metrics"
+grep -q '"stage"' plain/metrics.jsonl && fail "a run without stages has stages in metrics.jsonl"
+sed -i 's/"stage": "[a-z]*", //' equal/metrics.jsonl
+same plain equal
+
+# Stops before, at and after a switch, on 1 rank, and on 2 with a divided optimizer.
+for ranks in 1 2; do
+    launch=() more=()
+    [ $ranks = 1 ] || launch=(mpirun -n "$ranks") more=(parallel.shard=all)
+    train whole$ranks.log staged.yaml run.dir=whole$ranks "${more[@]}"
+    train parts$ranks.log staged.yaml run.dir=parts$ranks "${more[@]}" --stop-after 6
+    train before$ranks.log staged.yaml run.dir=parts$ranks "${more[@]}" --resume auto --stop-after 8
+    train at$ranks.log staged.yaml run.dir=parts$ranks "${more[@]}" --resume auto --stop-after 11
+    train after$ranks.log staged.yaml run.dir=parts$ranks "${more[@]}" --resume auto
+    same whole$ranks parts$ranks
+done
+launch=()
+[ "$(metric whole1 step | tail -1)" = 18 ] || fail "3 stages are not 18 steps"
+[ "$(metric whole1 samples | sed -n '8p;14p;18p' | tr '\n' ' ')" = "64 88 120 " ] || fail "samples of the stages"
+# The index of samples goes on over other batches: none is drawn twice with the same noise.
+contains whole1/checkpoints/latest/state.json 'next_index\": 120'
+
+# What was told: in the log, among the events, in the checkpoint, in the run's config.
+contains whole1.log "stage small begins, 1 of 3: 16 pixels, batches of 8"
+contains whole1.log "stage large begins, 2 of 3: 32 pixels, batches of 4; stage small has ended after 8 steps"
+contains whole1.log "config: train.resolution: 16 -> 32"
+contains whole1.log "config: train.global_batch: 8 -> 4"
+contains whole1.log "config: data.sources[0].name: shapes -> more"
+contains whole1.log "source more is new to this run and starts at its beginning"
+[ "$(grep -c "is new to this run" whole1.log)" = 1 ] || fail "a source that was left out for a stage began anew"
+contains whole1.log "large: step "
+[ "$(sed -n 's/.*"kind": *"\([a-z]*\)".*/\1/p' whole1/events.jsonl | tr '\n' ' ')" = "start stage stage stage end " ] ||
+    fail "events: $(cat whole1/events.jsonl)"
+[ "$(sed -n 's/.*"kind": *"\([a-z]*\)".*/\1/p' parts1/events.jsonl | tr '\n' ' ')" = \
+    "start stage end resume end resume stage end resume stage end " ] || fail "events: $(cat parts1/events.jsonl)"
+contains whole1/checkpoints/latest/state.json '"stage": {"name": "clean", "steps": 4, "seconds": '
+contains whole1/checkpoints/latest/state.json '"ended": [{"name": "small", "step": 8, "seconds": '
+"$vasily" config whole1/config.yaml > again.yaml 2> config.log || fail "the run's config is refused"
+cmp again.yaml whole1/config.yaml || fail "the run's config does not round-trip"
+contains whole1/config.yaml "  - name: clean"
+contains whole1/config.yaml "total_steps: 18"
+
+# Nothing is left to do; other stages than those it went through are refused, later ones may change.
+train done.log staged.yaml run.dir=whole1 --resume auto
+contains done.log "nothing to do: 18 steps are done"
+same whole1 parts1
+expect 2 renamed.log "$vasily" train staged.yaml run.dir=whole1 --resume auto stages[1].name=big
+contains renamed.log "has gone through small, large, clean, and the config's stages are small, big, clean"
+cp -r parts1 added
+train added.log staged.yaml run.dir=added --resume auto 'stages[3]={name: last, steps: 2}'
+[ "$(metric added stage | tail -2 | tr '\n' ' ')" = '"last" "last" ' ] || fail "a stage that was added is not trained"
+contains added.log "the schedule stays one of 18 steps"
+train none.log staged.yaml run.dir=added --resume auto 'stages=[]' train.steps=21
+contains none.log "lies in stage last, and the config has no stages"
+train counted.log tiny.yaml run.dir=plain --resume auto train.steps=19 'stages=[{name: one, steps: 7}, {name: two, steps: 12}]'
+contains counted.log "by its steps it lies in stage two, with 9 steps done in it"
+expect 2 short.log "$vasily" train staged.yaml run.dir=new stages[2].train.micro_batch=3
+contains short.log "stage clean: train.micro_batch"
+[ ! -e new ] || fail "a mistake in the last stage was found too late"
+
+# One stage at a time.
+expect 2 only.log "$vasily" train staged.yaml run.dir=only --only-stage large
+contains only.log "--only-stage large: the run stands before stage small, after 0 steps"
+expect 2 only.log "$vasily" train staged.yaml run.dir=only --only-stage lrage
+contains only.log "there is no stage lrage; the config has: small, large, clean"
+train only-small.log staged.yaml run.dir=only --only-stage small
+[ "$(readlink only/checkpoints/latest)" = step-0000008 ] || fail "--only-stage does not stop at the stage's end"
+expect 2 only.log "$vasily" train staged.yaml run.dir=only --resume auto --only-stage small
+contains only.log "the run stands before stage large, after 8 steps"
+train only-large.log staged.yaml run.dir=only --resume auto --only-stage large
+train only-clean.log staged.yaml run.dir=only --resume auto --only-stage clean
+same whole1 only
+
+# Days, that ranks agree on: the first stage ends with the step in which they are over.
+launch=(mpirun -n 2)
+train days.log staged.yaml run.dir=days optim.total_steps=1000 \
+    'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
+steps=$(metric days stage | grep -c timed)
+[ "$steps" -ge 1 ] && [ "$(metric days step | tail -1)" = $((steps + 3)) ] || fail "$steps timed steps, and not 3 more"
+contains days.log "stage rest begins, 2 of 2: 16 pixels, batches of 4; stage timed has ended after $steps steps"
+seconds=$(sed -n 's/.*"ended": \[{"name": "timed", "step": '"$steps"', "seconds": \([0-9.e+-]*\)}.*/\1/p' days/checkpoints/latest/state.json)
+awk -v s="$seconds" 'BEGIN { exit !(s >= 0.3456) }' || fail "the timed stage has ended after \"$seconds\" seconds"
+train days-again.log staged.yaml run.dir=days optim.total_steps=1000 --resume auto \
+    'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
+contains days-again.log "nothing to do"
+launch=()
+
+# Previews: of the old stage at its end, of the new one at its begin, and when it is their turn; none of them changes a bit.
+train drawn.log staged.yaml run.dir=drawn preview.every=5 'preview.prompts=[red circle]' preview.steps=2
+[ "$(LC_ALL=C ls drawn/previews | tr '\n' ' ')" = "step-0000005.png step-0000008-large.png step-0000008.png step-0000012.png step-0000014-clean.png step-0000014.png step-0000015.png step-0000018.png " ] ||
+    fail "previews: $(LC_ALL=C ls drawn/previews | tr '\n' ' ')"
+same whole1 drawn
+
+# Sampling takes the stage's resolution; plan and data commands take a stage.
+contains <("$vasily" plan staged.yaml 2> plan.log) "stage clean"
+contains <("$vasily" plan staged.yaml --stage large 2> plan.log) "4 = 1 ranks x 2 micro-batches x 2"
+contains <("$vasily" plan staged.yaml --json 2> plan.log) '"stages":'
+contains <("$vasily" data order staged.yaml --steps 1 --stage clean 2> order.log) "more/"
+expect 0 order.log "$vasily" data order staged.yaml --steps 1
+contains order.log "--stage NAME takes one of them"
+
+# On a device the old network's memory is given back before the new one is made; the losses are the processor's.
+if [ -n "$emulated" ]; then
+    two=(tiny.yaml train.steps=2 'stages=[{name: one, steps: 1}, {name: two, steps: 1, train: {global_batch: 2}}]' train.global_batch=4)
+    train host.log "${two[@]}" run.dir=host
+    VASILY_CUDA_LIBRARY=$emulated VASILY_EMU_OPEN=1 train device.log "${two[@]}" run.dir=device --device cuda
+    contains device.log "device: cuda: emulated device"
+    paste <(metric host loss) <(metric device loss) |
+        awk '{ d = $1 - $2; if (d < 0) d = -d; if (!($1 > 0) || d > 1e-4 * $1) exit 1 } END { exit NR != 2 }' ||
+        fail "a device's losses over two stages: $(metric device loss), on the processor $(metric host loss)"
+else
+    echo "SKIPPED stages on a device: this build has no emulated one"
+fi

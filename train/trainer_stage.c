@@ -1,0 +1,91 @@
+/* The trainer's side of stages (train/stages.h): which one it opens for, its begin and its end. */
+#include "train/trainer_internal.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+
+/* What needs no file, of every stage: a mistake in the last one is not to wait until it begins. */
+Status trainer_check_settings(const Trainer *t, const Stages *stages)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < (stages ? stages->count : 1); i++) {
+        RunConfig run = stages ? stages->items[i].run : *t->run;
+        const Config *config = stages ? stages->items[i].config : t->config;
+        TRY(run_config_check_ranks(&run, config, comm_world(t->comm), comm_local_world(t->comm)));
+        TRY(run_config_check_mixture(&run, config));
+    }
+fail:
+    return status;
+}
+
+/* `state`: of the checkpoint; NULL: a new run. From here on t->run and t->config are the stage's. */
+Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const CheckpointState *state)
+{
+    Status status = STATUS_OK;
+    const int64_t step = state ? state->step : 0;
+    TRY(stages_enter(options->stages, state ? &state->stage : NULL, step, t->root, &t->stage));
+    const Stage *now = stage_run_now(&t->stage);
+    if (!now) return STATUS_OK;
+    const char *name = stage_run_name(&t->stage), *wanted = options->only_stage;
+    if (wanted && strcmp(wanted, name) != 0)
+        FAIL(ERR_USAGE,
+             "--only-stage %s: the run stands %s stage %s, after %lld steps; train that one first, or drop "
+             "--only-stage",
+             wanted, step == t->stage.begin ? "before" : "in", name, (long long)step);
+    t->of_stage = now->run;
+    t->run = &t->of_stage;
+    t->config = now->config;
+fail:
+    return status;
+}
+
+/* Of the whole run, where the process stops; of the stage, where the trainer does. */
+int64_t trainer_last_step(const Trainer *t)
+{
+    const int64_t last = stage_run_last_step(&t->stage, t->run->train.steps);
+    if (stage_run_is_over(&t->stage, t->step)) return t->step; /* nothing comes after the last stage */
+    return t->stop_after > 0 && t->stop_after < last ? t->stop_after : last;
+}
+
+/* All stages; a checkpoint has the config of its own. */
+Status trainer_write_config(const Trainer *t)
+{
+    Status status = STATUS_OK;
+    StrBuf text = {0};
+    RunConfig whole = *t->whole;
+    if (!t->stage.stages) return run_dir_write_config(&t->dir, t->config_text.data, t->config_text.size);
+    whole.optim.total_steps = t->run->optim.total_steps;
+    TRY(config_dump(&RUN_CONFIG_SCHEMA, &whole, &text));
+    TRY(run_dir_write_config(&t->dir, text.data, text.size));
+fail:
+    strbuf_free(&text);
+    return status;
+}
+
+/* Pictures from before the first step of a stage, beside those that the stage before it has drawn at its end. */
+Status trainer_begin_stage(Trainer *t)
+{
+    Status status = STATUS_OK;
+    char text[512];
+    t->stage_clock = clock_seconds() - t->stage.seconds;
+    if (!t->stage.stages || t->step > t->stage.begin || t->step >= t->last_step) return STATUS_OK;
+    stage_run_describe(&t->stage, text, sizeof text);
+    log_info("%s", text);
+    if (t->root) run_events_add(t->dir.events, t->step, "stage", "%s", text);
+    if (t->step > 0) TRY(trainer_preview(t, stage_run_name(&t->stage)));
+fail:
+    return status;
+}
+
+bool trainer_stage_is_over(const Trainer *t)
+{
+    return stage_run_is_over(&t->stage, t->step);
+}
+
+bool trainer_stage_follows(const Trainer *t)
+{
+    const bool stops = t->one_stage || (t->stop_after > 0 && t->step >= t->stop_after);
+    return trainer_stage_is_over(t) && !stops && stage_run_has_next(&t->stage, t->step, t->run->train.steps);
+}
