@@ -91,8 +91,11 @@ fail:
 static const char *const OWN_KEYS[] = {"device.threads", "device.cache", "data.decode_threads",
                                        "data.prefetch_batches"};
 
+/* Of a stage's own keys likewise: "stages[1].data.decode_threads". */
 static bool is_own(const char *key)
 {
+    const char *stage_end = strncmp(key, "stages[", 7) == 0 ? strstr(key, "].") : NULL;
+    if (stage_end) key = stage_end + 2;
     for (size_t i = 0; i < sizeof OWN_KEYS / sizeof OWN_KEYS[0]; i++)
         if (strcmp(key, OWN_KEYS[i]) == 0) return true;
     return false;
