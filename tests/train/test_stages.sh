@@ -93,7 +93,9 @@ contains whole1/config.yaml "total_steps: 18"
 
 # Nothing is left to do; other stages than those it went through are refused, later ones may change.
 train done.log staged.yaml run.dir=whole1 --resume auto
-contains done.log "nothing to do: 18 steps are done"
+contains done.log "nothing to do: 18 steps are done, this run ends at 18; let the last stage be longer, or add one,"
+train done.log staged.yaml run.dir=whole1 --resume auto --stop-after 3
+contains done.log "this run ends at 18; raise --stop-after to go on"
 same whole1 parts1
 expect 2 renamed.log "$vasily" train staged.yaml run.dir=whole1 --resume auto stages[1].name=big
 contains renamed.log "has gone through small, large, clean, and the config's stages are small, big, clean"
@@ -108,6 +110,20 @@ contains counted.log "by its steps it lies in stage two, with 9 steps done in it
 expect 2 short.log "$vasily" train staged.yaml run.dir=new stages[2].train.micro_batch=3
 contains short.log "stage clean: train.micro_batch"
 [ ! -e new ] || fail "a mistake in the last stage was found too late"
+
+# What a later stage will read is looked for at once; it may come until the stage begins.
+mv more elsewhere
+train absent.log staged.yaml run.dir=absent --stop-after 7 'stages[2].data.sources[1].shards=[none/*.tar]' \
+    'stages[2].data.sources[1].name=none'
+contains absent.log "stage large, which comes later: source more: 2 of 2 shards are not there yet, more/000000.tar and others"
+contains absent.log "stage clean, which comes later: source none: no file matches none/*.tar"
+expect 3 absent.log "$vasily" train staged.yaml run.dir=absent --resume auto
+contains absent.log "more/000000.tar"
+[ "$(readlink absent/checkpoints/latest)" = step-0000008 ] || fail "the stage before one without data is not saved"
+mv elsewhere more
+train absent.log staged.yaml run.dir=absent --resume auto
+! grep "comes later" absent.log || fail "data that is there is missed"
+same whole1 absent
 
 # One stage at a time.
 expect 2 only.log "$vasily" train staged.yaml run.dir=only --only-stage large
