@@ -388,9 +388,9 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(run_dir_name(run->run.dir, &t->dir));
     TRY(open_watchdog(t, options->watchdog));
     TRY(check_machines(t));
-    TRY(trainer_check_settings(t, options->stages));
     if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
     TRY(trainer_enter_stage(t, options, resumed ? &state : NULL));
+    TRY(trainer_check_settings(t));
     run = t->run;
     config = t->config;
     if (t->root && !t->switched) TRY(stages_look_ahead(&t->stage));

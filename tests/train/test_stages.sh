@@ -138,8 +138,17 @@ train only-large.log staged.yaml run.dir=only --resume auto --only-stage large
 train only-clean.log staged.yaml run.dir=only --resume auto --only-stage clean
 same whole1 only
 
-# Days, that ranks agree on: the first stage ends with the step in which they are over.
+# A stage that is over no longer says on how many ranks the run may go on.
+train over.log staged.yaml run.dir=over stages[0].train.global_batch=5 --only-stage small
+expect 2 over.log mpirun -n 2 "$vasily" train staged.yaml run.dir=new stages[0].train.global_batch=5
+contains over.log "stage small: train.global_batch: 5 is not divisible by the 2 ranks"
+train over.log staged.yaml run.dir=elsewhere-over stages[0].train.global_batch=5 --stop-after 1
+expect 2 over.log mpirun -n 2 "$vasily" train staged.yaml run.dir=elsewhere-over stages[0].train.global_batch=5 --resume auto
 launch=(mpirun -n 2)
+train over.log staged.yaml run.dir=over stages[0].train.global_batch=5 --resume auto
+[ "$(metric over step | tail -1)" = 18 ] || fail "a run of two stages does not go on on two ranks"
+
+# Days, that ranks agree on: the first stage ends with the step in which they are over.
 train days.log staged.yaml run.dir=days optim.total_steps=100000 \
     'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
 steps=$(metric days stage | grep -c timed)
