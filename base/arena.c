@@ -258,11 +258,14 @@ void mem_free_aligned(void *memory)
 static Status strbuf_reserve(StrBuf *buf, size_t extra)
 {
     size_t needed;
-    if (!mem_add_size(buf->size, extra, &needed) || !mem_add_size(needed, 1, &needed)) {
+    if (buf->failed || !mem_add_size(buf->size, extra, &needed) || !mem_add_size(needed, 1, &needed)) {
         record_failure(SIZE_MAX, __LINE__);
+        buf->failed = true;
         return ERR_MEMORY;
     }
-    return mem_grow(&buf->data, &buf->capacity, needed, 1);
+    const Status status = mem_grow(&buf->data, &buf->capacity, needed, 1);
+    buf->failed = status != STATUS_OK;
+    return status;
 }
 
 Status strbuf_append(StrBuf *buf, const void *data, size_t size)

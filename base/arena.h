@@ -36,10 +36,12 @@ int64_t mem_allocation_count(void);
 /* The same by the calling thread alone: a loader's threads go on decoding meanwhile. */
 int64_t mem_thread_allocation_count(void);
 
-/* A growing byte string, always NUL-terminated past `size`. */
+/* A growing byte string, always NUL-terminated past `size`. Once it could not grow, every later call fails too, so that
+ * who looks at the last one alone never takes a text with a gap for a whole one. */
 typedef struct StrBuf {
     char *data;
     size_t size, capacity;
+    bool failed;
 } StrBuf;
 Status strbuf_append(StrBuf *buf, const void *data, size_t size);
 Status strbuf_printf(StrBuf *buf, const char *format, ...) __attribute__((format(printf, 2, 3)));

@@ -136,6 +136,14 @@ int64_t exchange_local_elements(const Exchange *x)
     return x->local_elements;
 }
 
+void exchange_spans_of(const Exchange *x, int share, UpdateSpan *out)
+{
+    for (int32_t s = 0; s < x->span_count; s++) {
+        out[s] = x->spans[s];
+        if (x->options.sharded) out[s].flat = exchange_share_start(x, &x->options.plan->buckets[s], share);
+    }
+}
+
 /* ---- gradients ---- */
 
 /* For what a step waits for, as against what is saved or drawn between steps. */

@@ -40,6 +40,8 @@ int64_t exchange_device_bytes(const Plan *plan, CommWire wire, int64_t ranks, in
 bool exchange_is_sharded(const Exchange *exchange);
 int32_t exchange_spans(const Exchange *exchange, const UpdateSpan **spans);
 int64_t exchange_local_elements(const Exchange *exchange); /* of all spans together */
+/* What the group's `share`-th rank updates: as many spans as this rank has, into `out`. */
+void exchange_spans_of(const Exchange *exchange, int share, UpdateSpan *out);
 
 /* In the order of a step; all ranks alike. On a device these queue, and may be recorded. */
 /* Bucket's gradients are complete here: their sum begins. For ExecutorRun.on_bucket, `exchange` as context. */

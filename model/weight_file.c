@@ -10,6 +10,7 @@
 #include "base/json.h"
 #include "model/pickle.h"
 #include "model/pytorch_file.h"
+#include "model/weight_shares.h"
 
 enum { MAX_PARTS = 1000, INDEX_LIMIT = 64 << 20 };
 
@@ -22,6 +23,7 @@ typedef struct Part {
     PytorchFile *pytorch;
     WeightTensor *hdf5; /* hdf5_count */
     size_t hdf5_count;
+    WeightShares *shares;
 } Part;
 
 struct WeightFile {
@@ -221,8 +223,24 @@ fail:
     return status;
 }
 
+/* The index of an array in shares, all of which are one part here. */
+static Status open_shares(WeightFile *file, const char *path)
+{
+    Status status = STATUS_OK;
+    TRY(mem_grow(&file->parts, &file->part_capacity, 1, sizeof *file->parts));
+    Part *part = &file->parts[file->part_count++];
+    *part = (Part){.path = arena_strdup(file->arena, path), .format = WEIGHT_HDF5};
+    if (!part->path) FAIL(ERR_MEMORY, "%s: out of memory", path);
+    TRY(weight_shares_open(path, file->arena, &part->shares));
+    for (int32_t i = 0; i < weight_shares_count(part->shares); i++)
+        TRY(add_tensor(file, weight_shares_get(part->shares, i)));
+fail:
+    return status;
+}
+
 static void close_part(Part *part)
 {
+    weight_shares_close(part->shares);
     safetensors_close(part->safetensors);
     pytorch_file_close(part->pytorch);
     free(part->hdf5);
@@ -317,7 +335,8 @@ static Status find_in_folder(const char *folder, char out[PATH_MAX])
                                         "pytorch_model.bin",
                                         "pytorch_model.bin.index.json",
                                         "diffusion_pytorch_model.safetensors",
-                                        "weights.h5"};
+                                        "weights.h5",
+                                        "weights.shares.json"};
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
         TRY(path_join(out, PATH_MAX, folder, names[i]));
         if (file_exists(out)) return STATUS_OK;
@@ -344,6 +363,9 @@ Status weight_file_open(const char *path, WeightFile **out)
     }
     if (ends_with(path, ".index.json")) {
         TRY(open_indexed(file, path));
+    } else if (ends_with(path, WEIGHT_SHARES_SUFFIX)) {
+        TRY(open_shares(file, path));
+        TRY(index_names(file));
     } else {
         TRY(open_part(file, path));
         TRY(index_names(file));

@@ -1,6 +1,7 @@
 /* One reader over the files that weights come in: safetensors, PyTorch's .pt/.ckpt/.bin (zip or legacy) and the HDF5
- * files of our checkpoints; a folder stands for the weight file in it, or for the parts that its index names. Files are
- * memory-mapped and tensors stay where they are. Nothing in a file is trusted, and nothing in it is ever executed. */
+ * files of our checkpoints, in one or in shares (model/weight_shares.h); a folder stands for the weight file in it, or
+ * for the parts that its index names. Files are memory-mapped and tensors stay where they are. Nothing in a file is
+ * trusted, and nothing in it is ever executed. */
 #ifndef MODEL_WEIGHT_FILE_H
 #define MODEL_WEIGHT_FILE_H
 
@@ -16,6 +17,17 @@
 
 typedef enum WeightFormat { WEIGHT_SAFETENSORS, WEIGHT_PYTORCH_ZIP, WEIGHT_PYTORCH_LEGACY, WEIGHT_HDF5 } WeightFormat;
 
+/* A tensor whose elements, in memory order, lie in several places: piece i has those from items[i].first up to
+ * items[i + 1].first; items[count].first is their number. */
+typedef struct WeightPiece {
+    int64_t first;
+    const float *data;
+} WeightPiece;
+typedef struct WeightPieces {
+    const WeightPiece *items;
+    int32_t count;
+} WeightPieces;
+
 typedef struct WeightTensor {
     const char *name; /* nested dictionaries are joined by dots: "state_dict.encoder.conv_in.weight" */
     SafeDtype dtype;
@@ -25,12 +37,14 @@ typedef struct WeightTensor {
     int64_t count;                   /* elements */
     const void *data;                /* the first element, in the mapping; little-endian, may be unaligned */
     bool contiguous;                 /* C order: count elements from data on */
+    const WeightPieces *pieces;      /* where the elements are instead of at `data`; NULL: there. F32 only */
 } WeightTensor;
 
 typedef struct WeightFile WeightFile;
 
 /* A file of any of the formats, told by its contents. A folder: one that holds model.safetensors, pytorch_model.bin,
- * or an index of such in parts (X.index.json), or weights.h5. ERR_FORMAT says what is wrong and with which tensor. */
+ * or an index of such in parts (X.index.json), or weights.h5, or weights.shares.json. ERR_FORMAT says what is wrong and
+ * with which tensor. */
 Status weight_file_open(const char *path, WeightFile **out);
 void weight_file_close(WeightFile *file);                /* NULL is fine; names and data go with it */
 const char *weight_file_path(const WeightFile *file);    /* as opened */

@@ -1,16 +1,18 @@
 /* Checkpoints: RUN/checkpoints/step-NNNNNNN/, a folder that is either whole or absent.
  *
- *   weights.h5, ema.h5, adam_m.h5, adam_v.h5   fp32, one dataset a parameter, under the names and in the layout of the
- *                                              published weight files (convolutions O,C,KH,KW)
- *   state.json      step, counters, seed, where the data stands, the whole config, and what it was computed on
- *   manifest.json   size and XXH3-128 of each of the above
+ *   written by one rank:
+ *     weights.h5, ema.h5, adam_m.h5, adam_v.h5   fp32, one dataset a parameter, under the names and in the layout of
+ * the published weight files (convolutions O,C,KH,KW) by several: share-KKKK-of-WWWW.h5                      what rank
+ * K wrote of the four, each a flat dataset weights.shares.json, ...                   where each parameter lies in them
+ * (model/weight_shares.h) and: state.json      step, counters, seed, where the data stands, the whole config, and what
+ * it was computed on manifest.json   size and XXH3-128 of each of the above
  *
  * Saving: everything is written into step-NNNNNNN.tmp, closed and synced, then the manifest, then the folder is renamed
  * and its parent synced, then `latest` (a link) is moved, and only then are old checkpoints removed. So at every moment
  * the newest whole checkpoint is found. Loading checks sizes and hashes before any file is interpreted.
  *
- * Nothing in a checkpoint depends on the number of ranks. Only rank 0 touches files; see each function for what is
- * collective. */
+ * Either is read by any number of ranks, with the optimizer whole or divided. How one is written:
+ * train/checkpoint_saver.h. Only rank 0 reads files; see each function for what is collective. */
 #ifndef TRAIN_CHECKPOINT_H
 #define TRAIN_CHECKPOINT_H
 
@@ -26,7 +28,8 @@
 #include "train/guard.h"
 #include "train/stages.h"
 
-#define CHECKPOINT_FORMAT 1
+/* Of the manifest. */
+enum { CHECKPOINT_FORMAT_WHOLE = 1, CHECKPOINT_FORMAT_SHARES = 2, CHECKPOINT_FORMAT = CHECKPOINT_FORMAT_SHARES };
 
 /* What state.json says. */
 typedef struct CheckpointState {
@@ -46,13 +49,6 @@ typedef struct CheckpointState {
 } CheckpointState;
 void checkpoint_state_free(CheckpointState *state);
 
-/* Saves. Rank 0 does this; where the optimizer is divided among ranks, the others call checkpoint_contribute, and the
- * weights of rank 0 are up to date. On failure the temporary folder is gone, older checkpoints are as they were, and
- * the message says so. */
-Status checkpoint_save(const char *folder, const CheckpointState *state, const ParamStore *store, Optimizer *optimizer,
-                       int64_t keep);
-Status checkpoint_contribute(Optimizer *optimizer);
-
 /* The checkpoint meant by `path`: itself, or the newest good one of a run's folder or of its checkpoints folder; bad
  * ones are named in the log and passed over. ERR_IO when there is none; *found false (and STATUS_OK) for `optional`. */
 Status checkpoint_find(const char *path, bool optional, char out[PATH_MAX], bool *found);
@@ -60,6 +56,7 @@ Status checkpoint_verify(const char *path); /* ERR_FORMAT names the file that is
 Status checkpoint_read_state(const char *path, CheckpointState *out);
 
 /* One flat buffer of trainable parameters: "weights", "ema", "adam_m" or "adam_v". Checks names and shapes. */
+Status checkpoint_check_array(const char *path, const char *what, const ParamTable *table); /* no more than that */
 Status checkpoint_read_params(const char *path, const char *what, const ParamTable *table, float *flat);
 bool checkpoint_has(const char *path, const char *what);
 
@@ -74,9 +71,5 @@ Status checkpoint_set_aside_after(const char *folder, int64_t step);
 /* state.json, in checkpoint_state.c. */
 Status checkpoint_format_state(const CheckpointState *state, StrBuf *out);
 Status checkpoint_parse_state(const char *path, const char *text, size_t size, CheckpointState *out);
-
-/* manifest.json, in checkpoint_manifest.c. */
-Status manifest_write(const char *folder, int64_t step, const char *const *names, size_t count);
-Status manifest_verify(const char *folder);
 
 #endif

@@ -1,21 +1,25 @@
-/* The arrays of a checkpoint, one HDF5 file each: parameters by name, in the layout of the published weight files. For
- * checkpoint.c. */
+/* The arrays of a checkpoint, read: parameters by name, in one file or in shares. For checkpoint*.c. */
 #ifndef TRAIN_CHECKPOINT_ARRAYS_H
 #define TRAIN_CHECKPOINT_ARRAYS_H
+
+#include <limits.h>
 
 #include "engine/comm.h"
 #include "optim/optimizer.h"
 
-#define CHECKPOINT_ARRAYS 4
+/* Trainable parameters in the order of the flat buffers. */
+typedef struct ParamOrder {
+    const Param **params; /* (count) */
+    int32_t count;
+    int64_t largest; /* elements; at least 1 */
+} ParamOrder;
+Status param_order_make(const ParamTable *table, ParamOrder *out);
+void param_order_free(ParamOrder *order);
 
-/* Rank 0 writes weights, average and moments into `folder`; names[0, *count) are the files. The other ranks call
- * checkpoint_contribute (train/checkpoint.h) meanwhile where the optimizer is divided among them. */
-Status checkpoint_write_arrays(const char *folder, const ParamStore *store, Optimizer *optimizer,
-                               const char *names[CHECKPOINT_ARRAYS], size_t *count);
-/* Rank 0 reads them, every rank gets what it holds. Collective. */
+/* Rank 0 reads weights, average and moments, every rank gets what it holds. Collective. */
 Status checkpoint_load_arrays(const char *path, Comm *comm, ParamStore *store, Optimizer *optimizer);
 
-/* FOLDER/WHAT.h5 */
+/* FOLDER/WHAT.h5, or FOLDER/WHAT.shares.json where that is there and the other is not. */
 Status checkpoint_array_path(char out[PATH_MAX], const char *folder, const char *what);
 
 #endif

@@ -6,7 +6,7 @@
 
 #include "base/json.h"
 
-enum { STATE_LIMIT = 256 << 20 };
+enum { STATE_LIMIT = 256 << 20, STATE_FORMAT = 1 };
 
 void checkpoint_state_free(CheckpointState *state)
 {
@@ -25,7 +25,7 @@ Status checkpoint_format_state(const CheckpointState *state, StrBuf *out)
     if (state->cursor) TRY(cursor_save(state->cursor, &cursor));
     json_begin(&w, out);
     json_object(&w, NULL);
-    json_int(&w, "format", CHECKPOINT_FORMAT);
+    json_int(&w, "format", STATE_FORMAT);
     json_int(&w, "step", state->step);
     json_int(&w, "samples", state->samples);
     json_int(&w, "total_steps", state->total_steps);
@@ -102,9 +102,9 @@ Status checkpoint_parse_state(const char *path, const char *text, size_t size, C
     }
     const JsonValue *root = json_root(doc);
     TRY(read_integer(path, root, "format", 1, &format));
-    if (format > CHECKPOINT_FORMAT)
+    if (format > STATE_FORMAT)
         FAIL(ERR_UNSUPPORTED, "%s: format %lld, this program reads up to %d; use a newer one", path, (long long)format,
-             CHECKPOINT_FORMAT);
+             STATE_FORMAT);
     TRY(read_integer(path, root, "step", 0, &out->step));
     TRY(read_integer(path, root, "samples", 0, &out->samples));
     TRY(read_integer(path, root, "total_steps", 1, &out->total_steps));

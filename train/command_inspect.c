@@ -9,16 +9,16 @@
 #include "base/log.h"
 #include "model/weight_file.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_arrays.h"
+#include "train/checkpoint_snapshot.h"
 #include "train/command.h"
 #include "train/init_weights.h"
 
 enum { PIECE = 1 << 16 };
 
-static const char *const part_words[] = {"weights", "ema", "adam_m", "adam_v", NULL};
-
 typedef struct InspectArguments {
     bool json, no_statistics;
-    int32_t part; /* of a checkpoint: index into part_words */
+    int32_t part; /* of a checkpoint: index into CHECKPOINT_ARRAY_WORDS */
 } InspectArguments;
 
 /* Of the finite values. */
@@ -208,18 +208,17 @@ fail:
 static Status find_part(const char *path, int32_t part, char out[PATH_MAX], CheckpointState *state, bool *is_checkpoint)
 {
     Status status = STATUS_OK;
-    char file[64];
     bool is_ema;
+    char folder[PATH_MAX];
     TRY(init_weights_find(path, false, out, &is_ema));
     *is_checkpoint = strcmp(path, out) != 0;
     if (!*is_checkpoint) return STATUS_OK;
-    char *name = strrchr(out, '/');
-    *name = '\0';
-    TRY(checkpoint_read_state(out, state));
-    if (!checkpoint_has(out, part_words[part])) FAIL(ERR_IO, "%s has no %s.h5", out, part_words[part]);
-    snprintf(file, sizeof file, "/%s.h5", part_words[part]);
-    if (strlen(out) + strlen(file) >= PATH_MAX) FAIL(ERR_LIMIT, "%s: the path is too long", out);
-    memcpy(out + strlen(out), file, strlen(file) + 1);
+    memcpy(folder, out, sizeof folder);
+    *strrchr(folder, '/') = '\0';
+    TRY(checkpoint_read_state(folder, state));
+    if (!checkpoint_has(folder, CHECKPOINT_ARRAY_WORDS[part]))
+        FAIL(ERR_IO, "%s has no %s.h5", folder, CHECKPOINT_ARRAY_WORDS[part]);
+    TRY(checkpoint_array_path(out, folder, CHECKPOINT_ARRAY_WORDS[part]));
 fail:
     return status;
 }
@@ -252,7 +251,7 @@ static const ArgSpec options[] = {
     {"no-stats", ARG_FLAG, offsetof(InspectArguments, no_statistics), NULL,
      "names, shapes and types only, without reading the values", 0, 0, NULL},
     {"part", ARG_WORD, offsetof(InspectArguments, part), "weights|ema|adam_m|adam_v",
-     "of a checkpoint (default weights)", 0, 0, part_words},
+     "of a checkpoint (default weights)", 0, 0, CHECKPOINT_ARRAY_WORDS},
 };
 
 const Command command_inspect = {

@@ -6,6 +6,7 @@
 #include "base/log.h"
 #include "model/weights.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_arrays.h"
 
 static const char *const OPTIMIZER_WORDS[] = {"fresh", "kept", NULL};
 static const ConfigField FIELDS[] = {
@@ -46,7 +47,7 @@ Status init_weights_find(const char *path, bool ema, char out[PATH_MAX], bool *i
     }
     TRY(checkpoint_find(path, false, checkpoint, &found));
     *is_ema = ema && checkpoint_has(checkpoint, "ema");
-    TRY(path_join(out, PATH_MAX, checkpoint, *is_ema ? "ema.h5" : "weights.h5"));
+    TRY(checkpoint_array_path(out, checkpoint, *is_ema ? "ema" : "weights"));
 fail:
     return status;
 }

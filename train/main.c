@@ -10,6 +10,7 @@
 
 static const Command *const commands[] = {&command_train,
                                           &command_sample,
+                                          &command_validate,
                                           &command_device,
                                           &command_plan,
                                           &command_precompute,
@@ -31,6 +32,12 @@ static const Command *const commands[] = {&command_train,
                                           &command_import,
                                           &command_inspect,
                                           &command_export,
+                                          &command_checkpoint_list,
+                                          &command_checkpoint_verify,
+                                          &command_checkpoint_prune,
+                                          &command_checkpoint_convert,
+                                          &command_run_report,
+                                          &command_compare,
                                           &command_config};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 
@@ -129,9 +136,18 @@ fail:
     return status;
 }
 
+/* Libraries should not end the program, but HDF5 does where its first allocation in a call fails. */
+static bool ends_in_order;
+
+static void tell_of_library(void)
+{
+    if (!ends_in_order) log_error("a library has ended the program by itself, likely for want of memory");
+}
+
 /* Prints the failure and ends the program, and with it every rank of the job. */
 static int end(Status status, CommandCall *call)
 {
+    ends_in_order = true;
     int code = status ? status_exit_code(status) : call->exit_code;
     if (status) {
         command_report(call, status);
@@ -148,8 +164,10 @@ int main(int argc, char **argv)
     CommandCall call = {0};
     const Command *command = NULL;
     int words = 0;
+    atexit(tell_of_library);
     if (argc < 2) {
         print_overview(stderr);
+        ends_in_order = true;
         return 2;
     }
     if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "version") == 0) return end(print_version(), &call);

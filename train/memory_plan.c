@@ -8,6 +8,7 @@
 #include "engine/exchange.h"
 #include "engine/memory.h"
 #include "optim/optimizer.h"
+#include "train/checkpoint_write.h"
 #include "train/feed.h"
 #include "train/frozen_data.h"
 
@@ -30,7 +31,9 @@ static const struct {
     [MEMORY_BATCHES] = {"prefetched_batches", "batches made ahead"},
     [MEMORY_COMMUNICATION] = {"communication_buffers", "communication buffers"},
     [MEMORY_PREVIEWS] = {"previews", "previews"},
+    [MEMORY_VALIDATION] = {"validation", "validation"},
     [MEMORY_CHECKPOINT] = {"checkpoint", "saving a checkpoint"},
+    [MEMORY_SNAPSHOT] = {"checkpoint_copy", "copy for a checkpoint"},
     [MEMORY_PROCESS] = {"process", "program and libraries"},
 };
 
@@ -78,24 +81,6 @@ static int64_t batch_bytes(const MemoryPlanOptions *o)
                                                       .precomputed = &precomputed});
 }
 
-static int64_t largest_parameter(const ParamTable *params)
-{
-    int64_t most = 0;
-    for (int32_t i = 0; i < param_table_size(params); i++) {
-        const Param *param = param_table_get(params, i);
-        if (param->trainable && param->count > most) most = param->count;
-    }
-    return most * (int64_t)sizeof(float);
-}
-
-static int64_t largest_bucket(const Plan *plan)
-{
-    int64_t most = 0;
-    for (int32_t b = 0; b < plan->bucket_count; b++)
-        if (plan->buckets[b].count > most) most = plan->buckets[b].count;
-    return most * (int64_t)sizeof(float);
-}
-
 /* What lies where the kernels compute. */
 static void add_computing(const MemoryPlanOptions *o, int64_t bytes[MEMORY_USES])
 {
@@ -107,6 +92,7 @@ static void add_computing(const MemoryPlanOptions *o, int64_t bytes[MEMORY_USES]
     bytes[MEMORY_WORKSPACE] = (int64_t)o->plan->workspace_bytes;
     bytes[MEMORY_PACKED] = (int64_t)o->plan->packed_bytes;
     if (o->training) bytes[MEMORY_PREVIEWS] = o->previews;
+    if (o->training) bytes[MEMORY_VALIDATION] = o->validation.computing;
 }
 
 /* The host's part of a run on a GPU: weights are drawn, loaded and saved there. */
@@ -136,8 +122,12 @@ void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
     add_frozen(o, memory);
     if (o->training) {
         bytes[MEMORY_BATCHES] = batch_bytes(o);
+        bytes[MEMORY_VALIDATION] += o->validation.host;
         bytes[MEMORY_COMMUNICATION] = comm_buffer_bytes((int)o->ranks, (CommWire)o->run->parallel.wire);
-        bytes[MEMORY_CHECKPOINT] = 2 * largest_parameter(o->params) + largest_bucket(o->plan);
+        bytes[MEMORY_CHECKPOINT] = checkpoint_writer_bytes(o->params, o->ranks);
+        if (o->snapshot)
+            bytes[MEMORY_SNAPSHOT] =
+                snapshot_bytes(param_table_trainable_elements(o->params), o->run->optim.ema_decay > 0, o->ranks);
     }
     bytes[MEMORY_PROCESS] = memory_resident() + (o->training ? TRAINER_BYTES : 0);
     for (int use = 0; use < MEMORY_USES; use++) {
@@ -150,6 +140,12 @@ int64_t memory_plan_beside(const MemoryPlan *memory)
 {
     return memory->total - memory->bytes[MEMORY_ACTIVATIONS] - memory->bytes[MEMORY_WORKSPACE] -
            memory->bytes[MEMORY_PACKED] - memory->bytes[MEMORY_PROCESS];
+}
+
+bool memory_plan_fits(const MemoryPlan *memory, int sharing)
+{
+    const int64_t wanted = memory->total - memory->bytes[MEMORY_PROCESS]; /* that is taken already */
+    return wanted + wanted / 20 <= memory_available() / (sharing > 1 ? sharing : 1);
 }
 
 static Status add_remedy(StrBuf *remedies, const char *remedy)
@@ -179,6 +175,12 @@ static Status list_remedies(const int64_t bytes[MEMORY_USES], int64_t total, con
     if (bytes[MEMORY_FROZEN] + bytes[MEMORY_FROZEN_MAPPED] > 0)
         TRY(add_remedy(out, "frozen.latents and frozen.text: precomputed leave the frozen networks out"));
     if (bytes[MEMORY_PREVIEWS] > 0) TRY(add_remedy(out, "preview.every: 0, or a smaller preview.batch"));
+    if (bytes[MEMORY_VALIDATION] > total / 20)
+        TRY(add_remedy(out, "a smaller validation.batch, or fewer validation.samples"));
+    if (bytes[MEMORY_SNAPSHOT] > 0) {
+        snprintf(text, sizeof text, "checkpoint.async: false saves %.2f GB", 1e-9 * (double)bytes[MEMORY_SNAPSHOT]);
+        TRY(add_remedy(out, text));
+    }
     if (bytes[MEMORY_BATCHES] > total / 20)
         TRY(add_remedy(out, "a smaller train.global_batch or data.prefetch_batches"));
     if (out->size == 0) TRY(add_remedy(out, "a smaller network, or a machine with more memory"));

@@ -6,6 +6,25 @@
 #include "train/frozen_data.h"
 #include "train/held_params.h"
 
+TrainingGraphOptions network_graph_options(const RunConfig *run, NetworkInputs inputs, const Diffusion *diffusion,
+                                           Dtype compute)
+{
+    return (TrainingGraphOptions){
+        .model = &run->model,
+        .diffusion = diffusion,
+        .resolution = run->train.resolution,
+        .batch = run->train.micro_batch,
+        .seed = (uint64_t)run->seed,
+        .loss_scale = (float)(1.0 / (double)run->train.global_batch),
+        .moments_given = inputs == NETWORK_GIVEN || run->frozen.latents == FROZEN_PRECOMPUTED,
+        .text_given = inputs == NETWORK_GIVEN || run->frozen.text == FROZEN_PRECOMPUTED,
+        .round_to = (FrozenDtype)run->frozen.dtype,
+        .backward = true,
+        .recompute = run->train.recompute,
+        .compute = compute,
+    };
+}
+
 static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, bool estimate, Network *out)
 {
     Status status = STATUS_OK;
@@ -23,24 +42,10 @@ static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs,
     param_table_pad(out->params, (int64_t)UPDATE_NORM_BLOCK * shares);
     TRY(held_params_declare(run, out->params));
     TRY(diffusion_create(&run->diffusion, &out->diffusion));
-    TRY(training_graph_create(out->params,
-                              &(TrainingGraphOptions){
-                                  .model = &run->model,
-                                  .diffusion = out->diffusion,
-                                  .resolution = run->train.resolution,
-                                  .batch = run->train.micro_batch,
-                                  .seed = (uint64_t)run->seed,
-                                  .loss_scale = (float)(1.0 / (double)run->train.global_batch),
-                                  .moments_given = inputs == NETWORK_GIVEN || run->frozen.latents == FROZEN_PRECOMPUTED,
-                                  .text_given = inputs == NETWORK_GIVEN || run->frozen.text == FROZEN_PRECOMPUTED,
-                                  .round_to = (FrozenDtype)run->frozen.dtype,
-                                  .drawing = out->previews,
-                                  .drawing_from_picture = run->preview.init[0] != 0,
-                                  .backward = true,
-                                  .recompute = run->train.recompute,
-                                  .compute = out->compute,
-                              },
-                              &out->training));
+    TrainingGraphOptions options = network_graph_options(run, inputs, out->diffusion, out->compute);
+    options.drawing = out->previews;
+    options.drawing_from_picture = run->preview.init[0] != 0;
+    TRY(training_graph_create(out->params, &options, &out->training));
     TRY(plan_create(out->training.graph, backend,
                     &(PlanOptions){.reuse = run->train.plan_reuse,
                                    .bucket_bytes = run->train.bucket_bytes,
@@ -64,7 +69,7 @@ Status network_estimate(const RunConfig *run, Backend *backend, NetworkInputs in
     return plan(run, backend, inputs, true, out);
 }
 
-static void make_memory_plan(Network *network, const RunConfig *run, const NetworkSurroundings *around)
+static void make_memory_plan(Network *network, const RunConfig *run, const NetworkSurroundings *around, bool snapshot)
 {
     const bool kept = network->plan->pack == PLAN_PACK_KEEP;
     memory_plan_make(&(MemoryPlanOptions){.run = run,
@@ -72,28 +77,40 @@ static void make_memory_plan(Network *network, const RunConfig *run, const Netwo
                                           .plan = network->plan,
                                           .ranks = around->ranks,
                                           .training = around->training,
+                                          .snapshot = snapshot,
                                           .previews = kept ? around->previews_kept : around->previews_scratch,
+                                          .validation = around->validation,
                                           .precomputed_latents = run->frozen.latents == FROZEN_PRECOMPUTED,
                                           .precomputed_text = run->frozen.text == FROZEN_PRECOMPUTED},
                      &network->memory);
 }
 
-void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around)
+static void choose_pack(Network *network, const RunConfig *run, const NetworkSurroundings *around, bool snapshot)
 {
     const PlanPack asked = run_config_pack(run);
     if (network->backend->device) { /* the update writes bf16 copies beside the weights */
         plan_set_pack(network->plan, PLAN_PACK_IMAGE);
-        make_memory_plan(network, run, around);
         return;
     }
     plan_set_pack(network->plan, PLAN_PACK_KEEP);
-    make_memory_plan(network, run, around);
     if (asked == PLAN_PACK_AUTO) {
+        make_memory_plan(network, run, around, snapshot);
         plan_choose_pack(network->plan, memory_plan_beside(&network->memory), around->sharing);
     } else {
         plan_set_pack(network->plan, asked);
     }
-    make_memory_plan(network, run, around);
+}
+
+/* Packed weights gain more than writing checkpoints beside training, so a copy for that takes what they leave. */
+void network_plan_memory(Network *network, const RunConfig *run, const NetworkSurroundings *around)
+{
+    const CheckpointAsync async = (CheckpointAsync)run->checkpoint.async;
+    const DeviceOps *device = network->backend->device;
+    choose_pack(network, run, around, async == CHECKPOINT_ASYNC_TRUE);
+    make_memory_plan(network, run, around, async != CHECKPOINT_ASYNC_FALSE);
+    const bool elsewhere = device && device->planned;
+    if (async == CHECKPOINT_ASYNC_AUTO && !elsewhere && !memory_plan_fits(&network->memory, around->sharing))
+        make_memory_plan(network, run, around, false);
 }
 
 Status network_start(Network *network, const RunConfig *run)

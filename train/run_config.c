@@ -64,14 +64,6 @@ static const ConfigField DEVICE_FIELDS[] = {
 };
 static const ConfigSchema DEVICE_SCHEMA = {"device", DEVICE_FIELDS, FIELD_COUNT(DEVICE_FIELDS), sizeof(DeviceConfig)};
 
-static const ConfigField CHECKPOINT_FIELDS[] = {
-    {"every", CONFIG_INT, AT(CheckpointConfig, every), "1000", 0, 1e12, NULL, NULL,
-     "steps between checkpoints; 0: only at the end and on a signal"},
-    {"keep", CONFIG_INT, AT(CheckpointConfig, keep), "3", 1, 1e6, NULL, NULL, "newest checkpoints that are kept"},
-};
-static const ConfigSchema CHECKPOINT_SCHEMA = {"checkpoint", CHECKPOINT_FIELDS, FIELD_COUNT(CHECKPOINT_FIELDS),
-                                               sizeof(CheckpointConfig)};
-
 static const ConfigField PREVIEW_FIELDS[] = {
     {"every", CONFIG_INT, AT(PreviewConfig, every), "1000", 0, 1e12, NULL, NULL,
      "steps between preview pictures; 0: none"},
@@ -113,7 +105,8 @@ static const ConfigField FIELDS[] = {
     {"device", CONFIG_SECTION, AT(RunConfig, device), NULL, 0, 0, NULL, &DEVICE_SCHEMA, "what computes"},
     {"parallel", CONFIG_SECTION, AT(RunConfig, parallel), NULL, 0, 0, NULL, &PARALLEL_CONFIG_SCHEMA,
      "many ranks: what they exchange and how, and what happens when one does not answer"},
-    {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_SCHEMA, "when to save"},
+    {"checkpoint", CONFIG_SECTION, AT(RunConfig, checkpoint), NULL, 0, 0, NULL, &CHECKPOINT_CONFIG_SCHEMA,
+     "when to save, and what is kept"},
     {"preview", CONFIG_SECTION, AT(RunConfig, preview), NULL, 0, 0, NULL, &PREVIEW_CONFIG_SCHEMA,
      "pictures drawn while training, and the defaults of `vasily sample`"},
     {"init", CONFIG_SECTION, AT(RunConfig, init), NULL, 0, 0, NULL, &INIT_CONFIG_SCHEMA, "what a new run begins with"},
@@ -127,6 +120,10 @@ static const ConfigField FIELDS[] = {
     {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
     {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_CONFIG_SCHEMA,
      "autoencoder and text encoders: inline or precomputed, each on its own"},
+    {"validation", CONFIG_SECTION, AT(RunConfig, validation), NULL, 0, 0, NULL, &VALIDATION_CONFIG_SCHEMA,
+     "the loss on held-out samples, at fixed timesteps and with fixed noise"},
+    {"watch", CONFIG_SECTION, AT(RunConfig, watch), NULL, 0, 0, NULL, &WATCH_CONFIG_SCHEMA,
+     "event files for TensorBoard, and the report"},
     {"inpainting", CONFIG_SECTION, AT(RunConfig, inpainting), NULL, 0, 0, NULL, &MASK_CONFIG_SCHEMA,
      "the masks that a model of 2C + 1 input channels is trained with"},
     {"stages", CONFIG_LIST, AT(RunConfig, stages), NULL, 0, 0, NULL, &STAGE_CONFIG_SCHEMA,
@@ -171,6 +168,7 @@ Status run_config_check(const RunConfig *run, const Config *config)
     TRY(diffusion_config_check(&run->diffusion, config));
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
+    TRY(validation_config_check(&run->validation, &run->data, run->diffusion.steps, config));
     TRY(mask_config_check(&run->inpainting, config, "inpainting"));
     TRY(check_preview_pictures(run, config));
     TRY(held_params_check(run, config));

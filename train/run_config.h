@@ -12,10 +12,13 @@
 #include "engine/plan.h"
 #include "model/model_config.h"
 #include "optim/optim_config.h"
+#include "train/checkpoint_config.h"
 #include "train/guard.h"
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
 #include "train/stages_config.h"
+#include "train/validation_config.h"
+#include "train/watch_config.h"
 
 typedef struct RunSection {
     char *dir;
@@ -46,11 +49,6 @@ typedef struct DeviceConfig {
     char *cache;            /* GPU: folder of choices kept between runs; "": the user's cache folder; "none" */
 } DeviceConfig;
 const char *device_word(const DeviceConfig *device); /* "auto", "cpu", ... */
-
-typedef struct CheckpointConfig {
-    int64_t every; /* steps; 0: at the end only */
-    int64_t keep;
-} CheckpointConfig;
 
 typedef struct PreviewConfig {
     int64_t every; /* steps; 0: none */
@@ -91,8 +89,10 @@ typedef struct RunConfig {
     DiffusionConfig diffusion;
     DataConfig data;
     FrozenConfig frozen;
+    ValidationConfig validation;
+    WatchConfig watch;
     MaskConfig inpainting; /* a model that paints only */
-    ConfigList stages; /* of StageConfig; none: the run is one piece */
+    ConfigList stages;     /* of StageConfig; none: the run is one piece */
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;

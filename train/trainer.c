@@ -131,6 +131,7 @@ static Status agree(Trainer *t, StepTold *step)
     for (int r = 1; r < comm_world(t->comm); r++) {
         for (int k = 0; k < 2; k++) step->losses[k] += told[r].losses[k];
         for (int k = 0; k < WISH_COUNT; k++) step->wishes[k] += told[r].wishes[k];
+        for (int k = 0; k < SAVE_WORDS; k++) step->save[k] += told[r].save[k];
         if (told[r].data > step->data) step->data = told[r].data;
         if (told[r].comm > step->comm) step->comm = told[r].comm;
         step->ready += told[r].ready;
@@ -170,13 +171,14 @@ typedef struct StepEnd {
     double wishes[WISH_COUNT];
     bool data_ended;
     bool ready; /* every rank has the next step's batch */
+    double save[SAVE_WORDS];
 } StepEnd;
 
 /* Before a step for which some rank has no data yet: they wait together, so that a signal to one of them, or the end of
  * its data, stops all of them between two steps, and no rank is left inside one. */
 static Status wait_for_data(Trainer *t, StepEnd *decided)
 {
-    enum { READY, ENDED, WISHES, VALUES = WISHES + WISH_COUNT };
+    enum { READY, ENDED, WISHES, SAVE = WISHES + WISH_COUNT, VALUES = SAVE + SAVE_WORDS };
     Status status = STATUS_OK;
     double start = clock_seconds(), complain = COMPLAIN_SECONDS;
     comm_note_step(t->comm, t->step + 1, "waiting for data");
@@ -187,11 +189,13 @@ static Status wait_for_data(Trainer *t, StepEnd *decided)
         told[READY] = t->batch != NULL;
         told[ENDED] = ended;
         signals_take(told + WISHES);
+        trainer_save_tell(t, told + SAVE, told + WISHES);
         TRY(comm_all_reduce_f64(t->comm, told, VALUES, COMM_SUM));
+        TRY(trainer_save_follow(t, told + SAVE));
         decided->ready = told[READY] == comm_world(t->comm);
         decided->data_ended = told[ENDED] > 0;
         memcpy(decided->wishes, told + WISHES, sizeof decided->wishes);
-        if (decided->wishes[WISH_SAVE] > 0 && t->cursor) TRY(trainer_save(t));
+        if (decided->wishes[WISH_SAVE] > 0 && t->cursor && t->save.step != t->step) TRY(trainer_save(t));
         if (!t->batch && !ended && clock_seconds() - start > complain) {
             log_warn("no data for %.0f s; going on waiting", clock_seconds() - start);
             complain *= 2;
@@ -233,6 +237,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     TRY(exchange_exposed_seconds(t->exchange, &step.comm));
     sum_losses(t, step.losses);
     signals_take(step.wishes);
+    trainer_save_tell(t, step.save, step.wishes);
     step.stage_seconds = clock_seconds() - t->stage_clock;
     comm_note_step(t->comm, t->step + 1, "updating");
     TRY(agree(t, &step));
@@ -254,6 +259,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     memcpy(end->wishes, step.wishes, sizeof step.wishes);
     end->data_ended = step.ended > 0;
     end->ready = step.ready == comm_world(t->comm);
+    memcpy(end->save, step.save, sizeof step.save);
 fail:
     return status;
 }
@@ -277,6 +283,7 @@ static Status record_step(Trainer *t, StepMetrics *step)
     step->rejected = data_metrics_passed_over(t->data_metrics);
     step->peak_bytes = memory_peak();
     TRY(metrics_write(&t->metrics, step));
+    watch_step(t->watch, step->step, t->metrics.line.data, t->metrics.line.size);
     progress_step(&t->progress, step);
 fail:
     return status;
@@ -322,8 +329,10 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
 {
     Status status = STATUS_OK;
     StepEnd decided = {.ready = false};
+    t->save.run = t->save.begun = clock_seconds();
     *end = TRAINER_DONE;
     TRY(trainer_begin_stage(t));
+    TRY(trainer_validate(t, false, decided.wishes)); /* before the first step, or where the last start has left it */
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
         if (!decided.ready) TRY(wait_for_data(t, &decided));
@@ -332,11 +341,13 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         TRY(train_step(t, &step, &decided));
         TRY(record_step(t, &step));
         TRY(trainer_guard_end(t, &step));
+        TRY(trainer_save_follow(t, decided.save));
         *end = end_of(&decided);
         if (is_due(t->run->parallel.compare_every, t->step)) TRY(trainer_compare(t));
         if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
         if (*end == TRAINER_DONE && (is_due(t->run->preview.every, t->step) || trainer_stage_is_over(t)))
             TRY(trainer_preview(t, ""));
+        if (*end == TRAINER_DONE && t->step < t->last_step) TRY(trainer_validate(t, false, decided.wishes));
     }
     if (*end == TRAINER_DONE && trainer_stage_follows(t)) *end = TRAINER_STAGE;
     progress_end(&t->progress);
@@ -346,9 +357,15 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     if (*end == TRAINER_DATA_ENDED && t->step == 0)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");
-    if (t->saved_step != t->step && t->cursor) TRY(trainer_save(t));
+    if (t->saved_step != t->step && t->save.step != t->step && t->cursor) TRY(trainer_save(t));
+    if (*end == TRAINER_DONE || *end == TRAINER_DATA_ENDED) {
+        TRY(trainer_validate(t, *end == TRAINER_DATA_ENDED || t->step >= t->run->train.steps, decided.wishes));
+        if (decided.wishes[WISH_STOP] + decided.wishes[WISH_REQUEUE] > 0) *end = end_of(&decided);
+    }
+    TRY(trainer_save_finish(t));
     TRY(exchange_refresh_weights(t->exchange)); /* nothing is left on its way */
     log_comparisons(t);
+    trainer_log_saves(t);
     log_memory(t);
     return STATUS_OK;
 fail:

@@ -7,6 +7,7 @@
 #include "engine/recorder.h"
 #include "optim/optimizer.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_saver.h"
 #include "train/consistency.h"
 #include "train/feed.h"
 #include "train/metrics.h"
@@ -17,11 +18,29 @@
 #include "train/run_events.h"
 #include "train/signals.h"
 #include "train/trainer.h"
+#include "train/validation.h"
+#include "train/watch.h"
+
+/* What a rank tells the others of the save under way: 1 or 0 each, summed. */
+typedef enum SaveWord { SAVE_WRITTEN, SAVE_COMMITTED, SAVE_FAILED, SAVE_WORDS } SaveWord;
+
+/* A save that goes on beside training. All ranks are in the same phase: they go on by the same sums. */
+typedef enum SavePhase { SAVE_NONE, SAVE_WRITING, SAVE_COMMITTING } SavePhase;
+typedef struct TrainerSave {
+    CheckpointSaver *saver;
+    SavePhase phase;
+    int64_t step;            /* of the save under way, or of the last */
+    double begun;            /* when the last one was */
+    double stalled;          /* seconds that training stood still for it */
+    double all_stalled, run; /* for all of them; when the loop began */
+    int64_t count;
+} TrainerSave;
 
 /* What a rank tells the others at the end of a step, as doubles, and what comes of it. */
 typedef struct StepTold {
     double losses[2];          /* mse, vb: sums over the samples */
     double wishes[WISH_COUNT]; /* sums */
+    double save[SAVE_WORDS];   /* sums */
     double data, comm;         /* seconds waited: the longest of any rank */
     double ready, ended;       /* ranks that have the next step's batch; whose data does not reach for it */
     double stage_seconds;      /* trained in the stage: rank 0's */
@@ -42,7 +61,7 @@ struct Trainer {
 
     int64_t step;          /* steps done */
     int64_t last_step;     /* where this process stops */
-    int64_t saved_step;    /* of the newest checkpoint on disk; -1: none */
+    int64_t saved_step;    /* of the newest whole checkpoint on disk; -1: none */
     int64_t samples;       /* seen by all ranks since the start of the run */
     int64_t micro_batches; /* of one step on this rank */
     int64_t skipped_in_a_row;
@@ -72,20 +91,34 @@ struct Trainer {
     double *told;             /* (ranks, STEP_TOLD): what each rank tells the others at the end of a step */
 
     bool draws; /* rank 0 has previews to draw */
+    TrainerSave save;
+
+    Validation *validation; /* NULL: none is asked for */
+    int64_t validated_step; /* that validation.jsonl has; -1: none */
 
     /* root only */
     RunDir dir;
     Metrics metrics;
     Progress progress;
     Preview *preview;
+    Watch *watch;
     char backend_text[512];
     char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints; "" where the outputs are precomputed */
     StrBuf config_text;                    /* the effective config */
 };
 
-/* trainer_save.c; all but the first are collective. */
-Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor);
+/* trainer_save.c; all are collective but those that say so. */
+Status trainer_keep_cursor(Trainer *trainer, const Cursor *cursor); /* not */
+Status trainer_open_saver(Trainer *trainer);
+/* Saves this step: after the save before is over, and without waiting for the end of this one where checkpoints are
+ * written beside training. */
 Status trainer_save(Trainer *trainer);
+/* Of the save under way. tell: what this rank has to say, not collective; also wishes for a save whose time has come.
+ * follow: what comes of the ranks' sums. finish: waits for its end. */
+void trainer_save_tell(Trainer *trainer, double words[SAVE_WORDS], double wishes[WISH_COUNT]);
+Status trainer_save_follow(Trainer *trainer, const double sums[SAVE_WORDS]);
+Status trainer_save_finish(Trainer *trainer);
+void trainer_log_saves(const Trainer *trainer);             /* not */
 Status trainer_compare(Trainer *trainer);                   /* the ranks' weights, unless parallel.compare_every is 0 */
 Status trainer_preview(Trainer *trainer, const char *mark); /* rank 0 draws, if the config asks for pictures */
 
@@ -97,6 +130,18 @@ Status trainer_write_config(const Trainer *trainer); /* RUN/config.yaml. Rank 0 
 Status trainer_begin_stage(Trainer *trainer);        /* collective, before the first step of a process */
 bool trainer_stage_is_over(const Trainer *trainer);  /* false without stages */
 bool trainer_stage_follows(const Trainer *trainer);  /* it is over, and the process goes on with the next one */
+
+/* The whole moving average, in the memory of the gradients, which between steps nobody reads: on rank 0, or
+ * `everywhere`. And that memory back, as gradients need it. Both on the ranks that had it; the first is collective. */
+Status trainer_gather_average(Trainer *trainer, bool everywhere, const float **weights);
+Status trainer_return_gradients(Trainer *trainer);
+
+/* trainer_validate.c; collective. */
+Status trainer_start_validation(Trainer *trainer, bool resumed);
+/* Measures where it is due at this step, or with `ended` because the run has ended, and has not been done yet. Signals
+ * that come meanwhile are added to `wishes`, and a checkpoint that one asks for is saved; one that asks to stop leaves
+ * it for the next start. */
+Status trainer_validate(Trainer *trainer, bool ended, double wishes[WISH_COUNT]);
 
 /* trainer_guard.c: in the order of a step. `mse`: the mean over the global batch. */
 Status trainer_guard_open(Trainer *trainer, const GuardState *state);

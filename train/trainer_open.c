@@ -152,6 +152,16 @@ static Status plan_memory(Trainer *t, NetworkSurroundings *around)
 {
     Status status = STATUS_OK;
     if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around->previews_kept, &around->previews_scratch));
+    if (validation_is_wanted(t->run)) {
+        TRY(validation_plan(&(ValidationOptions){.run = t->run,
+                                                 .backend = t->network.backend,
+                                                 .params = t->network.params,
+                                                 .diffusion = t->network.diffusion,
+                                                 .micro_batch = t->network.micro_batch,
+                                                 .ranks = around->ranks},
+                            &t->validation));
+        around->validation = validation_bytes(t->validation);
+    }
     network_plan_memory(&t->network, t->run, around);
     TRY(memory_plan_check(&t->network.memory, t->run, t->network.backend, around->sharing));
     TRY(comm_barrier(t->comm));
@@ -343,6 +353,14 @@ static Status open_outputs(Trainer *t)
     if (!t->switched)
         run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
                        comm_world(t->comm), t->backend_text);
+    TRY(watch_open(&(WatchOptions){.run = t->run,
+                                   .dir = &t->dir,
+                                   .config = t->config_text.data,
+                                   .step = t->step,
+                                   .network = &t->network,
+                                   .ranks = comm_world(t->comm),
+                                   .device = t->backend_text},
+                   &t->watch));
     progress_begin(&t->progress, t->step, t->run->train.log_every);
 fail:
     return status;
@@ -374,7 +392,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->switched = options->switches;
     t->comm = comm;
     t->root = comm_rank(comm) == 0;
-    t->saved_step = -1;
+    t->saved_step = t->save.step = -1;
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
     TRY(run_dir_name(run->run.dir, &t->dir));
@@ -429,8 +447,10 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->start = state.cursor;
     state.cursor = NULL;
     TRY(open_loader(t, t->start));
+    TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
     TRY(trainer_guard_open(t, &state.guard));
+    TRY(trainer_open_saver(t));
     if (t->root) TRY(open_outputs(t));
     t->draws = t->preview != NULL;
     TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
@@ -443,7 +463,9 @@ void trainer_free(Trainer *t)
 {
     if (!t) return;
     Backend *backend = t->network.backend;
+    watch_close(t->watch);
     preview_free(t->preview);
+    validation_free(t->validation);
     metrics_close(&t->metrics);
     if (t->batch) loader_release(t->loader, t->batch);
     data_metrics_free(t->data_metrics);
@@ -457,6 +479,7 @@ void trainer_free(Trainer *t)
     cursor_free(t->start);
     cursor_free(t->cursor);
     cursor_free(t->saving);
+    saver_free(t->save.saver);
     consistency_free(t->consistency);
     guard_free(t->guard);
     optimizer_free(t->optimizer);

@@ -38,8 +38,16 @@ metric() {
     sed -n "s/.*\"$2\": *\([^,}]*\).*/\1/p" "$1/metrics.jsonl"
 }
 
-# The newest checkpoint's hashes of weights, moments and average.
+# A checkpoint's hashes of weights, moments and average; of one in shares, of what it is as one file an array.
 hashes() {
+    if [ -e "$1/weights.shares.json" ]; then
+        local whole
+        whole=$(mktemp -d "$work/whole.XXXXXX")
+        "$vasily" checkpoint convert "$1" "$whole/one" > "$whole/log" 2>&1 || echo "not converted: $whole, $(cat "$whole/log")"
+        [ ! -e "$whole/one" ] || hashes "$whole/one"
+        rm -rf "$whole"
+        return
+    fi
     grep -o '"name": *"[a-z_]*\.h5"[^}]*' "$1/manifest.json" | sort
 }
 

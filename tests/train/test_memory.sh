@@ -24,7 +24,7 @@ for ranks in 1 8 196; do
 done
 rows=0
 for key in weights gradients optimizer activations workspace packed_weights frozen_weights frozen_mapped \
-    prefetched_batches communication_buffers previews checkpoint process; do
+    prefetched_batches communication_buffers previews checkpoint checkpoint_copy process; do
     rows=$((rows + $(figure plan.json "$key")))
 done
 [ "$rows" = "$(figure plan.json total)" ] || fail "the total is not the sum of its rows"
@@ -32,7 +32,7 @@ done
 contains plan.txt "frozen, mapped files"
 
 # One micro-batch on one machine, the frozen networks precomputed.
-one=('stages=[]' train.global_batch=1 train.micro_batch=1 data.lanes=1 optim.ema_decay=0 preview.every=0
+one=('stages=[]' train.global_batch=1 train.micro_batch=1 data.lanes=1 optim.ema_decay=0 preview.every=0 checkpoint.async=false
     frozen.latents=precomputed frozen.text=precomputed)
 "$vasily" plan "$config" "${one[@]}" device.packed_weights=scratch --json > plan.json 2> plan.log || fail "plan of one"
 [ "$(figure plan.json total)" -lt 22000000000 ] || fail "one micro-batch takes $(figure plan.json total) bytes"
@@ -66,6 +66,7 @@ done
     fail "packed weights in scratch change the results"
 
 # ---- auto, and too little memory ----
+large+=(checkpoint.async=false)
 "$vasily" plan tiny.yaml "${large[@]}" device.packed_weights=keep --json > keep.json 2> plan.log || fail "plan"
 "$vasily" plan tiny.yaml "${large[@]}" device.packed_weights=scratch --json > scratch.json 2> plan.log || fail "plan"
 kept=$(figure keep.json total) scratch=$(figure scratch.json total)
@@ -75,6 +76,18 @@ VASILY_MEMORY_BYTES=$((kept * 2)) "$vasily" plan tiny.yaml "${large[@]}" --json 
 VASILY_MEMORY_BYTES=$((scratch + 1000000)) "$vasily" plan tiny.yaml "${large[@]}" --json > auto.json 2> plan.log ||
     fail "plan"
 [ "$(figure auto.json packed_weights)" = 0 ] || fail "auto: kept, though they do not fit"
+
+# The copy that checkpoints are written from takes what is left, or is done without.
+auto=("${large[@]}" checkpoint.async=auto)
+"$vasily" plan tiny.yaml "${auto[@]}" --json > auto.json 2> plan.log || fail "plan"
+copy=$(figure auto.json checkpoint_copy)
+[ "$copy" -ge $((16 * $(figure auto.json parameters))) ] || fail "no copy is planned, or a small one: $copy"
+within 5 $(($(figure auto.json total) - kept)) "$copy" || fail "the copy is not all that is more"
+VASILY_MEMORY_BYTES=$((kept + copy / 2)) "$vasily" plan tiny.yaml "${auto[@]}" --json > auto.json 2> plan.log || fail "plan"
+[ "$(figure auto.json checkpoint_copy)" = 0 ] || fail "a copy is planned that does not fit"
+expect 0 waits.log env VASILY_MEMORY_BYTES=$((kept + copy / 2)) "$vasily" train tiny.yaml "${auto[@]}" run.dir=run-waits \
+    train.steps=2
+contains waits.log "checkpoints are written while training waits"
 
 code=0
 VASILY_MEMORY_BYTES=$((scratch / 2)) "$vasily" train tiny.yaml "${large[@]}" run.dir=run-none > none.log 2>&1 || code=$?

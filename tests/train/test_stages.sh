@@ -57,7 +57,7 @@ same plain equal
 # Stops before, at and after a switch, on 1 rank, and on 2 with a divided optimizer.
 for ranks in 1 2; do
     launch=() more=()
-    [ $ranks = 1 ] || launch=(mpirun -n $ranks) more=(parallel.shard=all)
+    [ $ranks = 1 ] || launch=(mpirun -n "$ranks") more=(parallel.shard=all)
     train whole$ranks.log staged.yaml run.dir=whole$ranks "${more[@]}"
     train parts$ranks.log staged.yaml run.dir=parts$ranks "${more[@]}" --stop-after 6
     train before$ranks.log staged.yaml run.dir=parts$ranks "${more[@]}" --resume auto --stop-after 8
@@ -124,14 +124,14 @@ same whole1 only
 
 # Days, that ranks agree on: the first stage ends with the step in which they are over.
 launch=(mpirun -n 2)
-train days.log staged.yaml run.dir=days optim.total_steps=100000 \
+train days.log staged.yaml run.dir=days optim.total_steps=1000 \
     'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
 steps=$(metric days stage | grep -c timed)
 [ "$steps" -ge 1 ] && [ "$(metric days step | tail -1)" = $((steps + 3)) ] || fail "$steps timed steps, and not 3 more"
 contains days.log "stage rest begins, 2 of 2: 16 pixels, batches of 4; stage timed has ended after $steps steps"
 seconds=$(sed -n 's/.*"ended": \[{"name": "timed", "step": '"$steps"', "seconds": \([0-9.e+-]*\)}.*/\1/p' days/checkpoints/latest/state.json)
 awk -v s="$seconds" 'BEGIN { exit !(s >= 0.3456) }' || fail "the timed stage has ended after \"$seconds\" seconds"
-train days-again.log staged.yaml run.dir=days optim.total_steps=100000 --resume auto \
+train days-again.log staged.yaml run.dir=days optim.total_steps=1000 --resume auto \
     'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
 contains days-again.log "nothing to do"
 launch=()

@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "train/args.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_folder.h"
 #include "train/config_difference.h"
 #include "train/metrics.h"
 #include "train/picture_grid.h"
@@ -279,13 +280,32 @@ static void state_round_trip(void **state)
     strbuf_free(&text);
 }
 
+/* ---- which checkpoints go ---- */
+
+static void chooses_old_checkpoints(void **state)
+{
+    (void)state;
+    const int64_t all[] = {4, 8, 10, 12, 16, 20};
+    int64_t steps[6];
+    memcpy(steps, all, sizeof all);
+    assert_int_equal(checkpoint_choose_old(steps, 6, (CheckpointKeep){.keep = 2}), 4);
+    assert_memory_equal(steps, all, 4 * sizeof *all);
+    memcpy(steps, all, sizeof all);
+    assert_int_equal(checkpoint_choose_old(steps, 6, (CheckpointKeep){.keep = 2, .permanent_every = 8}), 3);
+    const int64_t old[] = {4, 10, 12};
+    assert_memory_equal(steps, old, sizeof old);
+    assert_int_equal(checkpoint_choose_old(steps, 3, (CheckpointKeep){.keep = 3}), 0);
+    assert_int_equal(checkpoint_choose_old(steps, 0, (CheckpointKeep){.keep = 1}), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(args_both_forms),   cmocka_unit_test(args_mistakes),
-        cmocka_unit_test(config_lines),      cmocka_unit_test(config_lines_hostile),
-        cmocka_unit_test(metrics_resume),    cmocka_unit_test(grid_places_pictures),
-        cmocka_unit_test(prompts_and_times), cmocka_unit_test(state_round_trip),
+        cmocka_unit_test(chooses_old_checkpoints), cmocka_unit_test(args_both_forms),
+        cmocka_unit_test(args_mistakes),           cmocka_unit_test(config_lines),
+        cmocka_unit_test(config_lines_hostile),    cmocka_unit_test(metrics_resume),
+        cmocka_unit_test(grid_places_pictures),    cmocka_unit_test(prompts_and_times),
+        cmocka_unit_test(state_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
