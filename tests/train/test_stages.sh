@@ -96,7 +96,9 @@ contains whole1/checkpoints/step-0000014/state.json 'resolution: 32' # what is s
 
 # Nothing is left to do; other stages than those it went through are refused, later ones may change.
 train done.log staged.yaml run.dir=whole1 --resume auto
-contains done.log "nothing to do: 18 steps are done"
+contains done.log "nothing to do: 18 steps are done, this run ends at 18; let the last stage be longer, or add one,"
+train done.log staged.yaml run.dir=whole1 --resume auto --stop-after 3
+contains done.log "this run ends at 18; raise --stop-after to go on"
 same whole1 parts1
 expect 2 renamed.log "$vasily" train staged.yaml run.dir=whole1 --resume auto stages[1].name=big
 contains renamed.log "has gone through small, large, clean, and the config's stages are small, big, clean"
@@ -112,6 +114,20 @@ expect 2 short.log "$vasily" train staged.yaml run.dir=new stages[2].train.micro
 contains short.log "stage clean: train.micro_batch"
 [ ! -e new ] || fail "a mistake in the last stage was found too late"
 
+# What a later stage will read is looked for at once; it may come until the stage begins.
+mv more elsewhere
+train absent.log staged.yaml run.dir=absent --stop-after 7 'stages[2].data.sources[1].shards=[none/*.tar]' \
+    'stages[2].data.sources[1].name=none'
+contains absent.log "stage large, which comes later: source more: 2 of 2 shards are not there yet, more/000000.tar and others"
+contains absent.log "stage clean, which comes later: source none: no file matches none/*.tar"
+expect 3 absent.log "$vasily" train staged.yaml run.dir=absent --resume auto
+contains absent.log "more/000000.tar"
+[ "$(readlink absent/checkpoints/latest)" = step-0000008 ] || fail "the stage before one without data is not saved"
+mv elsewhere more
+train absent.log staged.yaml run.dir=absent --resume auto
+! grep "comes later" absent.log || fail "data that is there is missed"
+same whole1 absent
+
 # One stage at a time.
 expect 2 only.log "$vasily" train staged.yaml run.dir=only --only-stage large
 contains only.log "--only-stage large: the run stands before stage small, after 0 steps"
@@ -125,8 +141,17 @@ train only-large.log staged.yaml run.dir=only --resume auto --only-stage large
 train only-clean.log staged.yaml run.dir=only --resume auto --only-stage clean
 same whole1 only
 
-# Days, that ranks agree on: the first stage ends with the step in which they are over.
+# A stage that is over no longer says on how many ranks the run may go on.
+train over.log staged.yaml run.dir=over "stages[0].train.global_batch=5" --only-stage small
+expect 2 over.log mpirun -n 2 "$vasily" train staged.yaml run.dir=new "stages[0].train.global_batch=5"
+contains over.log "stage small: train.global_batch: 5 is not divisible by the 2 ranks"
+train over.log staged.yaml run.dir=elsewhere-over "stages[0].train.global_batch=5" --stop-after 1
+expect 2 over.log mpirun -n 2 "$vasily" train staged.yaml run.dir=elsewhere-over "stages[0].train.global_batch=5" --resume auto
 launch=(mpirun -n 2)
+train over.log staged.yaml run.dir=over "stages[0].train.global_batch=5" --resume auto
+[ "$(metric over step | tail -1)" = 18 ] || fail "a run of two stages does not go on on two ranks"
+
+# Days, that ranks agree on: the first stage ends with the step in which they are over.
 train days.log staged.yaml run.dir=days optim.total_steps=1000 \
     'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
 steps=$(metric days stage | grep -c timed)
