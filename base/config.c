@@ -182,6 +182,26 @@ fail:
     return status;
 }
 
+static Status bind_map(Config *config, const Node *node, ConfigPairs *out)
+{
+    Status status = STATUS_OK;
+    const size_t path_length = config->path_length;
+    if (node->kind != NODE_MAP)
+        FAIL_WITH(refuse_type(config, node, "texts under keys, lines of \"key: text\" indented below it"));
+    *out = (ConfigPairs){.keys = arena_alloc_array(config->arena, node->child_count + 1, sizeof(char *)),
+                         .values = arena_alloc_array(config->arena, node->child_count + 1, sizeof(char *))};
+    if (!out->keys || !out->values) FAIL_WITH(ERR_MEMORY);
+    for (const Node *child = node->child; child; child = child->next, out->count++) {
+        push_path(config, ".%s", child->key);
+        TRY(bind_string(config, child, &out->values[out->count]));
+        out->keys[out->count] = arena_strdup(config->arena, child->key);
+        if (!out->keys[out->count]) FAIL_WITH(ERR_MEMORY);
+        pop_path(config, path_length);
+    }
+fail:
+    return status;
+}
+
 static Status bind_list(Config *config, const ConfigField *field, const Node *node, void *target);
 static Status bind_section(Config *config, const ConfigSchema *schema, const Node *node, void *base);
 static Status bind_patch(Config *config, const ConfigField *field, const Node *node, ConfigPatch *out);
@@ -199,6 +219,8 @@ static Status bind_value(Config *config, const ConfigField *field, const Node *n
         return bind_string(config, node, target);
     case CONFIG_ENUM:
         return bind_enum(config, field, node, target);
+    case CONFIG_STRING_MAP:
+        return bind_map(config, node, target);
     case CONFIG_INT_LIST:
     case CONFIG_STRING_LIST:
     case CONFIG_LIST:
@@ -276,6 +298,7 @@ static Status refuse_missing(Config *config, const ConfigField *field, const Nod
         [CONFIG_ENUM] = "",
         [CONFIG_INT_LIST] = "[1, 2]",
         [CONFIG_STRING_LIST] = "[\"abc\"]",
+        [CONFIG_STRING_MAP] = "{key: \"abc\"}",
         [CONFIG_SECTION] = "",
         [CONFIG_LIST] = "[]",
         [CONFIG_PATCH] = "",

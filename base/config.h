@@ -25,6 +25,7 @@ typedef enum ConfigType {
     CONFIG_ENUM,        /* int32_t: the index into `words` */
     CONFIG_INT_LIST,    /* ConfigInts */
     CONFIG_STRING_LIST, /* ConfigStrings */
+    CONFIG_STRING_MAP,  /* ConfigPairs: texts under keys that the file chooses */
     CONFIG_SECTION,     /* a nested struct, in place */
     CONFIG_LIST,        /* ConfigList of structs */
     CONFIG_PATCH        /* ConfigPatch: keys of another section that are written anew, see config_variant */
@@ -39,6 +40,11 @@ typedef struct ConfigStrings {
     char **items;
     size_t count;
 } ConfigStrings;
+
+typedef struct ConfigPairs {
+    char **keys, **values; /* in the order written */
+    size_t count;
+} ConfigPairs;
 
 typedef struct ConfigList {
     void *items; /* count structs of the schema's size */

@@ -16,6 +16,7 @@ static const char *const TYPE_NAMES[] = {
     [CONFIG_ENUM] = "word",
     [CONFIG_INT_LIST] = "list of whole numbers",
     [CONFIG_STRING_LIST] = "list of texts",
+    [CONFIG_STRING_MAP] = "texts under keys",
     [CONFIG_SECTION] = "section",
     [CONFIG_LIST] = "list of sections",
     [CONFIG_PATCH] = "of this section's keys those that differ:",
@@ -141,6 +142,18 @@ static Status dump_field(const ConfigField *field, const void *value, int indent
             TRY(dump_string(list->items[i], out));
         }
         TRY(strbuf_append(out, "]\n", 2));
+        break;
+    }
+    case CONFIG_STRING_MAP: {
+        const ConfigPairs *pairs = value;
+        TRY(strbuf_printf(out, pairs->count ? "\n" : " {}\n"));
+        for (size_t i = 0; i < pairs->count; i++) {
+            TRY(strbuf_printf(out, "%*s", indent + 2, ""));
+            TRY(dump_string(pairs->keys[i], out));
+            TRY(strbuf_append(out, ": ", 2));
+            TRY(dump_string(pairs->values[i], out));
+            TRY(strbuf_append(out, "\n", 1));
+        }
         break;
     }
     case CONFIG_SECTION:

@@ -54,7 +54,7 @@ static const ConfigField source_fields[] = {
      .default_text = "\"\"",
      .help = "as data.caption_language, for this source; empty: that"},
 };
-static const ConfigSchema source_schema = {"source", source_fields, COUNT(source_fields), sizeof(SourceConfig)};
+const ConfigSchema source_config_schema = {"source", source_fields, COUNT(source_fields), sizeof(SourceConfig)};
 
 static const ConfigField filter_fields[] = {
     {.key = "watermark_max",
@@ -180,7 +180,7 @@ static const ConfigField data_fields[] = {
     {.key = "sources",
      .type = CONFIG_LIST,
      .offset = offsetof(DataConfig, sources),
-     .schema = &source_schema,
+     .schema = &source_config_schema,
      .help = "what is mixed: name, shards, weight"},
     {.key = "lanes",
      .type = CONFIG_INT,

@@ -89,6 +89,7 @@ typedef struct DataConfig {
 } DataConfig;
 
 extern const ConfigSchema data_config_schema;
+extern const ConfigSchema source_config_schema; /* of one source, for other lists of them */
 
 /* What no single key shows: at least one source, distinct names, a positive sum of weights, filter expressions and
  * choices of captions that can be read. `section` is the key under

@@ -38,7 +38,7 @@ static double between(Dice *dice, double low, double high)
 /* A whole number from low to high, both included. */
 static int32_t whole_between(Dice *dice, int32_t low, int32_t high)
 {
-    return low + (int32_t)random_below(dice->seed, RANDOM_MASK, dice->index, dice->next++, (uint64_t)(high - low + 1));
+    return low + (int32_t)random_below(dice->seed, RANDOM_MASK, dice->index, dice->next++, (uint64_t)(high - low) + 1);
 }
 
 static MaskPoint point(double x, double y)
@@ -86,7 +86,7 @@ static MaskPoint spline_at(MaskPoint a, MaskPoint b, MaskPoint c, double t)
  * little, 0.4 to 1 of the radius away; beyond the picture's sides the shape is cut off. */
 static void draw_polygon(const MaskConfig *config, Dice *dice, MaskShape *out)
 {
-    MaskPoint corner[CORNERS_MOST];
+    MaskPoint corner[CORNERS_MOST] = {{0}};
     double radius = 0.5 * between(dice, config->polygon.min, config->polygon.max);
     double x = uniform(dice), y = uniform(dice), phase = uniform(dice);
     int32_t corners = whole_between(dice, CORNERS_LEAST, CORNERS_MOST);

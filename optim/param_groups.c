@@ -58,7 +58,7 @@ static int edits(const char *pattern, const char *name)
 /* "a, b, c": the trainable parameters nearest to the pattern. */
 static void nearest_names(const char *pattern, const ParamTable *table, char out[NEAREST_TEXT])
 {
-    int best[NEAREST];
+    int best[NEAREST] = {0};
     const char *names[NEAREST] = {NULL};
     size_t used = 0;
     out[0] = '\0';

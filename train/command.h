@@ -35,6 +35,7 @@ typedef struct Command {
 
 extern const Command command_train;
 extern const Command command_sample;
+extern const Command command_validate;
 extern const Command command_device, command_plan;
 extern const Command command_precompute;
 extern const Command command_probe_unet;
@@ -58,6 +59,7 @@ extern const Command command_export;
 extern const Command command_checkpoint_list, command_checkpoint_verify;
 extern const Command command_checkpoint_prune, command_checkpoint_convert;
 extern const Command command_config;
+extern const Command command_run_report, command_compare;
 
 /* The positional arguments are `fixed` ones, then overrides "key.path=value". ERR_USAGE says what is missing or not an
  * override. */

@@ -8,6 +8,7 @@
 #include "train/network.h"
 #include "train/preview.h"
 #include "train/scaling_report.h"
+#include "train/validation.h"
 
 enum { RANKS_PER_MACHINE = 8 }; /* where nothing says how many */
 
@@ -216,6 +217,7 @@ static Status plan_memory(PlanRun *p, const PlanArguments *a)
     }
     TRY(network_plan(&p->config, p->backend, NETWORK_PIXELS, &p->network));
     TRY(preview_plan_bytes(&p->config, &p->network, &around.previews_kept, &around.previews_scratch));
+    TRY(validation_plan_bytes(&p->config, &p->network, a->ranks, false, &around.validation));
     network_plan_memory(&p->network, &p->config, &around);
 fail:
     return status;

@@ -33,6 +33,7 @@ static Status run(CommandCall *call)
     size_t override_count;
     RunConfig config;
     Config *file = NULL;
+    DataConfig all = {0};
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, &config, &file));
     if (config.frozen.latents == FROZEN_INLINE && config.frozen.text == FROZEN_INLINE) {
@@ -44,9 +45,12 @@ static Status run(CommandCall *call)
     if (!config.frozen.path) FAIL(ERR_MEMORY, "out of memory");
     TRY(check_one_run(&config, arguments, call->comm));
     TRY(run_config_check_precompute(&config, file));
+    TRY(validation_config_all_data(&config.validation, &config.data, &all));
+    config.data.sources = all.sources;
     TRY(precompute_run(&(PrecomputeOptions){
         .run = &config, .comm = call->comm, .pictures = arguments->pictures, .captions = arguments->captions}));
 fail:
+    validation_config_free_data(&all);
     config_free(file);
     return status;
 }
@@ -68,10 +72,10 @@ const Command command_precompute = {
     .usage = "CONFIG [key.path=value ...] [--out DIR]",
     .details =
         "Writes what the config's frozen.latents and frozen.text declare precomputed (both where neither does): one\n"
-        "HDF5 file a shard and kind, beside the shard or under frozen.path. `vasily train` with frozen.latents,\n"
-        "frozen.text or both set to precomputed reads them, in the same order and with the same losses as inline. "
-        "Under\n"
-        "`mpirun -n W` the shards are dealt to W ranks.\n"
+        "HDF5 file a shard and kind, beside the shard or under frozen.path; of validation.sources, too. `vasily "
+        "train`\n"
+        "with frozen.latents, frozen.text or both set to precomputed reads them, in the same order and with the same\n"
+        "losses as inline. Under `mpirun -n W` the shards are dealt to W ranks.\n"
         "\n"
         "A file appears when it is whole. Shards whose files fit the config are passed over, so after a stop the same\n"
         "command goes on; files made with other weights, tokenizers, filters or sizes are made anew.\n",

@@ -13,6 +13,7 @@
 #include "data/png_write.h"
 #include "engine/param_image.h"
 #include "train/command.h"
+#include "train/language_study.h"
 #include "train/network.h"
 #include "train/picture_grid.h"
 #include "train/sample_arguments.h"
@@ -27,6 +28,8 @@ typedef struct Job {
     Arena *arena;
     ArgTexts prompts;      /* one a picture, perhaps with a label */
     const char **captions; /* the same without */
+    LanguageGrid grid;     /* instead of these, where grid_config is not NULL */
+    Config *grid_config;
     int64_t width, height;
     SavedModel model;
     const char *from; /* where it came from, as given */
@@ -65,6 +68,44 @@ static Status repeat_prompts(Job *job, const ArgTexts *from, int64_t count)
     job->captions = arena_alloc_array(job->arena, job->prompts.count, sizeof *job->captions);
     if (!job->captions) FAIL(ERR_MEMORY, "out of memory");
     for (size_t i = 0; i < job->prompts.count; i++) job->captions[i] = prompt_caption(job->prompts.items[i]);
+fail:
+    return status;
+}
+
+static bool has_grid(const Job *job)
+{
+    return job->grid_config != NULL;
+}
+
+static int64_t picture_count(const Job *job)
+{
+    return has_grid(job) ? language_grid_pictures(&job->grid) : (int64_t)job->prompts.count;
+}
+
+/* Pictures that are drawn in one go: all, or a column of a grid. */
+static int64_t most_at_once(const Job *job)
+{
+    size_t most = job->prompts.count;
+    for (size_t i = 0; has_grid(job) && i < job->grid.subjects.count; i++) {
+        const size_t rows = language_grid_subject(&job->grid, i)->prompts.count;
+        if (rows > most) most = rows;
+    }
+    return (int64_t)most;
+}
+
+/* What is to be drawn. */
+static Status read_subjects(Job *job, char **text)
+{
+    Status status = STATUS_OK;
+    const SampleArguments *a = &job->a;
+    ArgTexts given = a->prompts;
+    if (a->grid || a->grid_text) {
+        TRY(language_grid_load(a->grid ? a->grid : a->like, a->grid_text, &job->grid, &job->grid_config));
+        return STATUS_OK;
+    }
+    if (a->prompt_file) TRY(read_prompts(a->prompt_file, job->arena, text, &given));
+    if (!given.count) FAIL(ERR_USAGE, "vasily sample: nothing to draw; --prompt TEXT, --prompts FILE or --grid FILE");
+    TRY(repeat_prompts(job, &given, a->count));
 fail:
     return status;
 }
@@ -257,6 +298,20 @@ fail:
     return status;
 }
 
+static Status draw_grid(Job *job, const char *out, bool to_folder)
+{
+    return language_study_draw(&(LanguageStudy){.grid = &job->grid,
+                                                .sampling = job->sampling,
+                                                .notes = &job->notes,
+                                                .progress = &job->progress,
+                                                .arena = job->arena,
+                                                .width = job->width,
+                                                .height = job->height,
+                                                .first = job->a.first,
+                                                .labels = !job->a.no_labels},
+                               out, to_folder);
+}
+
 static bool is_png(const char *path)
 {
     size_t length = strlen(path);
@@ -297,11 +352,9 @@ static Status prepare(Job *job, CommandCall *call, const char *const *overrides,
     Status status = STATUS_OK;
     SampleArguments *a = &job->a;
     TRY(check_out(a->out));
+    TRY(sample_arguments_check_grid(a));
     if (a->like) TRY(sample_arguments_like(a, job->arena, like));
-    ArgTexts given = a->prompts;
-    if (a->prompt_file) TRY(read_prompts(a->prompt_file, job->arena, text, &given));
-    if (!given.count) FAIL(ERR_USAGE, "vasily sample: nothing to draw; --prompt TEXT or --prompts FILE");
-    TRY(repeat_prompts(job, &given, a->count));
+    TRY(read_subjects(job, text));
     TRY(open_model(job, call->positional.items[0], overrides, override_count));
     TRY(sample_arguments_complete(a, &job->model.run, job->arena));
     TRY(sample_parse_size(a->size, &job->width, &job->height));
@@ -319,10 +372,10 @@ static SamplingOptions sampling_options_of(const Job *job)
     SamplingOptions o = sampling_options(&job->model.run);
     o.width = job->width;
     o.height = job->height;
-    o.batch = a->batch < (int64_t)job->prompts.count ? a->batch : (int64_t)job->prompts.count;
+    o.batch = a->batch < most_at_once(job) ? a->batch : most_at_once(job);
     o.steps = (int32_t)a->steps;
     o.scale = a->scale;
-    o.seed = (uint64_t)a->seed;
+    o.seed = has_grid(job) ? 0 : (uint64_t)a->seed; /* a grid's are told with each picture */
     o.init = a->init != NULL;
     o.sampler = (SamplerOptions){.kind = (SamplerKind)a->sampler,
                                  .eta = a->eta,
@@ -355,12 +408,16 @@ static Status run(CommandCall *call)
     TRY(sampling_create(&job.model.run, job.backend, job.model.params, &job.model.store, job.diffusion, &options,
                         &job.sampling));
     if (job.a.init) TRY(sampling_use_picture(job.sampling, &job.init));
-    log_info("%s: %zu picture%s of %lldx%lld, %s, %d steps, scale %g",
-             job.model.path[0] ? job.model.path : job.model.run.init.from, job.prompts.count,
-             job.prompts.count == 1 ? "" : "s", (long long)job.width, (long long)job.height,
-             SAMPLER_WORDS[job.a.sampler], options.steps, options.scale);
-    sample_progress_begin(&job.progress, (int64_t)job.prompts.count);
-    TRY(is_png(job.a.out) ? draw_one(&job, job.a.out) : draw_each(&job, job.a.out, options.batch));
+    const int64_t pictures = picture_count(&job);
+    log_info("%s: %lld picture%s of %lldx%lld, %s, %d steps, scale %g",
+             job.model.path[0] ? job.model.path : job.model.run.init.from, (long long)pictures,
+             pictures == 1 ? "" : "s", (long long)job.width, (long long)job.height, SAMPLER_WORDS[job.a.sampler],
+             options.steps, options.scale);
+    sample_progress_begin(&job.progress, pictures);
+    if (has_grid(&job))
+        TRY(draw_grid(&job, job.a.out, !is_png(job.a.out)));
+    else
+        TRY(is_png(job.a.out) ? draw_one(&job, job.a.out) : draw_each(&job, job.a.out, options.batch));
     sample_progress_end();
     sampling_times(job.sampling, &own, &all);
     log_info("wrote %s (%.1f s, of them %.1f s drawing, %.1f%% of that in the sampler itself)", job.a.out,
@@ -372,6 +429,7 @@ fail:
     saved_model_close(&job.model);
     if (job.backend) backend_close(job.backend);
     init_picture_free(&job.init);
+    config_free(job.grid_config);
     free(text);
     return status;
 }
@@ -387,6 +445,7 @@ const Command command_sample = {
         "says. The moving average of the weights is used unless --no-ema. How each picture was made stands in its\n"
         "PNG's texts; --like draws it again.\n"
         "\n"
+        "--grid draws captions in many languages side by side, from the same noises, and the mean of each language.\n"
         "--init with --strength varies a picture; with --mask it draws anew what is black (inpainting); with --place\n"
         "and a larger --size it draws what lies around (outpainting). docs/sampling.md tells all of it.\n",
     .table = {SAMPLE_OPTIONS, SAMPLE_OPTION_COUNT},

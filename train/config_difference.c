@@ -22,7 +22,7 @@ bool config_walk_next(ConfigWalk *walk, ConfigLine *line)
         size_t indent = strspn(start, " ");
         size_t depth = indent / 2;
         const char *key = start + indent;
-        if (depth + 1 >= DEPTH_MAX) continue;
+        if (depth + 2 >= DEPTH_MAX) continue; /* an item of a list lies one deeper */
         if (strncmp(key, "- ", 2) == 0) {
             char *path = walk->path;
             size_t used = walk->length[depth];
@@ -49,7 +49,7 @@ bool config_walk_next(ConfigWalk *walk, ConfigLine *line)
     return false;
 }
 
-static bool find(const char *yaml, const char *key, ConfigLine *out)
+bool config_find(const char *yaml, const char *key, ConfigLine *out)
 {
     ConfigWalk walk;
     config_walk_begin(&walk, yaml);
@@ -64,7 +64,7 @@ void config_log_differences(const char *before, const char *after)
     ConfigLine now, then;
     config_walk_begin(&walk, after);
     while (config_walk_next(&walk, &now)) {
-        if (!find(before, now.key, &then))
+        if (!config_find(before, now.key, &then))
             log_info("config: %s: %.*s, new since the checkpoint", now.key, (int)now.value_size, now.value);
         else if (then.value_size != now.value_size || memcmp(then.value, now.value, now.value_size) != 0)
             log_info("config: %s: %.*s -> %.*s", now.key, (int)then.value_size, then.value, (int)now.value_size,

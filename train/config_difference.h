@@ -21,6 +21,8 @@ typedef struct ConfigWalk {
 
 void config_walk_begin(ConfigWalk *walk, const char *yaml);
 bool config_walk_next(ConfigWalk *walk, ConfigLine *line);
+/* The line of one key; false: there is none. */
+bool config_find(const char *yaml, const char *key, ConfigLine *out);
 
 /* Logs each key whose value is another one, "train.steps: 30 -> 60". */
 void config_log_differences(const char *before, const char *after);

@@ -211,7 +211,8 @@ static void draw(Feed *feed, const Batch *batch, int64_t first)
     const int64_t places = feed->side * feed->side;
     for (int64_t k = 0; k < o->micro_batch; k++) {
         const uint64_t index = (uint64_t)batch->index[first + k];
-        feed->timesteps[k] = (float)diffusion_draw_timestep(o->diffusion, o->seed, index);
+        feed->timesteps[k] =
+            o->timesteps ? o->timesteps[k] : (float)diffusion_draw_timestep(o->diffusion, o->seed, index);
         feed->indices[2 * k] = (int32_t)(uint32_t)index;
         feed->indices[2 * k + 1] = (int32_t)(uint32_t)(index >> 32);
         if (feed->side > 0)

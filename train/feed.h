@@ -21,7 +21,8 @@ typedef struct FeedOptions {
     const MaskConfig *masks;    /* drawn here too, where the graph wants them */
     uint64_t seed;
     int64_t micro_batch, max_tokens;
-    int64_t factor; /* pixels of a latent's side (model_latent_factor) */
+    int64_t factor;         /* pixels of a latent's side (model_latent_factor) */
+    const float *timesteps; /* (micro_batch), read at every feed_fill; NULL: they are drawn */
 } FeedOptions;
 
 /* All but the numbers is borrowed and must outlive the feed. */

@@ -17,7 +17,7 @@ static const ConfigField FIELDS[] = {
     {"action", CONFIG_ENUM, AT(action), "log", 0, 0, GUARD_ACTION_WORDS, NULL,
      "a step that stands out is noted in log, metrics and events; with skip its update is left out, too; with stop the "
      "run ends there, without it"},
-    {"window", CONFIG_INT, AT(window), "200", 20, GUARD_WINDOW_MOST, NULL, NULL,
+    {"window", CONFIG_INT, AT(window), "200", 8, GUARD_WINDOW_MOST, NULL, NULL,
      "steps that a step is compared with, once half of them are there"},
     {"loss_z", CONFIG_FLOAT, AT(loss_z), "8", 0, 1e6, NULL, NULL,
      "a mean squared error so many spreads above the median stands out (of the logarithms; docs/reliability.md); 0: "

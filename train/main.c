@@ -10,6 +10,7 @@
 
 static const Command *const commands[] = {&command_train,
                                           &command_sample,
+                                          &command_validate,
                                           &command_device,
                                           &command_plan,
                                           &command_precompute,
@@ -35,6 +36,8 @@ static const Command *const commands[] = {&command_train,
                                           &command_checkpoint_verify,
                                           &command_checkpoint_prune,
                                           &command_checkpoint_convert,
+                                          &command_run_report,
+                                          &command_compare,
                                           &command_config};
 enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
 

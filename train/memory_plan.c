@@ -31,6 +31,7 @@ static const struct {
     [MEMORY_BATCHES] = {"prefetched_batches", "batches made ahead"},
     [MEMORY_COMMUNICATION] = {"communication_buffers", "communication buffers"},
     [MEMORY_PREVIEWS] = {"previews", "previews"},
+    [MEMORY_VALIDATION] = {"validation", "validation"},
     [MEMORY_CHECKPOINT] = {"checkpoint", "saving a checkpoint"},
     [MEMORY_SNAPSHOT] = {"checkpoint_copy", "copy for a checkpoint"},
     [MEMORY_PROCESS] = {"process", "program and libraries"},
@@ -91,6 +92,7 @@ static void add_computing(const MemoryPlanOptions *o, int64_t bytes[MEMORY_USES]
     bytes[MEMORY_WORKSPACE] = (int64_t)o->plan->workspace_bytes;
     bytes[MEMORY_PACKED] = (int64_t)o->plan->packed_bytes;
     if (o->training) bytes[MEMORY_PREVIEWS] = o->previews;
+    if (o->training) bytes[MEMORY_VALIDATION] = o->validation.computing;
 }
 
 /* The host's part of a run on a GPU: weights are drawn, loaded and saved there. */
@@ -120,6 +122,7 @@ void memory_plan_make(const MemoryPlanOptions *o, MemoryPlan *memory)
     add_frozen(o, memory);
     if (o->training) {
         bytes[MEMORY_BATCHES] = batch_bytes(o);
+        bytes[MEMORY_VALIDATION] += o->validation.host;
         bytes[MEMORY_COMMUNICATION] = comm_buffer_bytes((int)o->ranks, (CommWire)o->run->parallel.wire);
         bytes[MEMORY_CHECKPOINT] = checkpoint_writer_bytes(o->params, o->ranks);
         if (o->snapshot)
@@ -172,6 +175,8 @@ static Status list_remedies(const int64_t bytes[MEMORY_USES], int64_t total, con
     if (bytes[MEMORY_FROZEN] + bytes[MEMORY_FROZEN_MAPPED] > 0)
         TRY(add_remedy(out, "frozen.latents and frozen.text: precomputed leave the frozen networks out"));
     if (bytes[MEMORY_PREVIEWS] > 0) TRY(add_remedy(out, "preview.every: 0, or a smaller preview.batch"));
+    if (bytes[MEMORY_VALIDATION] > total / 20)
+        TRY(add_remedy(out, "a smaller validation.batch, or fewer validation.samples"));
     if (bytes[MEMORY_SNAPSHOT] > 0) {
         snprintf(text, sizeof text, "checkpoint.async: false saves %.2f GB", 1e-9 * (double)bytes[MEMORY_SNAPSHOT]);
         TRY(add_remedy(out, text));

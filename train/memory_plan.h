@@ -25,6 +25,7 @@ typedef enum MemoryUse {
     MEMORY_BATCHES,       /* of the loader: ready and under way */
     MEMORY_COMMUNICATION, /* buffers of the collectives */
     MEMORY_PREVIEWS,      /* on rank 0 */
+    MEMORY_VALIDATION,    /* held-out samples, and what their pass through the network takes */
     MEMORY_CHECKPOINT,    /* what writing a checkpoint takes beside */
     MEMORY_SNAPSHOT,      /* the copy that is written while training goes on */
     MEMORY_PROCESS,       /* program, libraries, prepared kernels: measured in this process */
@@ -41,12 +42,18 @@ typedef struct MemoryPlan {
 const char *memory_use_key(MemoryUse use);   /* "weights", "packed_weights", ... */
 const char *memory_use_label(MemoryUse use); /* for tables */
 
+/* What validation takes (train/validation.h): where the kernels compute, and in the host's memory besides. */
+typedef struct ValidationBytes {
+    int64_t computing, host;
+} ValidationBytes;
+
 typedef struct MemoryPlanOptions {
     const RunConfig *run; /* micro_batch resolved */
     const ParamTable *params;
     const Plan *plan;
     int64_t ranks;
-    int64_t previews;      /* bytes that drawing previews takes beside */
+    int64_t previews; /* bytes that drawing previews takes beside */
+    ValidationBytes validation;
     bool training;         /* with loader, collectives, checkpoints; else what `vasily bench step` uses */
     bool snapshot;         /* a copy of what a checkpoint holds */
     bool precomputed_text; /* what the loader's batches hold */

@@ -14,7 +14,7 @@
 /* Every line begins with the step, so that a resume need not parse the rest. */
 static const char line_start[] = "{\"step\":";
 
-static int64_t step_of_line(const char *line)
+int64_t metrics_step_of_line(const char *line)
 {
     if (strncmp(line, line_start, sizeof line_start - 1) != 0) return INT64_MAX;
     const char *digits = line + sizeof line_start - 1;
@@ -24,7 +24,7 @@ static int64_t step_of_line(const char *line)
     return end == digits || (*end != ',' && *end != '}') ? INT64_MAX : step;
 }
 
-static Status drop_later_steps(const char *path, int64_t steps_done)
+Status metrics_drop_later(const char *path, int64_t steps_done)
 {
     Status status = STATUS_OK;
     StrBuf kept = {0};
@@ -37,7 +37,7 @@ static Status drop_later_steps(const char *path, int64_t steps_done)
         ssize_t length = getline(&line, &capacity, file);
         if (length <= 0) break;
         bool whole = line[length - 1] == '\n';
-        if (whole && step_of_line(line) <= steps_done)
+        if (whole && metrics_step_of_line(line) <= steps_done)
             TRY(strbuf_append(&kept, line, (size_t)length));
         else
             dropped = true;
@@ -55,7 +55,7 @@ Status metrics_open(const char *path, int64_t steps_done, Metrics *out)
 {
     Status status = STATUS_OK;
     *out = (Metrics){.path = path, .file = -1};
-    if (file_exists(path)) TRY(drop_later_steps(path, steps_done));
+    if (file_exists(path)) TRY(metrics_drop_later(path, steps_done));
     out->file = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (out->file < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
 fail:

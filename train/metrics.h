@@ -45,4 +45,9 @@ Status metrics_open(const char *path, int64_t steps_done, Metrics *out);
 Status metrics_write(Metrics *metrics, const StepMetrics *step);
 void metrics_close(Metrics *metrics);
 
+/* For any file of one object a line that begins with its step: takes lines of later steps, and a torn last one, out of
+ * a file that is there. */
+Status metrics_drop_later(const char *path, int64_t steps_done);
+int64_t metrics_step_of_line(const char *line); /* INT64_MAX where it has none */
+
 #endif

@@ -1,5 +1,6 @@
 /* train.micro_batch: auto. */
 #include "train/network.h"
+#include "train/validation.h"
 
 /* Beyond this a larger micro-batch gains nothing and only makes the search longer. */
 enum { MICRO_BATCH_MOST = 4096 };
@@ -10,12 +11,16 @@ static Status fits(const RunConfig *run, Backend *backend, NetworkInputs inputs,
 {
     Status status = STATUS_OK;
     Network network;
+    NetworkSurroundings with = *around;
     if (estimate)
         TRY(network_estimate(run, backend, inputs, &network));
     else
         TRY(network_plan(run, backend, inputs, &network));
-    network_plan_memory(&network, run, around);
-    status = memory_plan_check(&network.memory, run, backend, around->sharing);
+    if (around->training) status = validation_plan_bytes(run, &network, around->ranks, estimate, &with.validation);
+    if (status == STATUS_OK) {
+        network_plan_memory(&network, run, &with);
+        status = memory_plan_check(&network.memory, run, backend, around->sharing);
+    }
     *out = status == STATUS_OK;
     network_free(&network);
     if (status == ERR_MEMORY && run->train.micro_batch > 1) status = STATUS_OK; /* a smaller one may do */

@@ -6,6 +6,25 @@
 #include "train/frozen_data.h"
 #include "train/held_params.h"
 
+TrainingGraphOptions network_graph_options(const RunConfig *run, NetworkInputs inputs, const Diffusion *diffusion,
+                                           Dtype compute)
+{
+    return (TrainingGraphOptions){
+        .model = &run->model,
+        .diffusion = diffusion,
+        .resolution = run->train.resolution,
+        .batch = run->train.micro_batch,
+        .seed = (uint64_t)run->seed,
+        .loss_scale = (float)(1.0 / (double)run->train.global_batch),
+        .moments_given = inputs == NETWORK_GIVEN || run->frozen.latents == FROZEN_PRECOMPUTED,
+        .text_given = inputs == NETWORK_GIVEN || run->frozen.text == FROZEN_PRECOMPUTED,
+        .round_to = (FrozenDtype)run->frozen.dtype,
+        .backward = true,
+        .recompute = run->train.recompute,
+        .compute = compute,
+    };
+}
+
 static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, bool estimate, Network *out)
 {
     Status status = STATUS_OK;
@@ -23,24 +42,10 @@ static Status plan(const RunConfig *run, Backend *backend, NetworkInputs inputs,
     param_table_pad(out->params, (int64_t)UPDATE_NORM_BLOCK * shares);
     TRY(held_params_declare(run, out->params));
     TRY(diffusion_create(&run->diffusion, &out->diffusion));
-    TRY(training_graph_create(out->params,
-                              &(TrainingGraphOptions){
-                                  .model = &run->model,
-                                  .diffusion = out->diffusion,
-                                  .resolution = run->train.resolution,
-                                  .batch = run->train.micro_batch,
-                                  .seed = (uint64_t)run->seed,
-                                  .loss_scale = (float)(1.0 / (double)run->train.global_batch),
-                                  .moments_given = inputs == NETWORK_GIVEN || run->frozen.latents == FROZEN_PRECOMPUTED,
-                                  .text_given = inputs == NETWORK_GIVEN || run->frozen.text == FROZEN_PRECOMPUTED,
-                                  .round_to = (FrozenDtype)run->frozen.dtype,
-                                  .drawing = out->previews,
-                                  .drawing_from_picture = run->preview.init[0] != 0,
-                                  .backward = true,
-                                  .recompute = run->train.recompute,
-                                  .compute = out->compute,
-                              },
-                              &out->training));
+    TrainingGraphOptions options = network_graph_options(run, inputs, out->diffusion, out->compute);
+    options.drawing = out->previews;
+    options.drawing_from_picture = run->preview.init[0] != 0;
+    TRY(training_graph_create(out->params, &options, &out->training));
     TRY(plan_create(out->training.graph, backend,
                     &(PlanOptions){.reuse = run->train.plan_reuse,
                                    .bucket_bytes = run->train.bucket_bytes,
@@ -74,6 +79,7 @@ static void make_memory_plan(Network *network, const RunConfig *run, const Netwo
                                           .training = around->training,
                                           .snapshot = snapshot,
                                           .previews = kept ? around->previews_kept : around->previews_scratch,
+                                          .validation = around->validation,
                                           .precomputed_latents = run->frozen.latents == FROZEN_PRECOMPUTED,
                                           .precomputed_text = run->frozen.text == FROZEN_PRECOMPUTED},
                      &network->memory);

@@ -33,6 +33,9 @@ typedef enum NetworkInputs {
     NETWORK_GIVEN   /* moments and text states: the UNet and its loss alone */
 } NetworkInputs;
 
+/* The training graph that a run asks for, for one micro-batch. */
+TrainingGraphOptions network_graph_options(const RunConfig *run, NetworkInputs inputs, const Diffusion *diffusion,
+                                           Dtype compute);
 /* Graph and plan for run->train.micro_batch, which must be resolved (run_config_check_ranks,
  * network_choose_micro_batch). Allocates nothing that grows with the model. */
 Status network_plan(const RunConfig *run, Backend *backend, NetworkInputs inputs, Network *out);
@@ -43,6 +46,7 @@ typedef struct NetworkSurroundings {
     int sharing;                             /* of them, those that share this machine's memory */
     bool training;                           /* all that a trainer has; else the network and its optimizer alone */
     int64_t previews_kept, previews_scratch; /* preview_plan_bytes, on the rank that draws */
+    ValidationBytes validation;
 } NetworkSurroundings;
 /* Where run->train.micro_batch is MICRO_BATCH_AUTO, sets it to the largest divisor of a rank's share of the batch whose
  * memory plan fits what is free now; `preferred` (a checkpoint's, or 0) is taken where it fits. ERR_MEMORY, with the

@@ -1,4 +1,4 @@
-/* Pictures side by side with a label under each. The font is our own, 5x7 with descenders, ASCII only. */
+/* Pictures side by side with a label under each (train/picture_font.h). */
 #ifndef TRAIN_PICTURE_GRID_H
 #define TRAIN_PICTURE_GRID_H
 
@@ -14,8 +14,8 @@ void picture_grid_free(PictureGrid *picture);
 
 typedef struct GridSpec {
     const uint8_t *pictures;   /* count x height x width x 3 */
-    const char *const *labels; /* count, NULL entries are left out; NULL: no labels. Cut to the cell's width; what is
-                                * not printable ASCII is drawn as a box, one for each character of UTF-8 */
+    const char *const *labels; /* count, NULL entries are left out; NULL: no labels. Cut to the cell's width;
+                                * characters that the font has not are boxes */
     int32_t count, width, height;
     int32_t columns; /* 0: about square */
 } GridSpec;

@@ -120,6 +120,10 @@ static const ConfigField FIELDS[] = {
     {"data", CONFIG_SECTION, AT(RunConfig, data), NULL, 0, 0, NULL, &data_config_schema, "where samples come from"},
     {"frozen", CONFIG_SECTION, AT(RunConfig, frozen), NULL, 0, 0, NULL, &FROZEN_CONFIG_SCHEMA,
      "autoencoder and text encoders: inline or precomputed, each on its own"},
+    {"validation", CONFIG_SECTION, AT(RunConfig, validation), NULL, 0, 0, NULL, &VALIDATION_CONFIG_SCHEMA,
+     "the loss on held-out samples, at fixed timesteps and with fixed noise"},
+    {"watch", CONFIG_SECTION, AT(RunConfig, watch), NULL, 0, 0, NULL, &WATCH_CONFIG_SCHEMA,
+     "event files for TensorBoard, and the report"},
     {"inpainting", CONFIG_SECTION, AT(RunConfig, inpainting), NULL, 0, 0, NULL, &MASK_CONFIG_SCHEMA,
      "the masks that a model of 2C + 1 input channels is trained with"},
     {"stages", CONFIG_LIST, AT(RunConfig, stages), NULL, 0, 0, NULL, &STAGE_CONFIG_SCHEMA,
@@ -164,6 +168,7 @@ Status run_config_check(const RunConfig *run, const Config *config)
     TRY(diffusion_config_check(&run->diffusion, config));
     TRY(model_config_check_resolution(&run->model, config, "train.resolution", run->train.resolution));
     TRY(optim_config_check(&run->optim, config, "optim"));
+    TRY(validation_config_check(&run->validation, &run->data, run->diffusion.steps, config));
     TRY(mask_config_check(&run->inpainting, config, "inpainting"));
     TRY(check_preview_pictures(run, config));
     TRY(held_params_check(run, config));

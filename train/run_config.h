@@ -17,6 +17,8 @@
 #include "train/init_weights.h"
 #include "train/parallel_config.h"
 #include "train/stages_config.h"
+#include "train/validation_config.h"
+#include "train/watch_config.h"
 
 typedef struct RunSection {
     char *dir;
@@ -87,6 +89,8 @@ typedef struct RunConfig {
     DiffusionConfig diffusion;
     DataConfig data;
     FrozenConfig frozen;
+    ValidationConfig validation;
+    WatchConfig watch;
     MaskConfig inpainting; /* a model that paints only */
     ConfigList stages;     /* of StageConfig; none: the run is one piece */
 } RunConfig;

@@ -23,6 +23,7 @@ Status run_dir_name(const char *path, RunDir *out)
     TRY(path_join(out->config, sizeof out->config, out->path, "config.yaml"));
     TRY(path_join(out->metrics, sizeof out->metrics, out->path, "metrics.jsonl"));
     TRY(path_join(out->events, sizeof out->events, out->path, "events.jsonl"));
+    TRY(path_join(out->validation, sizeof out->validation, out->path, "validation.jsonl"));
     TRY(path_join(out->bad_shards, sizeof out->bad_shards, out->path, "bad-shards.jsonl"));
     TRY(path_join(out->checkpoints, sizeof out->checkpoints, out->path, "checkpoints"));
     TRY(path_join(out->previews, sizeof out->previews, out->path, "previews"));

@@ -3,6 +3,10 @@
  *   RUN/config.yaml        the full effective config
  *   RUN/metrics.jsonl      one object a step
  *   RUN/events.jsonl       what happened besides (train/run_events.h)
+ *   RUN/validation.jsonl   the loss on held-out samples (train/validation.h)
+ *   RUN/plan.json          what it was planned to be (train/run_plan.h)
+ *   RUN/report.html        all of it as a page (train/report.h)
+ *   RUN/tensorboard/       event files (train/tensorboard.h)
  *   RUN/bad-shards.jsonl   shards and samples that were passed over because they are broken (data/bad_log.h)
  *   RUN/checkpoints/       step-NNNNNNN/ and latest
  *   RUN/previews/          step-NNNNNNN.png
@@ -27,6 +31,7 @@ typedef struct RunDir {
     char config[PATH_MAX];
     char metrics[PATH_MAX];
     char events[PATH_MAX];
+    char validation[PATH_MAX];
     char bad_shards[PATH_MAX];
     char checkpoints[PATH_MAX];
     char previews[PATH_MAX];

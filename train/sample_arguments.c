@@ -20,6 +20,8 @@ const ArgSpec SAMPLE_OPTIONS[SAMPLE_OPTION_COUNT] = {
     {"prompt", ARG_TEXTS, AT(prompts), "TEXT", "a caption; may be repeated", 0, 0, NULL},
     {"prompts", ARG_TEXT, AT(prompt_file), "FILE",
      "captions, one a line; \"language<TAB>caption\" puts the language under the picture", 0, 0, NULL},
+    {"grid", ARG_TEXT, AT(grid), "FILE",
+     "captions in many languages x several seeds, and each language's mean (docs/sampling.md)", 0, 0, NULL},
     {"out", ARG_TEXT, AT(out), "PATH",
      "X.png: one picture, or a grid of several; else a folder of one PNG each (default samples.png)", 0, 0, NULL},
     {"size", ARG_TEXT, AT(size), "WxH", "in pixels (default: the run's resolution)", 0, 0, NULL},
@@ -160,6 +162,27 @@ fail:
     return status;
 }
 
+/* ---- grids ---- */
+
+/* A grid has captions, seeds and columns of its own. */
+Status sample_arguments_check_grid(const SampleArguments *a)
+{
+    Status status = STATUS_OK;
+    const char *other = a->prompts.count || a->prompt_file ? "captions"
+                        : a->seed != SAMPLE_UNSET          ? "--seed"
+                        : a->count != 1                    ? "--count"
+                        : a->columns != SAMPLE_UNSET       ? "--columns"
+                        : a->init || a->mask || a->place   ? "a picture to start from"
+                                                           : NULL;
+    if ((a->grid || a->grid_text) && other)
+        FAIL(ERR_USAGE,
+             "vasily sample: --grid draws what its file says, which has captions, seeds and columns; leave "
+             "%s away",
+             other);
+fail:
+    return status;
+}
+
 /* ---- the other way: like a picture drawn before ---- */
 
 static Status add_captions(SampleArguments *a, const char *text, bool several, Arena *arena)
@@ -202,7 +225,12 @@ Status sample_arguments_like(SampleArguments *a, Arena *arena, PngTexts *texts)
         TRY(args_parse("sample", (ArgTable){SAMPLE_OPTIONS, SAMPLE_OPTION_COUNT}, 1, &option, arena, a, &positional));
     }
     if (!own_eta && a->sampler != SAMPLER_DDIM) a->eta = NAN; /* that sampler may be another one's now */
-    if (!a->prompts.count && !a->prompt_file)
+    const char *grid = png_texts_find(texts, "grid");
+    if (grid && !a->grid && !a->prompts.count && !a->prompt_file) {
+        a->grid_text = arena_strdup(arena, grid);
+        if (!a->grid_text) FAIL(ERR_MEMORY, "out of memory");
+        TRY(sample_arguments_check_grid(a));
+    } else if (!a->grid && !a->prompts.count && !a->prompt_file)
         TRY(add_captions(a, prompt, pictures && strcmp(pictures, "1") != 0, arena));
 fail:
     if (status != STATUS_OK && data) status_prefix("%s: ", a->like);
@@ -283,6 +311,13 @@ Status sample_arguments_complete(SampleArguments *a, const RunConfig *run, Arena
 {
     Status status = STATUS_OK;
     const PreviewConfig *preview = &run->preview;
+    const bool grid = a->grid || a->grid_text;
+    if (grid) { /* what --like may have brought along */
+        a->init = a->mask = a->place = NULL;
+        a->seed = a->columns = SAMPLE_UNSET;
+        a->strength = NAN;
+        a->paste = false;
+    }
     TRY(check_picture_options(a));
     if (a->sampler == SAMPLE_UNSET) a->sampler = preview->sampler;
     if (a->compat == SAMPLE_UNSET) a->compat = COMPAT_OURS;
@@ -293,10 +328,10 @@ Status sample_arguments_complete(SampleArguments *a, const RunConfig *run, Arena
     /* The public pipeline never passes its eta on. */
     if (isnan(a->eta)) a->eta = a->sampler == SAMPLER_DDIM && !reference ? preview->eta : 0;
     if (isnan(a->threshold)) a->threshold = preview->threshold;
-    if (a->seed == SAMPLE_UNSET) a->seed = preview->seed;
+    if (a->seed == SAMPLE_UNSET && !grid) a->seed = preview->seed;
     if (a->first == SAMPLE_UNSET) a->first = 0;
     if (a->batch == SAMPLE_UNSET) a->batch = batch_matters(a) ? 1 : preview->batch;
-    if (a->columns == SAMPLE_UNSET) a->columns = 0;
+    if (a->columns == SAMPLE_UNSET && !grid) a->columns = 0;
     if (a->init && isnan(a->strength) && !a->mask && !a->place) a->strength = default_strength;
     int64_t width = run->train.resolution, height = width;
     if (a->size) TRY(sample_parse_size(a->size, &width, &height));

@@ -14,6 +14,8 @@ typedef enum SampleCompat { COMPAT_OURS, COMPAT_REFERENCE } SampleCompat;
 typedef struct SampleArguments {
     ArgTexts prompts;
     const char *prompt_file, *out, *like;
+    const char *grid;      /* file of languages (train/language_grid.h) */
+    const char *grid_text; /* such a file as a PNG keeps it; NULL: read the file */
     int64_t steps, seed, first, count, batch, columns;
     double scale, eta, threshold, strength;
     int32_t sampler; /* SamplerKind */
@@ -22,15 +24,17 @@ typedef struct SampleArguments {
     bool no_ema, no_labels, paste;
 } SampleArguments;
 
-enum { SAMPLE_OPTION_COUNT = 23 };
+enum { SAMPLE_OPTION_COUNT = 24 };
 extern const ArgSpec SAMPLE_OPTIONS[SAMPLE_OPTION_COUNT];
 extern const SampleArguments SAMPLE_ARGUMENT_DEFAULTS;
 
-/* Fills what was not given from the texts of the PNG a->like, and the captions where there are none. ERR_FORMAT: they
- * were not written by `vasily sample`. */
+/* Fills what was not given from the texts of the PNG a->like, and the captions (or the grid) where there are none.
+ * ERR_FORMAT: they were not written by `vasily sample`. */
 Status sample_arguments_like(SampleArguments *a, Arena *arena, PngTexts *texts);
+/* ERR_USAGE where there is a grid and what contradicts it. Before sample_arguments_like. */
+Status sample_arguments_check_grid(const SampleArguments *a);
 /* Fills what was not given from the run, and checks what does not need the model: then nothing but `like`, `mask`,
- * `init`, `place` and `prompt_file` is unset. `size` becomes "WxH". */
+ * `init`, `place`, `prompt_file` and the grid is unset, and with a grid `seed` and `columns`. `size` becomes "WxH". */
 Status sample_arguments_complete(SampleArguments *a, const RunConfig *run, Arena *arena);
 /* "512x768" or "512", and "-8,16". */
 Status sample_parse_size(const char *text, int64_t *width, int64_t *height);

@@ -197,8 +197,13 @@ static void pixels_to_bytes(const float *pixels, size_t count, uint8_t *bytes)
     }
 }
 
-Status sampling_draw(Sampling *sampling, const float *weights, const char *const *captions, int64_t count,
-                     uint64_t first_noise, uint8_t *rgb, SamplingProgress progress, void *context)
+/* What all pictures of a draw share; noise of picture i: first + i x step. */
+typedef struct Noises {
+    uint64_t seed, first, step;
+} Noises;
+
+static Status draw(Sampling *sampling, const float *weights, const char *const *captions, int64_t count, Noises noises,
+                   uint8_t *rgb, SamplingProgress progress, void *context)
 {
     Status status = STATUS_OK;
     size_t picture = (size_t)(sampling->height * sampling->width * 3);
@@ -214,11 +219,11 @@ Status sampling_draw(Sampling *sampling, const float *weights, const char *const
         for (int64_t n = 0; n < sampling->batch; n++) { /* a last, smaller batch is filled with its last caption */
             int64_t i = first + (n < here ? n : here - 1);
             TRY(encode(sampling, captions[i], sampling->prompt, n));
-            sampling->noise[n] = first_noise + (uint64_t)i;
+            sampling->noise[n] = noises.first + noises.step * (uint64_t)i;
         }
         sampling->batches_done = b;
-        TRY(generator_run(sampling->generator, &prompt, &empty, sampling->seed, sampling->noise, sampling->pixels,
-                          on_step, sampling));
+        TRY(generator_run(sampling->generator, &prompt, &empty, noises.seed, sampling->noise, sampling->pixels, on_step,
+                          sampling));
         generator_times(sampling->generator, &sampler, &all);
         sampling->sampler_seconds += sampler;
         sampling->seconds += all;
@@ -226,4 +231,16 @@ Status sampling_draw(Sampling *sampling, const float *weights, const char *const
     }
 fail:
     return status;
+}
+
+Status sampling_draw(Sampling *sampling, const float *weights, const char *const *captions, int64_t count,
+                     uint64_t first_noise, uint8_t *rgb, SamplingProgress progress, void *context)
+{
+    return draw(sampling, weights, captions, count, (Noises){sampling->seed, first_noise, 1}, rgb, progress, context);
+}
+
+Status sampling_draw_alike(Sampling *sampling, const char *const *captions, int64_t count, uint64_t seed,
+                           uint64_t noise, uint8_t *rgb, SamplingProgress progress, void *context)
+{
+    return draw(sampling, NULL, captions, count, (Noises){seed, noise, 0}, rgb, progress, context);
 }

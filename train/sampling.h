@@ -45,6 +45,10 @@ typedef void (*SamplingProgress)(void *context, int64_t done, int64_t total);
  * for the store's own. */
 Status sampling_draw(Sampling *sampling, const float *weights, const char *const *captions, int64_t count,
                      uint64_t first_noise, uint8_t *rgb, SamplingProgress progress, void *context);
+/* The same with the store's weights, and all pictures from one noise: that of picture `noise` of `seed`, whatever the
+ * options' seed. So a picture is the one that sampling_draw draws with that seed and first noise. */
+Status sampling_draw_alike(Sampling *sampling, const char *const *captions, int64_t count, uint64_t seed,
+                           uint64_t noise, uint8_t *rgb, SamplingProgress progress, void *context);
 /* Seconds of all that was drawn so far: in the sampler itself, and in all. */
 void sampling_times(const Sampling *sampling, double *sampler, double *all);
 

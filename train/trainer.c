@@ -283,6 +283,7 @@ static Status record_step(Trainer *t, StepMetrics *step)
     step->rejected = data_metrics_passed_over(t->data_metrics);
     step->peak_bytes = memory_peak();
     TRY(metrics_write(&t->metrics, step));
+    watch_step(t->watch, step->step, t->metrics.line.data, t->metrics.line.size);
     progress_step(&t->progress, step);
 fail:
     return status;
@@ -331,6 +332,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     t->save.run = t->save.begun = clock_seconds();
     *end = TRAINER_DONE;
     TRY(trainer_begin_stage(t));
+    TRY(trainer_validate(t, false, decided.wishes)); /* before the first step, or where the last start has left it */
     while (t->step < t->last_step && *end == TRAINER_DONE) {
         StepMetrics step;
         if (!decided.ready) TRY(wait_for_data(t, &decided));
@@ -345,6 +347,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         if (is_due(t->run->checkpoint.every, t->step) || decided.wishes[WISH_SAVE] > 0) TRY(trainer_save(t));
         if (*end == TRAINER_DONE && (is_due(t->run->preview.every, t->step) || trainer_stage_is_over(t)))
             TRY(trainer_preview(t, ""));
+        if (*end == TRAINER_DONE && t->step < t->last_step) TRY(trainer_validate(t, false, decided.wishes));
     }
     if (*end == TRAINER_DONE && trainer_stage_follows(t)) *end = TRAINER_STAGE;
     progress_end(&t->progress);
@@ -355,6 +358,10 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");
     if (t->saved_step != t->step && t->save.step != t->step && t->cursor) TRY(trainer_save(t));
+    if (*end == TRAINER_DONE || *end == TRAINER_STAGE || *end == TRAINER_DATA_ENDED) {
+        TRY(trainer_validate(t, *end == TRAINER_DATA_ENDED || t->step >= t->run->train.steps, decided.wishes));
+        if (decided.wishes[WISH_STOP] + decided.wishes[WISH_REQUEUE] > 0) *end = end_of(&decided);
+    }
     TRY(trainer_save_finish(t));
     TRY(exchange_refresh_weights(t->exchange)); /* nothing is left on its way */
     log_comparisons(t);

@@ -18,6 +18,8 @@
 #include "train/run_events.h"
 #include "train/signals.h"
 #include "train/trainer.h"
+#include "train/validation.h"
+#include "train/watch.h"
 
 /* What a rank tells the others of the save under way: 1 or 0 each, summed. */
 typedef enum SaveWord { SAVE_WRITTEN, SAVE_COMMITTED, SAVE_FAILED, SAVE_WORDS } SaveWord;
@@ -91,11 +93,15 @@ struct Trainer {
     bool draws; /* rank 0 has previews to draw */
     TrainerSave save;
 
+    Validation *validation; /* NULL: none is asked for */
+    int64_t validated_step; /* that validation.jsonl has; -1: none */
+
     /* root only */
     RunDir dir;
     Metrics metrics;
     Progress progress;
     Preview *preview;
+    Watch *watch;
     char backend_text[512];
     char frozen[FROZEN_NETWORK_COUNT][33]; /* fingerprints; "" where the outputs are precomputed */
     StrBuf config_text;                    /* the effective config */
@@ -117,13 +123,25 @@ Status trainer_compare(Trainer *trainer);                   /* the ranks' weight
 Status trainer_preview(Trainer *trainer, const char *mark); /* rank 0 draws, if the config asks for pictures */
 
 /* trainer_stage.c */
-Status trainer_check_settings(const Trainer *trainer, const Stages *stages);
 Status trainer_enter_stage(Trainer *trainer, const TrainerOptions *options, const CheckpointState *state);
+Status trainer_check_settings(const Trainer *trainer); /* once the stage is known */
 int64_t trainer_last_step(const Trainer *trainer);
 Status trainer_write_config(const Trainer *trainer); /* RUN/config.yaml. Rank 0 */
 Status trainer_begin_stage(Trainer *trainer);        /* collective, before the first step of a process */
 bool trainer_stage_is_over(const Trainer *trainer);  /* false without stages */
 bool trainer_stage_follows(const Trainer *trainer);  /* it is over, and the process goes on with the next one */
+
+/* The whole moving average, in the memory of the gradients, which between steps nobody reads: on rank 0, or
+ * `everywhere`. And that memory back, as gradients need it. Both on the ranks that had it; the first is collective. */
+Status trainer_gather_average(Trainer *trainer, bool everywhere, const float **weights);
+Status trainer_return_gradients(Trainer *trainer);
+
+/* trainer_validate.c; collective. */
+Status trainer_start_validation(Trainer *trainer, bool resumed);
+/* Measures where it is due at this step, or with `ended` because the run has ended, and has not been done yet. Signals
+ * that come meanwhile are added to `wishes`, and a checkpoint that one asks for is saved; one that asks to stop leaves
+ * it for the next start. */
+Status trainer_validate(Trainer *trainer, bool ended, double wishes[WISH_COUNT]);
 
 /* trainer_guard.c: in the order of a step. `mse`: the mean over the global batch. */
 Status trainer_guard_open(Trainer *trainer, const GuardState *state);

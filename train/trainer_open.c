@@ -12,6 +12,7 @@
 #include "train/held_params.h"
 #include "train/init_kept.h"
 #include "train/run_agreement.h"
+#include "train/stages_ahead.h"
 
 enum { STATE_FILE_LIMIT = 256 << 20 };
 
@@ -152,6 +153,16 @@ static Status plan_memory(Trainer *t, NetworkSurroundings *around)
 {
     Status status = STATUS_OK;
     if (t->root) TRY(preview_plan_bytes(t->run, &t->network, &around->previews_kept, &around->previews_scratch));
+    if (validation_is_wanted(t->run)) {
+        TRY(validation_plan(&(ValidationOptions){.run = t->run,
+                                                 .backend = t->network.backend,
+                                                 .params = t->network.params,
+                                                 .diffusion = t->network.diffusion,
+                                                 .micro_batch = t->network.micro_batch,
+                                                 .ranks = around->ranks},
+                            &t->validation));
+        around->validation = validation_bytes(t->validation);
+    }
     network_plan_memory(&t->network, t->run, around);
     TRY(memory_plan_check(&t->network.memory, t->run, t->network.backend, around->sharing));
     TRY(comm_barrier(t->comm));
@@ -343,6 +354,14 @@ static Status open_outputs(Trainer *t)
     if (!t->switched)
         run_events_add(t->dir.events, t->step, t->saved_step < 0 ? "start" : "resume", "%d ranks on %s",
                        comm_world(t->comm), t->backend_text);
+    TRY(watch_open(&(WatchOptions){.run = t->run,
+                                   .dir = &t->dir,
+                                   .config = t->config_text.data,
+                                   .step = t->step,
+                                   .network = &t->network,
+                                   .ranks = comm_world(t->comm),
+                                   .device = t->backend_text},
+                   &t->watch));
     progress_begin(&t->progress, t->step, t->run->train.log_every);
 fail:
     return status;
@@ -355,6 +374,13 @@ static Status dump_config(Trainer *t, int64_t micro_batch_asked, int64_t group_a
     asked.train.micro_batch = micro_batch_asked;
     asked.parallel.group = group_asked;
     return config_dump(&RUN_CONFIG_SCHEMA, &asked, &t->config_text);
+}
+
+/* What a run would need that has nothing to do. */
+static const char *remedy_of_end(const Trainer *t)
+{
+    if (t->stop_after > 0 && t->step >= t->stop_after) return "raise --stop-after";
+    return trainer_stage_is_over(t) ? "let the last stage be longer, or add one," : "raise train.steps";
 }
 
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out)
@@ -380,11 +406,12 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(run_dir_name(run->run.dir, &t->dir));
     TRY(open_watchdog(t, options->watchdog));
     TRY(check_machines(t));
-    TRY(trainer_check_settings(t, options->stages));
     if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
     TRY(trainer_enter_stage(t, options, resumed ? &state : NULL));
+    TRY(trainer_check_settings(t));
     run = t->run;
     config = t->config;
+    if (t->root && !t->switched) TRY(stages_look_ahead(&t->stage));
     TRY(run_agreement_check_files(run, false, comm));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
@@ -424,11 +451,12 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(open_consistency(t));
     t->last_step = trainer_last_step(t);
     if (t->step >= t->last_step)
-        log_info("nothing to do: %lld steps are done, this run ends at %lld; raise train.steps to go on",
-                 (long long)t->step, (long long)t->last_step);
+        log_info("nothing to do: %lld steps are done, this run ends at %lld; %s to go on", (long long)t->step,
+                 (long long)t->last_step, remedy_of_end(t));
     t->start = state.cursor;
     state.cursor = NULL;
     TRY(open_loader(t, t->start));
+    TRY(trainer_start_validation(t, resumed));
     TRY(allocate_step_buffers(t));
     TRY(trainer_guard_open(t, &state.guard));
     TRY(trainer_open_saver(t));
@@ -444,7 +472,9 @@ void trainer_free(Trainer *t)
 {
     if (!t) return;
     Backend *backend = t->network.backend;
+    watch_close(t->watch);
     preview_free(t->preview);
+    validation_free(t->validation);
     metrics_close(&t->metrics);
     if (t->batch) loader_release(t->loader, t->batch);
     data_metrics_free(t->data_metrics);

@@ -256,8 +256,7 @@ void trainer_log_saves(const Trainer *t)
              t->save.all_stalled, run, 100 * t->save.all_stalled / run);
 }
 
-/* The whole moving average, on rank 0, in the memory of the gradients: between steps nobody reads those. */
-static Status gather_average(Trainer *t, const float **weights)
+Status trainer_gather_average(Trainer *t, bool everywhere, const float **weights)
 {
     Status status = STATUS_OK;
     Backend *backend = t->network.backend;
@@ -267,7 +266,8 @@ static Status gather_average(Trainer *t, const float **weights)
     for (int32_t i = 0; i < optimizer_slice_count(t->optimizer); i++) {
         const OptimizerSlice at = optimizer_slice(t->optimizer, i);
         TRY(optimizer_read_slice(t->optimizer, OPTIMIZER_EMA, i, slice));
-        if (t->root) TRY(backend->upload(backend, grads + at.first, slice, (size_t)at.count * sizeof *slice));
+        if (t->root || everywhere)
+            TRY(backend->upload(backend, grads + at.first, slice, (size_t)at.count * sizeof *slice));
     }
     *weights = grads;
 fail:
@@ -276,10 +276,11 @@ fail:
 }
 
 /* Gradients that no op writes are zero, and are summed over the ranks as they are. */
-static Status clear_unwritten_gradients(Trainer *t, float *grads)
+Status trainer_return_gradients(Trainer *t)
 {
     Status status = STATUS_OK;
     Backend *backend = t->network.backend;
+    float *grads = backend->device ? t->network.store.image->grads : t->network.store.grads;
     const ParamTable *params = t->network.params;
     for (int32_t i = 0; i < param_table_size(params); i++) {
         const Param *param = param_table_get(params, i);
@@ -302,9 +303,10 @@ Status trainer_preview(Trainer *t, const char *mark)
     comm_note_step(t->comm, t->step, "drawing previews");
     TRY(exchange_refresh_weights(t->exchange));
     const bool gathered = weights && optimizer_is_divided(t->optimizer);
-    if (gathered) TRY(gather_average(t, &weights));
+    if (gathered) TRY(trainer_gather_average(t, false, &weights));
     if (t->root) TRY(preview_draw(t->preview, t->step, mark, weights));
-    if (t->root && gathered) TRY(clear_unwritten_gradients(t, (float *)weights));
+    watch_preview(t->watch, t->step);
+    if (t->root && gathered) TRY(trainer_return_gradients(t));
 fail:
     return status;
 }

@@ -90,6 +90,7 @@ static const ConfigSchema OPTIM_SCHEMA = SCHEMA("optim", OPTIM_FIELDS, PART(opti
 static const ConfigField DATA_FIELDS[] = {
     {.key = "sources", .type = CONFIG_LIST, .offset = DATA(sources), .schema = &SOURCE, .help = "the mixture"},
     {.key = "languages", .type = CONFIG_STRING_LIST, .offset = DATA(languages), .default_text = "[]", .help = "codes"},
+    {.key = "names", .type = CONFIG_STRING_MAP, .offset = DATA(names), .default_text = "{}", .help = "by code"},
     {.key = "filter", .type = CONFIG_SECTION, .offset = DATA(filter), .schema = &FILTER, .help = "filter"},
 };
 static const ConfigSchema DATA_SCHEMA = SCHEMA("data", DATA_FIELDS, PART(data));

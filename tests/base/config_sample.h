@@ -35,6 +35,7 @@ typedef struct Sample {
     struct {
         ConfigList sources; /* SampleSource */
         ConfigStrings languages;
+        ConfigPairs names;
         struct {
             int64_t side;
         } filter;

@@ -34,6 +34,7 @@ static void test_reads_everything(void **state)
                    "train:\n  steps: 10k\n  global_batch: 1Ki\n  fast: false\n  precision: bf16\n"
                    "optim: {lr: 2.5e-5, decay: .5, mult: [1, 3]}\n"
                    "data:\n  languages: [ru, \"en\", 'no']\n"
+                   "  names: {ru: кот, no: katt, \"a: b\": 7}\n"
                    "  sources:\n"
                    "    - shards: [a.tar]\n"
                    "    - shards:\n        - b.tar\n        - c.tar\n      weight: 2\n      name: 123\n"
@@ -50,6 +51,11 @@ static void test_reads_everything(void **state)
     assert_int_equal(sample.optim.mult.items[1], 3);
     assert_int_equal(sample.data.languages.count, 3);
     assert_string_equal(sample.data.languages.items[2], "no");
+    assert_int_equal(sample.data.names.count, 3);
+    assert_string_equal(sample.data.names.values[0], "кот");
+    assert_string_equal(sample.data.names.keys[1], "no");
+    assert_string_equal(sample.data.names.keys[2], "a: b");
+    assert_string_equal(sample.data.names.values[2], "7");
     assert_int_equal(sample.data.sources.count, 2);
     const SampleSource *sources = sample.data.sources.items;
     assert_string_equal(sources[1].shards.items[1], "c.tar");
@@ -139,6 +145,9 @@ static void test_refuses_values(void **state)
          "data.sources[0].filter.side is 0, must be at least 1", 0},
         {NEEDED "data:\n  sources: {shards: [a]}\n", NULL, "c.yaml:4: data.sources wants a list of sections", 0},
         {NEEDED "data:\n  languages: ru\n", NULL, "data.languages wants a list of texts", 0},
+        {NEEDED "data:\n  names: ru\n", NULL, "c.yaml:4: data.names wants texts under keys", 0},
+        {NEEDED "data:\n  names:\n    ru: [кот]\n", NULL, "c.yaml:5: data.names.ru wants a text", 0},
+        {NEEDED "data:\n  names: {ru: a, en: b, ru: c}\n", NULL, "the key ru is written twice", 0},
         {"run: {dir: x}\ntrain: {steps: 1, part: most}\n", NULL,
          "train.part wants a whole number such as 8, 10k or 4Mi, or auto, or all, found most", 0},
         {"run: {dir: x}\ntrain: {steps: 1, part: -1}\n", NULL, "train.part is -1, must be between 0 and 1024", 0},
@@ -340,6 +349,11 @@ static void assert_same(const Sample *a, const Sample *b)
     assert_int_equal(a->data.languages.count, b->data.languages.count);
     for (size_t i = 0; i < a->data.languages.count; i++)
         assert_string_equal(a->data.languages.items[i], b->data.languages.items[i]);
+    assert_int_equal(a->data.names.count, b->data.names.count);
+    for (size_t i = 0; i < a->data.names.count; i++) {
+        assert_string_equal(a->data.names.keys[i], b->data.names.keys[i]);
+        assert_string_equal(a->data.names.values[i], b->data.names.values[i]);
+    }
     assert_int_equal(a->data.sources.count, b->data.sources.count);
     for (size_t i = 0; i < a->data.sources.count; i++) {
         const SampleSource *x = (const SampleSource *)a->data.sources.items + i;
@@ -445,6 +459,7 @@ static void test_dump(void **state)
     values.seed = INT64_MAX;
     values.optim.mult.count = 0;
     values.data.languages = (ConfigStrings){strings, count};
+    values.data.names = (ConfigPairs){strings, strings, count};
     values.data.sources = (ConfigList){items, 9};
     items[4].weight = 1;
     for (size_t i = 0; i < 9; i++) items[i].weight = fabs(items[i].weight);
@@ -457,8 +472,8 @@ static void test_dump(void **state)
                                    "  fast: true\n"
                                    "  precision: auto\noptim:\n  lr: 0.0001\n  decay: 0.0\n  mult: [1, 2, 4]\ndata:\n"
                                    "  sources:\n    - shards: [a.tar, \"b c\"]\n      weight: 1.0\n      name: \"\"\n"
-                                   "      filter:\n        side: 256\n  languages: []\n  filter:\n    side: 256\n"
-                                   "parts: []\n");
+                                   "      filter:\n        side: 256\n  languages: []\n  names: {}\n"
+                                   "  filter:\n    side: 256\nparts: []\n");
     strbuf_free(&text);
 }
 
@@ -473,7 +488,7 @@ static void test_describe(void **state)
     assert_non_null(
         strstr(text.data, "parts[].train: of this section's keys those that differ: global_batch, part, fast\n"));
     assert_non_null(
-        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, filter\n"));
+        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, names, filter\n"));
     strbuf_free(&text);
 }
 

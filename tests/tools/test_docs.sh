@@ -22,8 +22,9 @@ for page in README.md docs/*.md; do
     done < <(grep -oE '\]\([^)]+\)' "$page" | sed 's/^](//; s/)$//')
 done
 while read -r program; do
-    [ -x "$program" ] || fail "README.md names $program, which is not there"
-done < <(grep -oE '\blaunch/[a-z-]+' README.md docs/*.md | sed 's/.*://' | sort -u)
+    case $program in *.*) test=-e ;; *) test=-x ;; esac
+    [ $test "$program" ] || fail "README.md names $program, which is not there"
+done < <(grep -ohE '\blaunch/[a-z-]+(/[a-z-]+)?(\.[a-z]+)?' README.md docs/*.md | sort -u)
 while read -r command; do
     # shellcheck disable=SC2086
     "$vasily" $command --help >/dev/null || fail "README.md names vasily $command, which has no help"

@@ -80,6 +80,7 @@ owner 'jpeglib\.h|turbojpeg\.h|webp/' data/
 owner 'png\.h' data/ tools/
 owner 'sentencepiece' data/
 owner 'curl/' data/
+owner 'tensorboard\.pb-c\.h|protobuf-c/' train/tensorboard.c
 owner 'hb|expat\.h' tools/
 
 if [ "$failures" -gt 0 ]; then

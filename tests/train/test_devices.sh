@@ -59,6 +59,21 @@ if [ -n "$emulated" ]; then
         --device cuda train.steps=1
     contains memory.log "GB more on the GPU"
     contains memory.log "What helps:"
+
+    # Validation there: the processor's figures at the start, and training does not notice it.
+    mkdir held
+    "$make_test_shards" held 1 24 16
+    validated=(train.steps=2 train.global_batch=2 data.lanes=2 'validation.sources=[{name: held, shards: [held/*.tar]}]'
+        validation.samples=3 validation.timestep_count=2 validation.batch=2)
+    on_device() { VASILY_CUDA_LIBRARY=$emulated VASILY_EMU_OPEN=1 "$vasily" train tiny.yaml --device cuda "$@" ; }
+    expect 0 cpu.log "$vasily" train tiny.yaml --device cpu "${validated[@]}" run.dir=cpu
+    expect 0 validated.log on_device "${validated[@]}" run.dir=validated validation.every=1
+    expect 0 bare.log on_device "${validated[@]}" run.dir=bare validation.every=0
+    cmp <(hashes bare/checkpoints/latest) <(hashes validated/checkpoints/latest) || fail "validation changes the weights"
+    [ "$(wc -l < validated/validation.jsonl)" = 6 ] || fail "not every step is validated"
+    paste <(grep -oE '[0-9.e-]+' cpu/validation.jsonl | head -9) <(grep -oE '[0-9.e-]+' validated/validation.jsonl | head -9) |
+        awk '{ d = $1 - $2; if (d < 0) d = -d; if (d > 1e-4 * $1) exit 1; n++ } END { exit n != 9 }' ||
+        fail "the device validates to other figures than the processor"
 fi
 
 # Words that are no device.

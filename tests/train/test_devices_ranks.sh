@@ -62,6 +62,19 @@ for late in 1 2; do
     same 2-loose-$late 2
 done
 
+# Groups of parameters, and a guard whose limits are so low that ordinary steps are left out: the processor's decisions.
+tuned=(train.steps=9 guard.window=8 guard.warmup=0 guard.loss_z=1 guard.grad_norm_z=1 guard.action=skip
+    'optim.groups=[{match: "input_blocks.*", lr: 0}, {match: "*.encoder_kv.*", lr: 0.1}]')
+expect 0 tuned-cpu.log "$vasily" train tiny.yaml run.dir=tuned-cpu device.name=cpu "${tuned[@]}"
+train 2 tuned parallel.shard=all "${tuned[@]}"
+acted() { sed 's/.*"guard": "\([a-z]*\)".*/\1/; t; s/.*/-/' "$1/metrics.jsonl"; }
+[ "$(acted tuned | sort -u | tr '\n' ' ')" = "- skip " ] || fail "the guard left out all steps, or none"
+cmp <(acted tuned) <(acted tuned-cpu) || fail "the guard left out other steps on a device"
+cmp <(acted tuned) <(metric tuned skipped | sed 's/true/skip/; s/false/-/') || fail "what is left out is not told"
+"$vasily" inspect tuned --json | grep -o '{"name": "input_blocks[^}]*}' > held.json
+"$vasily" inspect tuned-cpu --json | grep -o '{"name": "input_blocks[^}]*}' | cmp - held.json || fail "held, other bits"
+[ "$(metric tuned allocations | tail -n +2 | sort -u)" = 0 ] || fail "a step with groups and a guard allocates"
+
 if [ "$long" ]; then
     train 2 2-one parallel.shard=node parallel.group=1
     same 2-one 2

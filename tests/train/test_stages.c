@@ -331,7 +331,7 @@ static void state_keeps_the_place(void **state)
     (void)state;
     StrBuf text = {0};
     JsonWriter w;
-    StagePlace place = place_of("large", 11, 0.1), back;
+    StagePlace place = place_of("large", 11, 0.1), back = {0};
     add_end(&place, "small", 30);
     json_begin(&w, &text);
     json_object(&w, NULL);

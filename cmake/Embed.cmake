@@ -1,0 +1,16 @@
+# vasily_embed(OUT HEADER NAME=FILE...): writes the C file OUT, which includes HEADER and defines `const char NAME[]` with
+# the contents of each FILE and a final 0. Done when CMake runs, and again when a file changes.
+function(vasily_embed out header)
+  set(text "#include \"${header}\"\n")
+  foreach(item ${ARGN})
+    string(REGEX MATCH "^([a-z_]+)=(.*)$" item "${item}")
+    set(name ${CMAKE_MATCH_1})
+    set(file ${CMAKE_MATCH_2})
+    set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${file})
+    file(READ ${file} bytes HEX)
+    string(REGEX REPLACE "(..)" "0x\\1," bytes "${bytes}")
+    string(REGEX REPLACE "(....................................................................................................)" "\\1\n" bytes "${bytes}")
+    string(APPEND text "const char ${name}[] = {\n${bytes}0};\n")
+  endforeach()
+  file(GENERATE OUTPUT ${out} CONTENT "${text}")
+endfunction()

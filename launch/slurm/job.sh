@@ -1,0 +1,304 @@
+# shellcheck shell=bash
+# Sourced by train.sbatch and precompute.sbatch: the batch script of a job that ends only when its work is done.
+#
+# SLURM and this script divide the work so:
+#
+#   time limit near       SLURM sends USR1 to this script (--signal=B:USR1@...), which passes it to the launcher and so
+#                         to every rank: they finish the step, save, end with 75; the job is queued again.
+#   a rank is lost        the others end with 76 and name it (docs/reliability.md); the job is queued again.
+#   scancel, scontrol     SLURM sends TERM to all ranks, and KILL after KillWait seconds. Ranks take TERM as they take
+#   requeue, preemption   USR1. What becomes of the job is SLURM's: this script does not queue it again.
+#   a machine is lost     SLURM queues the job again (--requeue), if the ranks on the others did not bring it about first.
+#
+# The job is not queued again after an end that would repeat itself (wrong config, missing files, NaN), nor after --tries
+# starts in a row that left no new checkpoint (precompute: no new file).
+
+say() {
+    printf '%(%H:%M:%S)T launch/slurm: %s\n' -1 "$*" >&2
+}
+die() {
+    say "$*"
+    exit 2
+}
+
+# --- The command line -------------------------------------------------------------------------------------------------
+
+# Leaves `arguments` (all that is vasily's) and `checked` (CONFIG and its overrides: what `vasily config` takes).
+job_arguments() {
+    local argument
+    arguments=() checked=()
+    dry_run=no launcher=srun program='' container='' local='' requeue=auto tries=3
+    while [ $# -gt 0 ]; do
+        case $1 in
+        --launcher | --program | --container | --local | --requeue | --tries)
+            [ $# -ge 2 ] || die "$1 needs a value"
+            printf -v "${1#--}" %s "$2"
+            shift
+            ;;
+        --dry-run) dry_run=yes ;;
+        --help | -h)
+            sed -n '2,/^#SBATCH/s/^# \{0,1\}//p' "$script" | sed '/^SBATCH/d'
+            exit 0
+            ;;
+        --resume | --resume=*) die "$1: a job goes on from its newest checkpoint; init.from takes weights to begin with" ;;
+        *) arguments+=("$1") ;;
+        esac
+        shift
+    done
+    case $launcher in srun | mpirun) ;; *) die "--launcher $launcher: srun or mpirun" ;; esac
+    case $requeue in auto | exit | scontrol | no) ;; *) die "--requeue $requeue: auto, exit, scontrol or no" ;; esac
+    [[ $tries =~ ^[1-9][0-9]*$ ]] || die "--tries $tries: a whole number of at least 1"
+    case ${arguments[0]-} in '' | -*) die "which CONFIG? It comes before vasily's own options; see --help" ;; esac
+    checked=("${arguments[0]}")
+    for argument in "${arguments[@]:1}"; do
+        case $argument in -*) ;; *=*) checked+=("$argument") ;; esac
+    done
+}
+
+# Leaves `run`: what starts vasily, on any machine.
+job_program() {
+    local place
+    if [ -z "$program" ] && [ -n "$container" ]; then program=vasily; fi
+    for place in "$home/build/release/vasily" "$home/bin/vasily"; do
+        if [ -z "$program" ] && [ -x "$place" ]; then program=$place; fi
+    done
+    [ -n "$program" ] || die "$home/build/release/vasily is not there: build it, or name --program or --container"
+    run=("$program")
+    if [ -n "$container" ]; then
+        [ -e "$container" ] || die "--container $container: no such file"
+        run=(apptainer exec --nv "$container" "$program")
+    fi
+}
+
+# config_value KEY...: what the effective config says, by the names of its sections; "" where it says nothing.
+config_value() {
+    awk -v path="$*" '
+        BEGIN { depth = split(path, want, " "); at = 1 }
+        {
+            match($0, /^ */)
+            while (at > 1 && RLENGTH < 2 * (at - 1)) at--
+            if (RLENGTH != 2 * (at - 1) || $1 != want[at] ":") next
+            if (at < depth) { at++; next }
+            sub(/^[^:]*: /, "")
+            if ($0 ~ /^".*"$/) $0 = substr($0, 2, length($0) - 2)
+            print
+            exit
+        }' <<<"$config"
+}
+
+# --- What is started --------------------------------------------------------------------------------------------------
+
+# sbatch_line NAME: what this script's own #SBATCH lines say, where there is no job yet.
+sbatch_line() {
+    sed -n "s/^#SBATCH --$1=//p" "$script"
+}
+
+# Whether what SLURM counts as a CPU of this machine is one of several threads of a core.
+cpus_are_threads() {
+    scontrol show node -o "${SLURMD_NODENAME-}" 2>/dev/null | awk '
+        { for (i = 1; i <= NF; i++) { split($i, kv, "="); value[kv[1]] = kv[2] } }
+        END { exit !(value["ThreadsPerCore"] > 1 && value["CPUTot"] > value["Sockets"] * value["CoresPerSocket"]) }'
+}
+
+# Leaves `nodes`, `ranks`, `cpus` and `launch`: the command but for the program.
+job_launch() {
+    local per_node
+    nodes=${SLURM_JOB_NUM_NODES:-$(sbatch_line nodes)}
+    per_node=${SLURM_NTASKS_PER_NODE:-$(sbatch_line ntasks-per-node)}
+    ranks=${SLURM_NTASKS:-$((nodes * per_node))}
+    cpus=${SLURM_CPUS_PER_TASK-}
+    if [ -z "${SLURM_JOB_ID-}" ]; then cpus=$(sbatch_line cpus-per-task); fi
+    if [ "$launcher" = srun ]; then
+        # All GPUs of a machine are visible to each of its ranks, which take them by their number there.
+        launch=(srun --mpi=pmix --kill-on-bad-exit=1 --ntasks="$ranks" --distribution=block --cpu-bind=cores)
+        if [ -n "$cpus" ]; then launch+=(--cpus-per-task="$cpus"); fi # sbatch's is not handed on
+    else
+        # A packed folder (launch/pack) has its own.
+        if [ -x "$home/bin/mpirun" ]; then launch=("$home/bin/mpirun"); else launch=(mpirun); fi
+        launch+=(-n "$ranks" --map-by "ppr:$per_node:node:PE=${cpus:-1}")
+        if [ -z "$cpus" ]; then
+            launch+=(--bind-to none)
+        elif cpus_are_threads; then
+            launch+=(--use-hwthread-cpus --bind-to hwthread)
+        else
+            launch+=(--bind-to core)
+        fi
+    fi
+}
+
+job_show() {
+    local id="as this file's #SBATCH lines say"
+    if [ -n "${SLURM_JOB_ID-}" ]; then id="job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1))"; fi
+    say "$id: $ranks ranks on $nodes machines, ${cpus:-any} CPUs each"
+    say "starts $(printf '%q ' "${launch[@]}" "$home/launch/slurm/rank" "$local" "${command[@]}")"
+    say "works in $(pwd), writes to ${folder:-the folders of the shards}, which ${before:-(nothing is known of it)}"
+}
+
+# --- How far it is ----------------------------------------------------------------------------------------------------
+
+# What the work has left on the disk so far, in words that change whenever there is more of it; "" where it is not known.
+job_progress() {
+    local newest
+    if [ "$kind" = train ]; then
+        newest=$(readlink "$folder/checkpoints/latest" 2>/dev/null) || newest=''
+        if [ -n "$newest" ]; then echo "has a checkpoint of ${newest##*/}"; else echo "has no checkpoint yet"; fi
+    elif [ -n "$folder" ]; then
+        echo "has $(find "$folder" -name '*.h5' 2>/dev/null | wc -l) files"
+    fi
+}
+
+# Counts starts of this job with the same progress; leaves `starts`, this one included.
+job_count_start() {
+    local job='' count=0 progress=''
+    starts=1
+    record=${folder:-$(pwd)}/slurm-starts
+    if [ -e "$record" ]; then read -r job count progress <"$record" || true; fi
+    if [ "$job" = "$SLURM_JOB_ID" ] && [ "$progress" = "$before" ]; then starts=$((count + 1)); fi
+    mkdir -p "$(dirname "$record")"
+    echo "$SLURM_JOB_ID $starts $before" >"$record" ||
+        die "$record cannot be written, and a job that cannot count its starts would not know when to give up"
+}
+
+# --- Running ----------------------------------------------------------------------------------------------------------
+
+# A trapped signal ends `wait` early, which then is repeated.
+job_run() {
+    local status
+    child='' told='' ended='' code=''
+    trap 'told=yes; job_forward' USR1
+    trap 'told=yes; ended=yes; job_forward' TERM INT
+    "${launch[@]}" "$home/launch/slurm/rank" "$local" "${command[@]}" &
+    child=$!
+    while :; do
+        told=''
+        status=0
+        wait "$child" || status=$?
+        if [ -z "$told" ]; then break; fi
+        code=$status
+    done
+    # Bash forgets a child of which it has told: then what it told is the code.
+    if [ "$status" != 127 ] || [ -z "$code" ]; then code=$status; fi
+}
+
+# mpirun must not be told TERM, upon which it kills the ranks; USR1 it hands on, and srun, too.
+job_forward() {
+    if [ -z "$ended" ]; then say "time is nearly up: the ranks are told to save and end"; fi
+    if [ -n "$child" ]; then kill -USR1 "$child" 2>/dev/null; fi
+}
+
+# --- The end ----------------------------------------------------------------------------------------------------------
+
+# Ends that come again however often one starts.
+job_repeats() {
+    case $1 in
+    2) echo "the command line or the config is wrong" ;;
+    3) echo "a file or a disk is in the way" ;;
+    4) echo "memory does not suffice" ;;
+    5) echo "numbers are not finite" ;;
+    70) echo "a bug" ;;
+    126 | 127) echo "the program cannot be started" ;;
+    130) echo "it was interrupted" ;;
+    esac
+}
+
+# Whether the cluster queues a job again that ends with 75.
+site_requeues() {
+    scontrol show config 2>/dev/null | awk -F '=' '/^RequeueExit / {
+        n = split($2, part, ",")
+        for (i = 1; i <= n; i++) {
+            split(part[i], ends, "-")
+            if (ends[1] + 0 == 75 || (ends[1] + 0 < 75 && ends[2] + 0 >= 75)) found = 1
+        } } END { exit !found }'
+}
+
+# Ends the script, and the job so that SLURM queues it again.
+job_queue_again() {
+    local how=$requeue
+    if [ "$how" = auto ]; then how=$(site_requeues && echo exit || echo scontrol); fi
+    if [ "$how" = exit ]; then
+        say "$1; the job ends with 75 to be queued again"
+        exit 75
+    fi
+    say "$1; scontrol requeue $SLURM_JOB_ID"
+    trap 'exit 75' TERM # SLURM ends this script
+    if ! scontrol requeue "$SLURM_JOB_ID"; then
+        say "it cannot be queued again: submit it anew, it goes on where it is"
+        exit "$code"
+    fi
+    for ((i = 0; i < 120; i++)); do
+        sleep 1 &
+        wait $!
+    done
+    exit 75
+}
+
+job_end() {
+    local after why
+    after=$(job_progress)
+    if [ "$code" = 0 ]; then
+        say "done"
+        exit 0
+    fi
+    if [ -n "$ended" ]; then
+        say "SLURM ends the job; the ranks ended with $code, the run ${after:-goes on where it is}"
+        exit 143
+    fi
+    why=$(job_repeats "$code")
+    if [ -n "$why" ]; then
+        say "not queued again: the ranks ended with $code, $why; see their message above"
+        exit "$code"
+    fi
+    if [ "$requeue" = no ]; then
+        say "not queued again, by --requeue no: the ranks ended with $code, the run ${after:-goes on where it is}"
+        exit "$code"
+    fi
+    if [ "$after" = "$before" ] && [ "$starts" -ge "$tries" ]; then
+        say "not queued again: $starts starts in a row ended without anything new, the last with $code; the run" \
+            "${after:-goes on where it is}. See the messages above; docs/cluster.md has what to do"
+        exit "$code"
+    fi
+    job_queue_again "the ranks ended with $code, the run ${after:-goes on where it is}"
+}
+
+# job_main train|precompute SCRIPT FOLDER-OF-THIS-FILE ARGUMENT...
+job_main() {
+    set -u
+    kind=$1 script=$2 home=$(cd "$3/../.." && pwd)
+    shift 3
+    job_arguments "$@"
+    job_program
+    if [ -z "${SLURM_JOB_ID-}" ] && [ "$dry_run" = no ]; then
+        die "submit it: sbatch $script $*; or --dry-run prints what would start"
+    fi
+    config=$("${run[@]}" config "${checked[@]}") || die "not started: the config is wrong"
+    command=("${run[@]}" "$kind" "${arguments[@]}")
+    if [ "$kind" = train ]; then
+        command+=(--resume auto)
+        if [ -n "$local" ] && [ -z "$(config_value device cache)" ]; then command+=("device.cache=$local/plans"); fi
+        folder=$(config_value run dir)
+    else
+        folder=$(job_out)
+    fi
+    before=$(job_progress)
+    job_launch
+    job_show
+    if [ "$dry_run" = yes ]; then
+        "${run[@]}" plan "${checked[@]}" --ranks "$ranks" || die "so many ranks cannot train it: choose other --nodes"
+        exit 0
+    fi
+    job_count_start
+    job_run
+    job_end
+}
+
+# Where precompute writes; "" is beside the shards.
+job_out() {
+    local i
+    for ((i = 1; i < ${#arguments[@]} - 1; i++)); do
+        if [ "${arguments[i]}" = --out ]; then
+            echo "${arguments[i + 1]}"
+            return
+        fi
+    done
+    config_value frozen path
+}
