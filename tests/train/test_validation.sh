@@ -102,6 +102,23 @@ cmp <(hashes run/checkpoints/latest) <(hashes cut/checkpoints/latest) || fail "a
 expect 0 back.log "$vasily" train tiny.yaml train.steps=16 run.dir=cut --resume cut/checkpoints/step-0000010
 cmp run/validation.jsonl cut/validation.jsonl || fail "going back leaves later lines"
 
+# Stages: each measures at its own resolution, after a stop between them, too.
+sed '/^  steps: 60$/d; s/^  total_steps: 60$/  total_steps: 0/' tiny.yaml > staged.yaml
+cat >> staged.yaml <<'YAML'
+stages:
+  - {name: small, steps: 4}
+  - {name: large, steps: 3, train: {resolution: 32}}
+YAML
+expect 0 staged.log "$vasily" train staged.yaml run.dir=staged
+expect 0 staged_cut.log "$vasily" train staged.yaml run.dir=staged_cut --stop-after 4
+expect 0 staged_cut.log "$vasily" train staged.yaml run.dir=staged_cut --resume auto
+[ "$(grep -o '"step": *[0-9]*' staged/validation.jsonl | grep -o '[0-9]*$' | tr '\n' ' ')" = "0 0 4 4 7 7 " ] ||
+    fail "stages are validated at other steps"
+cmp staged/validation.jsonl staged_cut/validation.jsonl || fail "a stop between stages has another validation.jsonl"
+tail -2 staged/validation.jsonl > last
+"$vasily" validate staged --json > alone.jsonl 2> validate.log || fail "a run of stages"
+cmp last alone.jsonl || fail "vasily validate has other figures of a stage than the trainer"
+
 # 1, 2 and 3 ranks train; with a divided optimizer the average is put together for it.
 wide=(train.steps=4 data.lanes=12 train.global_batch=12 train.micro_batch=2)
 expect 0 one.log "$vasily" train tiny.yaml "${wide[@]}" run.dir=one
@@ -133,6 +150,11 @@ for _ in $(seq 600); do
 done
 sleep 0.5
 kill -USR1 $trainer
+for _ in $(seq 1200); do
+    kill -0 $trainer 2> /dev/null || break
+    sleep 0.1
+done
+if kill -9 $trainer 2> /dev/null; then fail "a signal does not end a validation"; fi
 code=0
 wait $trainer || code=$?
 [ $code = 75 ] || fail "a signal during validation ends with $code, not 75"
