@@ -123,8 +123,8 @@ Status trainer_compare(Trainer *trainer);                   /* the ranks' weight
 Status trainer_preview(Trainer *trainer, const char *mark); /* rank 0 draws, if the config asks for pictures */
 
 /* trainer_stage.c */
-Status trainer_check_settings(const Trainer *trainer, const Stages *stages);
 Status trainer_enter_stage(Trainer *trainer, const TrainerOptions *options, const CheckpointState *state);
+Status trainer_check_settings(const Trainer *trainer); /* once the stage is known */
 int64_t trainer_last_step(const Trainer *trainer);
 Status trainer_write_config(const Trainer *trainer); /* RUN/config.yaml. Rank 0 */
 Status trainer_begin_stage(Trainer *trainer);        /* collective, before the first step of a process */

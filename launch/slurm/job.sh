@@ -113,7 +113,9 @@ job_launch() {
         launch=(srun --mpi=pmix --kill-on-bad-exit=1 --ntasks="$ranks" --distribution=block --cpu-bind=cores)
         if [ -n "$cpus" ]; then launch+=(--cpus-per-task="$cpus"); fi # sbatch's is not handed on
     else
-        launch=(mpirun -n "$ranks" --map-by "ppr:$per_node:node:PE=${cpus:-1}")
+        # A packed folder (launch/pack) has its own.
+        if [ -x "$home/bin/mpirun" ]; then launch=("$home/bin/mpirun"); else launch=(mpirun); fi
+        launch+=(-n "$ranks" --map-by "ppr:$per_node:node:PE=${cpus:-1}")
         if [ -z "$cpus" ]; then
             launch+=(--bind-to none)
         elif cpus_are_threads; then

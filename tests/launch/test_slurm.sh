@@ -184,6 +184,7 @@ finish limit
 submit first --
 await_progress first 0
 machine_kill n1
+scontrol update NodeName=n1 State=DOWN Reason=died # what SLURM finds out itself after SlurmdTimeout
 machine_start n1
 finish first
 

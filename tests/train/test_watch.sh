@@ -7,12 +7,25 @@ event_dump=$(readlink -f "$3")
 source "$(dirname "$0")/common.sh"
 run=(preview.every=10 'preview.prompts=["en\ta square </script>", circle]' preview.steps=2 watch.every=5)
 
+mkdir held
+"$make_test_shards" held 1 24 16
+cat >> tiny.yaml <<'YAML'
+validation:
+  every: 10
+  sources:
+    - name: held
+      shards: ["held/000000.tar"]
+  samples: 4
+  timesteps: [1, 500]
+YAML
+
 # 25 steps, a stop, a step back to the checkpoint of step 20, and on to 40; beside it a run that writes nothing.
 expect 0 first.log "$vasily" train tiny.yaml run.dir=watched "${run[@]}" --stop-after 25
 [ -f watched/report.html ] || fail "no report after the first part"
 rm -r watched/checkpoints/step-0000025
 expect 0 second.log "$vasily" train tiny.yaml run.dir=watched "${run[@]}" train.steps=40 --resume auto
-expect 0 plain.log "$vasily" train tiny.yaml run.dir=plain train.steps=40 watch.tensorboard=false watch.report=false
+expect 0 plain.log "$vasily" train tiny.yaml run.dir=plain train.steps=40 validation.every=0 watch.tensorboard=false \
+    watch.report=false
 cmp <(hashes watched/checkpoints/latest) <(hashes plain/checkpoints/latest) || fail "watching changes what is trained"
 [ ! -e plain/tensorboard ] || fail "event files although they are turned off"
 [ ! -e plain/report.html ] || fail "written although it is turned off"
@@ -33,6 +46,15 @@ for pair in loss=train/loss grad_norm=train/grad_norm lr=train/lr step_seconds=s
         $2 in value { d = value[$2] - $1; if (d < 0) d = -d; if (d > 1e-6 * ($1 < 0 ? -$1 : $1)) { print $2, value[$2], $1; bad++ } else good++ }
         END { exit !(n == 4 && good == 4 && bad == 0) }' two - || fail "${pair#*=} is not ${pair%=*} of metrics.jsonl"
 done
+# Validation: also what came before the first step, and after the last.
+for weights in live ema; do
+    [ "$(awk -v tag=validation/loss_$weights '$2 == tag { print $1 }' one two | tr '\n' ' ')" = "0 10 20 30 40 " ] ||
+        fail "steps of validation: $(grep validation/loss one two)"
+    grep -q "^40 validation_by_timestep_$weights/0500 " two || fail "no losses by timestep"
+done
+paste -d' ' <(sed -n 's/.*"step": *30,.*"weights": *"ema", *"loss": *\([^,]*\),.*/\1/p' watched/validation.jsonl) \
+    <(awk '$1 == 30 && $2 == "validation/loss_ema" { print $3 }' two) |
+    awk '{ d = $1 - $2; if (d < 0) d = -d; exit !(NF == 2 && d <= 1e-6 * $1) }' || fail "another validation loss"
 grep -q "^0 config text [1-9]" one || fail "no config in the event file"
 for step in 10 20; do grep -q "^$step previews image " one || fail "no preview of step $step"; done
 for step in 30 40; do
@@ -45,12 +67,29 @@ cmp watched/report.html again.html || fail "the last report is not of the finish
 cp -r watched moved
 expect 0 moved.log "$vasily" report moved
 grep -q '<title>moved</title>' moved/report.html || fail "the report of a moved run"
-for text in "a square &lt;/script&gt;" "data:image/png;base64," 'class="mark resume"' "id=\"loss\"" "Parameters"; do
+for text in "a square &lt;/script&gt;" "data:image/png;base64," 'class="mark resume"' "id=\"loss\"" \
+    'id="validation"' 'id="timesteps"' 'class="mark saved"' "Parameters"; do
     contains watched/report.html "$text"
 done
 ! grep -q 'https\?://\|src="[^d]' watched/report.html || fail "the report fetches something"
 [ "$(grep -c '<script' watched/report.html)" = 1 ] || fail "scripts that are not ours"
 contains watched/plan.json '"parameters"'
+
+# Two stages in one process: the second one's numbers follow the first one's, none is there twice.
+cat > stages.yaml <<'YAML'
+stages:
+  - {name: first, steps: 8}
+  - name: last
+    steps: 7
+    train: {global_batch: 4}
+YAML
+cat tiny.yaml >> stages.yaml
+sed -i '/^  steps: 60/d' stages.yaml
+expect 0 stages.log "$vasily" train stages.yaml run.dir=staged validation.every=0 watch.every=1 preview.every=0
+for file in staged/tensorboard/*; do "$event_dump" "$file" || fail "$file is not whole"; done > staged.txt
+cmp <(awk '$2 == "train/loss" { print $1 }' staged.txt) <(seq 15) || fail "steps of two stages in the event files"
+contains staged/report.html 'class="mark stage"'
+contains staged/report.html '<p>15 steps'
 
 expect 0 compare.log "$vasily" compare watched plain --out compare.html
 grep -q '^steps .*40 .*40' compare.log || fail "steps in the comparison: $(cat compare.log)"
