@@ -100,10 +100,9 @@ Status trainer_validate(Trainer *t, bool ended, double wishes[WISH_COUNT])
     Status status = STATUS_OK;
     bool stopped = false;
     if (!t->validation || t->validated_step == t->step) return STATUS_OK;
-    /* At the end of a stage that another one follows, that one measures, as it would after a stop here. */
-    const bool over = trainer_stage_is_over(t);
-    if (over && stage_run_has_next(&t->stage, t->step, t->run->train.steps)) return STATUS_OK;
-    if (!ended && !over && t->step % t->run->validation.every) return STATUS_OK;
+    /* A last stage of days may end before train.steps. */
+    const bool last = trainer_stage_is_over(t) && !stage_run_has_next(&t->stage, t->step, t->run->train.steps);
+    if (!ended && !last && t->step % t->run->validation.every) return STATUS_OK;
     comm_note_step(t->comm, t->step, "validating");
     TRY(exchange_refresh_weights(t->exchange));
     TRY(measure(t, wishes, &stopped));
