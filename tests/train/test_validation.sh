@@ -73,12 +73,10 @@ expect 0 validate.log "$vasily" validate run
 contains validate.log "moving average"
 "$vasily" validate run --json > alone.jsonl 2> validate.log || fail "vasily validate"
 cmp last alone.jsonl || fail "vasily validate has other figures than the trainer"
-for ranks in 2 3; do
-    mpirun -n $ranks "$vasily" validate run --json > ranks.jsonl 2> validate.log || fail "$ranks ranks"
-    cmp last ranks.jsonl || fail "$ranks ranks have other figures"
-done
+mpirun -n 3 "$vasily" validate run --json > ranks.jsonl 2> validate.log || fail "3 ranks"
+cmp last ranks.jsonl || fail "3 ranks have other figures"
 figures last > wanted
-for batch in 1 7 45 100; do
+for batch in 7 100; do
     "$vasily" validate run --json validation.batch=$batch > batch.jsonl 2> validate.log || fail "a batch of $batch"
     near 2e-6 wanted <(figures batch.jsonl) || fail "figures depend on the batch"
 done
