@@ -487,8 +487,8 @@ static void test_describe(void **state)
     assert_non_null(strstr(text.data, "data.sources[].name: text, default \"\"\n"));
     assert_non_null(
         strstr(text.data, "parts[].train: of this section's keys those that differ: global_batch, part, fast\n"));
-    assert_non_null(
-        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, names, filter\n"));
+    assert_non_null(strstr(
+        text.data, "parts[].data: of this section's keys those that differ: sources, languages, names, filter\n"));
     strbuf_free(&text);
 }
 
