@@ -96,8 +96,8 @@ const Command command_train = {
     .usage = "CONFIG [key.path=value ...] [--resume auto|PATH]",
     .details =
         "Trains as the YAML file CONFIG says; overrides are checked as the file is. Everything goes into the folder\n"
-        "run.dir: config.yaml, metrics.jsonl, checkpoints/, previews/. Under `mpirun -n W` the W ranks share each "
-        "batch.\n"
+        "run.dir: config.yaml, metrics.jsonl, events.jsonl, checkpoints/, previews/. Under\n"
+        "`mpirun -n W` the W ranks share each batch.\n"
         "With stages in the config they are trained one after the other, and a resumed run goes on in the right one.\n"
         "\n"
         "Signals: INT saves and stops (a second one stops at once); TERM and USR1 save and exit with 75, which asks a\n"

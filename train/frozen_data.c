@@ -251,6 +251,25 @@ fail:
     return status;
 }
 
+bool frozen_reads_shards(const PrecomputedSpec *spec)
+{
+    return !spec->wanted[PRECOMPUTED_LATENTS] || !spec->wanted[PRECOMPUTED_TEXT];
+}
+
+Status frozen_list_shards(const SourceConfig *source, const PrecomputedSpec *spec, ShardList *list)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < source->shards.count; i++) {
+        const char *pattern = source->shards.items[i];
+        if (frozen_reads_shards(spec))
+            TRY(shard_list_add(pattern, list));
+        else
+            TRY(precomputed_list_shards(spec, source->name, pattern, list));
+    }
+fail:
+    return status;
+}
+
 bool frozen_can_draw(const RunConfig *run, const char **missing)
 {
     const char *const paths[] = {run->data.tokenizer1.model, run->data.tokenizer2.model};

@@ -13,6 +13,11 @@ Status frozen_spec_create(const RunConfig *run, Comm *comm, bool all, Precompute
 /* Without facts: enough to read keys and sizes. */
 void frozen_spec_sizes(const RunConfig *run, PrecomputedSpec *out);
 
+/* Whether a run of this kind reads the shards themselves, and not only what is precomputed of them. */
+bool frozen_reads_shards(const PrecomputedSpec *spec);
+/* Appends the paths of a source's shards; those of a run that does not read them need not exist. */
+Status frozen_list_shards(const SourceConfig *source, const PrecomputedSpec *spec, ShardList *list);
+
 /* False when a file that drawing pictures needs (weights, tokenizers) is not there; `missing` is then its path. Weights
  * that come from the seed are always there. */
 bool frozen_can_draw(const RunConfig *run, const char **missing);

@@ -91,8 +91,11 @@ fail:
 static const char *const OWN_KEYS[] = {"device.threads", "device.cache", "data.decode_threads",
                                        "data.prefetch_batches"};
 
+/* Of a stage's own keys likewise: "stages[1].data.decode_threads". */
 static bool is_own(const char *key)
 {
+    const char *stage_end = strncmp(key, "stages[", 7) == 0 ? strstr(key, "].") : NULL;
+    if (stage_end) key = stage_end + 2;
     for (size_t i = 0; i < sizeof OWN_KEYS / sizeof OWN_KEYS[0]; i++)
         if (strcmp(key, OWN_KEYS[i]) == 0) return true;
     return false;
@@ -148,20 +151,6 @@ fail:
     return status;
 }
 
-static Status list_shards(const SourceConfig *source, const PrecomputedSpec *spec, bool without_tars, ShardList *list)
-{
-    Status status = STATUS_OK;
-    for (size_t i = 0; i < source->shards.count; i++) {
-        const char *pattern = source->shards.items[i];
-        if (without_tars)
-            TRY(precomputed_list_shards(spec, source->name, pattern, list));
-        else
-            TRY(shard_list_add(pattern, list));
-    }
-fail:
-    return status;
-}
-
 /* One kind of a source's files: the shards themselves (kind -1), or what is precomputed of them. */
 static Status add_kind(Agreement *facts, const SourceConfig *source, const PrecomputedSpec *spec, const ShardList *list,
                        int kind)
@@ -194,13 +183,12 @@ static Status add_source(Agreement *facts, const SourceConfig *source, const Pre
     Status status = STATUS_OK;
     char key[128];
     ShardList list = {0};
-    const bool without_tars = spec->wanted[PRECOMPUTED_LATENTS] && spec->wanted[PRECOMPUTED_TEXT];
-    if (list_shards(source, spec, without_tars, &list) != STATUS_OK) {
+    if (frozen_list_shards(source, spec, &list) != STATUS_OK) {
         snprintf(key, sizeof key, "shards of data source %.60s", source->name);
         TRY(agreement_add(facts, key, "not to be listed: %s", status_message()));
         goto fail;
     }
-    if (!without_tars) TRY(add_kind(facts, source, spec, &list, -1));
+    if (frozen_reads_shards(spec)) TRY(add_kind(facts, source, spec, &list, -1));
     for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++)
         if (spec->wanted[kind]) TRY(add_kind(facts, source, spec, &list, kind));
 fail:

@@ -358,8 +358,8 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");
     if (t->saved_step != t->step && t->save.step != t->step && t->cursor) TRY(trainer_save(t));
-    if (*end == TRAINER_DONE || *end == TRAINER_DATA_ENDED) {
-        TRY(trainer_validate(t, *end == TRAINER_DATA_ENDED || t->step >= t->run->train.steps, decided.wishes));
+    if (*end == TRAINER_DONE || *end == TRAINER_STAGE || *end == TRAINER_DATA_ENDED) {
+        TRY(trainer_validate(t, *end == TRAINER_DATA_ENDED || trainer_is_at_end(t), decided.wishes));
         if (decided.wishes[WISH_STOP] + decided.wishes[WISH_REQUEUE] > 0) *end = end_of(&decided);
     }
     TRY(trainer_save_finish(t));

@@ -12,6 +12,7 @@
 #include "train/held_params.h"
 #include "train/init_kept.h"
 #include "train/run_agreement.h"
+#include "train/stages_ahead.h"
 
 enum { STATE_FILE_LIMIT = 256 << 20 };
 
@@ -375,6 +376,13 @@ static Status dump_config(Trainer *t, int64_t micro_batch_asked, int64_t group_a
     return config_dump(&RUN_CONFIG_SCHEMA, &asked, &t->config_text);
 }
 
+/* What a run would need that has nothing to do. */
+static const char *remedy_of_end(const Trainer *t)
+{
+    if (t->stop_after > 0 && t->step >= t->stop_after) return "raise --stop-after";
+    return trainer_stage_is_over(t) ? "let the last stage be longer, or add one," : "raise train.steps";
+}
+
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out)
 {
     Status status = STATUS_OK;
@@ -398,11 +406,12 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(run_dir_name(run->run.dir, &t->dir));
     TRY(open_watchdog(t, options->watchdog));
     TRY(check_machines(t));
-    TRY(trainer_check_settings(t, options->stages));
     if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
     TRY(trainer_enter_stage(t, options, resumed ? &state : NULL));
+    TRY(trainer_check_settings(t));
     run = t->run;
     config = t->config;
+    if (t->root && !t->switched) TRY(stages_look_ahead(&t->stage));
     TRY(run_agreement_check_files(run, false, comm));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;
@@ -442,8 +451,8 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(open_consistency(t));
     t->last_step = trainer_last_step(t);
     if (t->step >= t->last_step)
-        log_info("nothing to do: %lld steps are done, this run ends at %lld; raise train.steps to go on",
-                 (long long)t->step, (long long)t->last_step);
+        log_info("nothing to do: %lld steps are done, this run ends at %lld; %s to go on", (long long)t->step,
+                 (long long)t->last_step, remedy_of_end(t));
     t->start = state.cursor;
     state.cursor = NULL;
     TRY(open_loader(t, t->start));

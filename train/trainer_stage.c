@@ -6,20 +6,6 @@
 #include "base/file.h"
 #include "base/log.h"
 
-/* What needs no file, of every stage: a mistake in the last one is not to wait until it begins. */
-Status trainer_check_settings(const Trainer *t, const Stages *stages)
-{
-    Status status = STATUS_OK;
-    for (size_t i = 0; i < (stages ? stages->count : 1); i++) {
-        RunConfig run = stages ? stages->items[i].run : *t->run;
-        const Config *config = stages ? stages->items[i].config : t->config;
-        TRY(run_config_check_ranks(&run, config, comm_world(t->comm), comm_local_world(t->comm)));
-        TRY(run_config_check_mixture(&run, config));
-    }
-fail:
-    return status;
-}
-
 /* `state`: of the checkpoint; NULL: a new run. From here on t->run and t->config are the stage's. */
 Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const CheckpointState *state)
 {
@@ -37,6 +23,22 @@ Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const Chec
     t->of_stage = now->run;
     t->run = &t->of_stage;
     t->config = now->config;
+fail:
+    return status;
+}
+
+/* What needs no file, of this stage and all that come: a mistake in the last one is not to wait until it begins. What
+ * was right for the ranks of stages that are over need not be for those of now. */
+Status trainer_check_settings(const Trainer *t)
+{
+    Status status = STATUS_OK;
+    const Stages *stages = t->stage.stages;
+    for (size_t i = t->stage.index; i < (stages ? stages->count : 1); i++) {
+        RunConfig run = stages ? stages->items[i].run : *t->run;
+        const Config *config = stages ? stages->items[i].config : t->config;
+        TRY(run_config_check_ranks(&run, config, comm_world(t->comm), comm_local_world(t->comm)));
+        TRY(run_config_check_mixture(&run, config));
+    }
 fail:
     return status;
 }
@@ -88,4 +90,11 @@ bool trainer_stage_follows(const Trainer *t)
 {
     const bool stops = t->one_stage || (t->stop_after > 0 && t->step >= t->stop_after);
     return trainer_stage_is_over(t) && !stops && stage_run_has_next(&t->stage, t->step, t->run->train.steps);
+}
+
+bool trainer_is_at_end(const Trainer *t)
+{
+    const int64_t steps = t->run->train.steps;
+    if (stage_run_has_next(&t->stage, t->step, steps)) return false;
+    return trainer_stage_is_over(t) || t->step >= stage_run_last_step(&t->stage, steps);
 }

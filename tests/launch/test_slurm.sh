@@ -184,6 +184,7 @@ finish limit
 submit first --
 await_progress first 0
 machine_kill n1
+scontrol update NodeName=n1 State=DOWN Reason=died # what SLURM finds out itself after SlurmdTimeout
 machine_start n1
 finish first
 
@@ -203,6 +204,7 @@ if [ "$(grep -c "checkpoint of step" preempted-srun.log)" -lt 3 ]; then fail "TE
 submit silent -- --launcher mpirun
 await_progress silent 0
 machine_kill n2
-await 300 "the end after a machine's death" says silent 1 "to be queued again"
+await 120 "a word about mpirun" says silent 1 "mpirun still waits for another machine: it is killed"
 machine_start n2
+await 60 "the end after a machine's death" says silent 1 "to be queued again"
 finish silent

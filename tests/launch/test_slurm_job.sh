@@ -19,7 +19,7 @@ fi
 if [ -n "${WAITS-}" ]; then
     trap 'echo told >srun.told; exit 75' USR1
     touch srun.waits
-    while :; do sleep 0.05; done
+    for ((i = 0; i < 600; i++)); do sleep 0.1; done # a minute
 fi
 exit "${CODE:-0}"
 SCRIPT
@@ -144,6 +144,20 @@ signalled TERM 143
 contains signal.log "SLURM ends the job; the ranks ended with 75"
 [ ! -e requeued ] || fail "TERM: queued again, though SLURM ends the job"
 
+# An mpirun that waits for a machine after its own ranks have ended is not waited for.
+cat >bin/mpirun <<'SCRIPT'
+#!/bin/bash
+WAITS=1 srun & # starts the daemons of other machines
+echo $! >srun.pid
+sleep 2 # a rank
+wait
+SCRIPT
+chmod +x bin/mpirun
+job 75 VASILY_MPIRUN_PATIENCE=2 -- tiny.yaml --launcher mpirun
+contains job.log "mpirun still waits for another machine: it is killed"
+contains job.log "the ranks ended with 137"
+kill "$(cat srun.pid)"
+
 # Precompute: new files are what counts; where they would be is not known without a folder.
 script=$slurm/precompute.sbatch
 mkdir -p frozen/shapes
@@ -197,6 +211,27 @@ alone 0 dry.log --dry-run tiny.yaml train.global_batch=16 data.lanes=16 device.c
 expect 0 help.log "$slurm/train.sbatch" --help
 contains help.log "--tries N"
 ! grep -q SBATCH help.log || fail "--help shows #SBATCH lines"
+
+# A packed folder has its own program and its own mpirun; without any program the script says what to do.
+mkdir -p packed/launch packed/bin
+cp -r "$slurm" packed/launch/
+expect 2 packed.log packed/launch/slurm/train.sbatch --dry-run tiny.yaml
+contains packed.log "packed/build/release/vasily is not there: build it, or name --program or --container"
+ln -s "$vasily" packed/bin/vasily
+printf '#!/bin/sh\n' >packed/bin/mpirun
+chmod +x packed/bin/mpirun
+expect 0 packed.log packed/launch/slurm/train.sbatch --dry-run tiny.yaml train.global_batch=16 data.lanes=16 \
+    --launcher mpirun
+contains packed.log "starts $work/packed/bin/mpirun -n 16"
+contains packed.log "$work/packed/bin/vasily train tiny.yaml"
+
+# As SLURM runs it: a copy of the script elsewhere, which asks scontrol where the original lies, or is told.
+cp "$slurm/train.sbatch" slurm_script
+expect 2 copy.log env SLURM_JOB_ID=7 ./slurm_script --program "$vasily" tiny.yaml
+contains copy.log "set VASILY_HOME to the folder of Vasily"
+expect 0 copy.log env SLURM_JOB_ID=7 SLURM_NTASKS=4 SLURM_JOB_NUM_NODES=2 "VASILY_HOME=$home" ./slurm_script \
+    --program "$vasily" tiny.yaml
+contains copy.log "launch/slurm: done"
 
 # A rank's folder for temporary files: made, its owner's alone, and never one that is not there.
 # shellcheck disable=SC2016 # the inner shell's variable

@@ -76,7 +76,7 @@ done
 keep=(init.from=base init.optimizer=kept train.steps=1 'optim.groups=[{match: out.2.bias}, {match: "*", lr: 0}]')
 for ranks in 1 2; do
     launch=()
-    [ $ranks = 1 ] || launch=(mpirun -n $ranks)
+    [ $ranks = 1 ] || launch=(mpirun -n "$ranks")
     shard=none
     [ $ranks = 1 ] || shard=all
     expect 0 kept.log "${launch[@]}" "$vasily" train tiny.yaml run.dir=kept$ranks "${keep[@]}" parallel.shard=$shard

@@ -89,6 +89,10 @@ expect 0 own.log mpirun -n 1 "${train[@]}" : -n 1 "${train[@]}" data.decode_thre
     data.prefetch_batches=5 device.cache=none
 contains own.log "the ranks compute on unlike devices"
 [ "$(metric run loss | wc -l)" = 2 ] || fail "no two steps were trained"
+# The same of a stage.
+stage=(-n 1 "${train[@]}" run.dir=stage)
+expect 0 stage.log mpirun "${stage[@]}" 'stages=[{name: one, steps: 2, data: {decode_threads: 1}}]' : \
+    "${stage[@]}" 'stages=[{name: one, steps: 2, data: {decode_threads: 2}}]'
 
 # Weights to begin with that are not the same everywhere: the ranks compare what they have loaded.
 cp tokenizer.model elsewhere

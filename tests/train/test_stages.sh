@@ -40,7 +40,7 @@ same() { # same RUN RUN: weights, moments, average, and every number of every st
     local a b
     a=$(hashes "$1/checkpoints/latest") b=$(hashes "$2/checkpoints/latest")
     [ -n "$a" ] && [ "$a" = "$b" ] || fail "$1 and $2 end with other weights, moments or averages"
-    for key in step loss mse vb lr beta1 grad_norm ema_decay samples stage skipped_steps; do
+    for key in step loss mse vb lr beta1 grad_norm ema_decay samples stage loss_z grad_norm_z guard skipped_steps; do
         cmp <(metric "$1" $key) <(metric "$2" $key) || fail "$1 and $2 differ in $key"
     done
 }
@@ -80,20 +80,25 @@ contains whole1.log "config: data.sources[0].name: shapes -> more"
 contains whole1.log "source more is new to this run and starts at its beginning"
 [ "$(grep -c "is new to this run" whole1.log)" = 1 ] || fail "a source that was left out for a stage began anew"
 contains whole1.log "large: step "
-[ "$(sed -n 's/.*"kind": *"\([a-z]*\)".*/\1/p' whole1/events.jsonl | tr '\n' ' ')" = "start stage stage stage end " ] ||
-    fail "events: $(cat whole1/events.jsonl)"
-[ "$(sed -n 's/.*"kind": *"\([a-z]*\)".*/\1/p' parts1/events.jsonl | tr '\n' ' ')" = \
-    "start stage end resume end resume stage end resume stage end " ] || fail "events: $(cat parts1/events.jsonl)"
+events() { # events RUN: starts, resumes, stages and ends in order
+    sed -n 's/.*"kind": *"\(start\|resume\|stage\|stop\|end\)".*/\1/p' "$1/events.jsonl" | tr '\n' ' '
+}
+[ "$(events whole1)" = "start stage stage stage end " ] || fail "events: $(cat whole1/events.jsonl)"
+[ "$(events parts1)" = "start stage end resume end resume stage end resume stage end " ] ||
+    fail "events: $(cat parts1/events.jsonl)"
 contains whole1/checkpoints/latest/state.json '"stage": {"name": "clean", "steps": 4, "seconds": '
 contains whole1/checkpoints/latest/state.json '"ended": [{"name": "small", "step": 8, "seconds": '
 "$vasily" config whole1/config.yaml > again.yaml 2> config.log || fail "the run's config is refused"
 cmp again.yaml whole1/config.yaml || fail "the run's config does not round-trip"
 contains whole1/config.yaml "  - name: clean"
 contains whole1/config.yaml "total_steps: 18"
+contains whole1/checkpoints/step-0000014/state.json 'resolution: 32' # what is sampled from it is of its stage
 
 # Nothing is left to do; other stages than those it went through are refused, later ones may change.
 train done.log staged.yaml run.dir=whole1 --resume auto
-contains done.log "nothing to do: 18 steps are done"
+contains done.log "nothing to do: 18 steps are done, this run ends at 18; let the last stage be longer, or add one,"
+train done.log staged.yaml run.dir=whole1 --resume auto --stop-after 3
+contains done.log "this run ends at 18; raise --stop-after to go on"
 same whole1 parts1
 expect 2 renamed.log "$vasily" train staged.yaml run.dir=whole1 --resume auto stages[1].name=big
 contains renamed.log "has gone through small, large, clean, and the config's stages are small, big, clean"
@@ -109,6 +114,20 @@ expect 2 short.log "$vasily" train staged.yaml run.dir=new stages[2].train.micro
 contains short.log "stage clean: train.micro_batch"
 [ ! -e new ] || fail "a mistake in the last stage was found too late"
 
+# What a later stage will read is looked for at once; it may come until the stage begins.
+mv more elsewhere
+train absent.log staged.yaml run.dir=absent --stop-after 7 'stages[2].data.sources[1].shards=[none/*.tar]' \
+    'stages[2].data.sources[1].name=none'
+contains absent.log "stage large, which comes later: source more: 2 of 2 shards are not there yet, more/000000.tar and others"
+contains absent.log "stage clean, which comes later: source none: no file matches none/*.tar"
+expect 3 absent.log "$vasily" train staged.yaml run.dir=absent --resume auto
+contains absent.log "more/000000.tar"
+[ "$(readlink absent/checkpoints/latest)" = step-0000008 ] || fail "the stage before one without data is not saved"
+mv elsewhere more
+train absent.log staged.yaml run.dir=absent --resume auto
+! grep "comes later" absent.log || fail "data that is there is missed"
+same whole1 absent
+
 # One stage at a time.
 expect 2 only.log "$vasily" train staged.yaml run.dir=only --only-stage large
 contains only.log "--only-stage large: the run stands before stage small, after 0 steps"
@@ -122,8 +141,17 @@ train only-large.log staged.yaml run.dir=only --resume auto --only-stage large
 train only-clean.log staged.yaml run.dir=only --resume auto --only-stage clean
 same whole1 only
 
-# Days, that ranks agree on: the first stage ends with the step in which they are over.
+# A stage that is over no longer says on how many ranks the run may go on.
+train over.log staged.yaml run.dir=over "stages[0].train.global_batch=5" --only-stage small
+expect 2 over.log mpirun -n 2 "$vasily" train staged.yaml run.dir=new "stages[0].train.global_batch=5"
+contains over.log "stage small: train.global_batch: 5 is not divisible by the 2 ranks"
+train over.log staged.yaml run.dir=elsewhere-over "stages[0].train.global_batch=5" --stop-after 1
+expect 2 over.log mpirun -n 2 "$vasily" train staged.yaml run.dir=elsewhere-over "stages[0].train.global_batch=5" --resume auto
 launch=(mpirun -n 2)
+train over.log staged.yaml run.dir=over "stages[0].train.global_batch=5" --resume auto
+[ "$(metric over step | tail -1)" = 18 ] || fail "a run of two stages does not go on on two ranks"
+
+# Days, that ranks agree on: the first stage ends with the step in which they are over.
 train days.log staged.yaml run.dir=days optim.total_steps=1000 \
     'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
 steps=$(metric days stage | grep -c timed)
@@ -142,7 +170,7 @@ train drawn.log staged.yaml run.dir=drawn preview.every=5 'preview.prompts=[red 
     fail "previews: $(LC_ALL=C ls drawn/previews | tr '\n' ' ')"
 same whole1 drawn
 
-# Sampling takes the stage's resolution; plan and data commands take a stage.
+# Plan and data commands take a stage.
 contains <("$vasily" plan staged.yaml 2> plan.log) "stage clean"
 contains <("$vasily" plan staged.yaml --stage large 2> plan.log) "4 = 1 ranks x 2 micro-batches x 2"
 contains <("$vasily" plan staged.yaml --json 2> plan.log) '"stages":'
@@ -154,7 +182,10 @@ contains order.log "--stage NAME takes one of them"
 if [ -n "$emulated" ]; then
     two=(tiny.yaml train.steps=2 'stages=[{name: one, steps: 1}, {name: two, steps: 1, train: {global_batch: 2}}]' train.global_batch=4)
     train host.log "${two[@]}" run.dir=host
-    VASILY_CUDA_LIBRARY=$emulated VASILY_EMU_OPEN=1 train device.log "${two[@]}" run.dir=device --device cuda
+    export VASILY_CUDA_LIBRARY=$emulated VASILY_EMU_OPEN=1
+    needed=$("$vasily" plan tiny.yaml train.global_batch=4 --device cuda --json 2> plan.log | sed -n 's/.*"device_bytes".*"total": *\([0-9]*\).*/\1/p')
+    [ "$needed" -gt 1000000 ] || fail "the plan for a device has no total"
+    VASILY_EMU_MEMORY=$((needed * 5 / 3)) train device.log "${two[@]}" run.dir=device --device cuda
     contains device.log "device: cuda: emulated device"
     paste <(metric host loss) <(metric device loss) |
         awk '{ d = $1 - $2; if (d < 0) d = -d; if (!($1 > 0) || d > 1e-4 * $1) exit 1 } END { exit NR != 2 }' ||

@@ -1,0 +1,107 @@
+#include "train/stages_ahead.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+#include "data/shard_file.h"
+#include "train/frozen_data.h"
+
+/* Files of one kind of one source. */
+typedef struct Absent {
+    size_t listed, count;
+    char first[PATH_MAX]; /* of those that are not there */
+} Absent;
+
+static void look_at(const char *path, Absent *absent)
+{
+    absent->listed++;
+    if (shard_kind(path) != SHARD_LOCAL || file_exists(path)) return;
+    if (absent->count++ == 0) snprintf(absent->first, sizeof absent->first, "%s", path);
+}
+
+static void tell(const Stage *stage, const SourceConfig *source, const char *what, const Absent *absent)
+{
+    if (absent->count == 0) return;
+    log_warn("stage %s, which comes later: source %s: %zu of %zu %s are not there yet, %s%s; the stage cannot begin "
+             "without them",
+             stage->stage->name, source->name, absent->count, absent->listed, what, absent->first,
+             absent->count > 1 ? " and others" : "");
+}
+
+/* The shards themselves (kind -1), or what is precomputed of them. */
+static Status look_at_kind(const Stage *stage, const SourceConfig *source, const PrecomputedSpec *spec,
+                           const ShardList *list, int kind)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX], what[64] = "shards";
+    Absent absent = {0};
+    if (kind >= 0) snprintf(what, sizeof what, "files of precomputed %s", PRECOMPUTED_KIND_WORDS[kind]);
+    for (size_t i = 0; i < list->count; i++) {
+        if (kind >= 0) TRY(precomputed_path(spec, (PrecomputedKind)kind, source->name, list->paths[i], path));
+        look_at(kind >= 0 ? path : list->paths[i], &absent);
+    }
+    tell(stage, source, what, &absent);
+fail:
+    return status;
+}
+
+/* Whether the stage in hand, or one between it and stage `end`, reads the source's shards: they are the same then
+ * (train/stages_config.c), and there may be many. */
+static bool is_read_before(const StageRun *run, size_t end, const char *name)
+{
+    PrecomputedSpec spec;
+    for (size_t i = run->index; i < end; i++) {
+        const RunConfig *earlier = &run->stages->items[i].run;
+        frozen_spec_sizes(earlier, &spec);
+        for (size_t s = 0; frozen_reads_shards(&spec) && s < earlier->data.sources.count; s++)
+            if (strcmp(data_config_source(&earlier->data, s)->name, name) == 0) return true;
+    }
+    return false;
+}
+
+static Status look_at_source(const StageRun *run, size_t index, const SourceConfig *source)
+{
+    Status status = STATUS_OK;
+    const Stage *stage = &run->stages->items[index];
+    PrecomputedSpec spec;
+    ShardList list = {0};
+    frozen_spec_sizes(&stage->run, &spec);
+    const bool looks = frozen_reads_shards(&spec) && !is_read_before(run, index, source->name);
+    if (!looks && !spec.wanted[PRECOMPUTED_LATENTS] && !spec.wanted[PRECOMPUTED_TEXT]) return STATUS_OK;
+    if (frozen_list_shards(source, &spec, &list) != STATUS_OK) {
+        log_warn("stage %s, which comes later: source %s: %s", stage->stage->name, source->name, status_message());
+        goto fail;
+    }
+    if (looks) TRY(look_at_kind(stage, source, &spec, &list, -1));
+    for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++)
+        if (spec.wanted[kind]) TRY(look_at_kind(stage, source, &spec, &list, kind));
+fail:
+    shard_list_free(&list);
+    return status;
+}
+
+static void look_at_pictures(const Stage *stage)
+{
+    const PreviewConfig *preview = &stage->run.preview;
+    const char *const paths[] = {preview->init, preview->mask};
+    static const char *const KEYS[] = {"preview.init", "preview.mask"};
+    for (int i = 0; i < 2; i++)
+        if (paths[i][0] && !file_exists(paths[i]))
+            log_warn("stage %s, which comes later: %s: %s is not there yet", stage->stage->name, KEYS[i], paths[i]);
+}
+
+Status stages_look_ahead(const StageRun *run)
+{
+    Status status = STATUS_OK;
+    for (size_t i = run->index + 1; run->stages && i < run->stages->count; i++) {
+        const Stage *stage = &run->stages->items[i];
+        for (size_t s = 0; s < stage->run.data.sources.count; s++)
+            TRY(look_at_source(run, i, data_config_source(&stage->run.data, s)));
+        look_at_pictures(stage);
+    }
+fail:
+    return status;
+}
