@@ -13,6 +13,17 @@ enum { PROMPTS_BYTES_MAX = 1 << 16 };
 
 /* ---- what one sees first ---- */
 
+/* The event that tells how the newest start ended; NULL: it goes on, as far as is known. */
+static const RunEvent *find_end(const RunHistory *history)
+{
+    for (int32_t e = history->event_count - 1; e >= 0; e--) {
+        const RunEvent *event = &history->events[e];
+        if (strcmp(event->kind, "end") == 0 || strcmp(event->kind, "stop") == 0) return event;
+        if (strcmp(event->kind, "start") == 0 || strcmp(event->kind, "resume") == 0) return NULL;
+    }
+    return NULL;
+}
+
 static void write_times(Page *page, const RunHistory *history)
 {
     NumberText from, to, busy;
@@ -20,9 +31,10 @@ static void write_times(Page *page, const RunHistory *history)
     const RunEvent *first = &history->events[0], *last = &history->events[history->event_count - 1];
     page_printf(page, ", %s to %s", number_text_time(first->time, from), number_text_time(last->time, to));
     if (history->busy_seconds > 0) page_printf(page, ", %s in steps", number_text_lasted(history->busy_seconds, busy));
-    if (strcmp(last->kind, "end") == 0 || strcmp(last->kind, "stop") == 0) {
-        page_markup(page, strcmp(last->kind, "end") == 0 ? "; ended: " : "; stopped: ");
-        page_text(page, last->text);
+    const RunEvent *end = find_end(history);
+    if (end) {
+        page_markup(page, strcmp(end->kind, "end") == 0 ? "; ended: " : "; stopped: ");
+        page_text(page, end->text);
     }
 }
 
@@ -57,9 +69,9 @@ static void write_best_validation(Page *page, const RunHistory *history)
     const Series *ema = series_set_find(&history->validation, "ema.loss");
     const Series *live = series_set_find(&history->validation, "live.loss");
     if (ema)
-        write_fact(page, "Validation loss, EMA, best", number_text(ema->min, 4, text));
+        write_fact(page, "Best validation, EMA", number_text(ema->min, 4, text));
     else if (live)
-        write_fact(page, "Validation loss, best", number_text(live->min, 4, text));
+        write_fact(page, "Best validation", number_text(live->min, 4, text));
 }
 
 static void write_facts(Page *page, const RunHistory *history)

@@ -68,7 +68,7 @@ cp -r watched moved
 expect 0 moved.log "$vasily" report moved
 grep -q '<title>moved</title>' moved/report.html || fail "the report of a moved run"
 for text in "a square &lt;/script&gt;" "data:image/png;base64," 'class="mark resume"' "id=\"loss\"" \
-    'id="validation"' 'id="timesteps"' 'class="mark saved"' "Parameters"; do
+    '; ended: all steps' 'id="validation"' 'id="timesteps"' 'class="mark saved"' "Parameters"; do
     contains watched/report.html "$text"
 done
 ! grep -q 'https\?://\|src="[^d]' watched/report.html || fail "the report fetches something"
