@@ -487,8 +487,8 @@ static void test_describe(void **state)
     assert_non_null(strstr(text.data, "data.sources[].name: text, default \"\"\n"));
     assert_non_null(
         strstr(text.data, "parts[].train: of this section's keys those that differ: global_batch, part, fast\n"));
-    assert_non_null(
-        strstr(text.data, "parts[].data: of this section's keys those that differ: sources, languages, names, filter\n"));
+    assert_non_null(strstr(
+        text.data, "parts[].data: of this section's keys those that differ: sources, languages, names, filter\n"));
     strbuf_free(&text);
 }
 
@@ -563,6 +563,7 @@ static void test_variant_overrides(void **state)
     assert_ok(load_variant(2, "", &three, &third));
     assert_int_equal(two.train.batch, 32);
     assert_int_equal(three.train.batch, 7);
+    config_free(third);
     assert_fails(load_variant(3, "", &three, &third), ERR_INTERNAL, "parts[3]");
     config_free(second);
 }
