@@ -1,11 +1,16 @@
 /* Checkpoints: RUN/checkpoints/step-NNNNNNN/, a folder that is either whole or absent.
  *
- *   written by one rank:
- *     weights.h5, ema.h5, adam_m.h5, adam_v.h5   fp32, one dataset a parameter, under the names and in the layout of
- * the published weight files (convolutions O,C,KH,KW) by several: share-KKKK-of-WWWW.h5                      what rank
- * K wrote of the four, each a flat dataset weights.shares.json, ...                   where each parameter lies in them
- * (model/weight_shares.h) and: state.json      step, counters, seed, where the data stands, the whole config, and what
- * it was computed on manifest.json   size and XXH3-128 of each of the above
+ * Written by one rank:
+ *   - weights.h5, ema.h5, adam_m.h5, adam_v.h5: fp32, one dataset a parameter, under the names and in the layout of the
+ *     published weight files (convolutions O,C,KH,KW)
+ *
+ * Written by several:
+ *   - share-KKKK-of-WWWW.h5: what rank K wrote of the four, each a flat dataset
+ *   - weights.shares.json, ...: where each parameter lies in them (model/weight_shares.h)
+ *
+ * And in both:
+ *   - state.json: step, counters, seed, where the data stands, the whole config, and what it was computed on
+ *   - manifest.json: size and XXH3-128 of each of the above
  *
  * Saving: everything is written into step-NNNNNNN.tmp, closed and synced, then the manifest, then the folder is renamed
  * and its parent synced, then `latest` (a link) is moved, and only then are old checkpoints removed. So at every moment

@@ -115,7 +115,7 @@ _Static_assert(sizeof rows / sizeof rows[0] <= COMPARE_ROWS_MAX, "room for every
 /* A row that no run has a value for is left out; the best value is marked where they do not all read the same. */
 static void add_row(Comparison *c, size_t r)
 {
-    double values[COMPARE_RUNS_MAX];
+    double values[COMPARE_RUNS_MAX] = {0};
     int best = -1;
     bool any = false, differ = false;
     NumberText text;
@@ -142,7 +142,7 @@ static Status add_key(Comparison *c, const char *key)
 {
     Status status = STATUS_OK;
     ConfigLine lines[COMPARE_RUNS_MAX];
-    bool has[COMPARE_RUNS_MAX], differ = false;
+    bool has[COMPARE_RUNS_MAX] = {false}, differ = false;
     for (int k = 0; k < c->count; k++) {
         has[k] = c->runs[k]->config && config_find(c->runs[k]->config, key, &lines[k]);
         differ = differ || has[k] != has[0] ||

@@ -2,6 +2,7 @@
 
 #include <limits.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -47,17 +48,34 @@ fail:
     return status;
 }
 
-static Status look_at_source(const Stage *stage, const SourceConfig *source)
+/* Whether the stage in hand, or one between it and stage `end`, reads the source's shards: they are the same then
+ * (train/stages_config.c), and there may be many. */
+static bool is_read_before(const StageRun *run, size_t end, const char *name)
+{
+    PrecomputedSpec spec;
+    for (size_t i = run->index; i < end; i++) {
+        const RunConfig *earlier = &run->stages->items[i].run;
+        frozen_spec_sizes(earlier, &spec);
+        for (size_t s = 0; frozen_reads_shards(&spec) && s < earlier->data.sources.count; s++)
+            if (strcmp(data_config_source(&earlier->data, s)->name, name) == 0) return true;
+    }
+    return false;
+}
+
+static Status look_at_source(const StageRun *run, size_t index, const SourceConfig *source)
 {
     Status status = STATUS_OK;
+    const Stage *stage = &run->stages->items[index];
     PrecomputedSpec spec;
     ShardList list = {0};
     frozen_spec_sizes(&stage->run, &spec);
+    const bool looks = frozen_reads_shards(&spec) && !is_read_before(run, index, source->name);
+    if (!looks && !spec.wanted[PRECOMPUTED_LATENTS] && !spec.wanted[PRECOMPUTED_TEXT]) return STATUS_OK;
     if (frozen_list_shards(source, &spec, &list) != STATUS_OK) {
         log_warn("stage %s, which comes later: source %s: %s", stage->stage->name, source->name, status_message());
         goto fail;
     }
-    if (frozen_reads_shards(&spec)) TRY(look_at_kind(stage, source, &spec, &list, -1));
+    if (looks) TRY(look_at_kind(stage, source, &spec, &list, -1));
     for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++)
         if (spec.wanted[kind]) TRY(look_at_kind(stage, source, &spec, &list, kind));
 fail:
@@ -81,7 +99,7 @@ Status stages_look_ahead(const StageRun *run)
     for (size_t i = run->index + 1; run->stages && i < run->stages->count; i++) {
         const Stage *stage = &run->stages->items[i];
         for (size_t s = 0; s < stage->run.data.sources.count; s++)
-            TRY(look_at_source(stage, data_config_source(&stage->run.data, s)));
+            TRY(look_at_source(run, i, data_config_source(&stage->run.data, s)));
         look_at_pictures(stage);
     }
 fail:

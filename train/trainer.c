@@ -359,7 +359,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");
     if (t->saved_step != t->step && t->save.step != t->step && t->cursor) TRY(trainer_save(t));
     if (*end == TRAINER_DONE || *end == TRAINER_STAGE || *end == TRAINER_DATA_ENDED) {
-        TRY(trainer_validate(t, *end == TRAINER_DATA_ENDED || t->step >= t->run->train.steps, decided.wishes));
+        TRY(trainer_validate(t, *end == TRAINER_DATA_ENDED || trainer_is_at_end(t), decided.wishes));
         if (decided.wishes[WISH_STOP] + decided.wishes[WISH_REQUEUE] > 0) *end = end_of(&decided);
     }
     TRY(trainer_save_finish(t));

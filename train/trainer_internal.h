@@ -130,6 +130,7 @@ Status trainer_write_config(const Trainer *trainer); /* RUN/config.yaml. Rank 0 
 Status trainer_begin_stage(Trainer *trainer);        /* collective, before the first step of a process */
 bool trainer_stage_is_over(const Trainer *trainer);  /* false without stages */
 bool trainer_stage_follows(const Trainer *trainer);  /* it is over, and the process goes on with the next one */
+bool trainer_is_at_end(const Trainer *trainer);      /* of the whole run: no step comes, now or after a resume */
 
 /* The whole moving average, in the memory of the gradients, which between steps nobody reads: on rank 0, or
  * `everywhere`. And that memory back, as gradients need it. Both on the ranks that had it; the first is collective. */

@@ -91,3 +91,10 @@ bool trainer_stage_follows(const Trainer *t)
     const bool stops = t->one_stage || (t->stop_after > 0 && t->step >= t->stop_after);
     return trainer_stage_is_over(t) && !stops && stage_run_has_next(&t->stage, t->step, t->run->train.steps);
 }
+
+bool trainer_is_at_end(const Trainer *t)
+{
+    const int64_t steps = t->run->train.steps;
+    if (stage_run_has_next(&t->stage, t->step, steps)) return false;
+    return trainer_stage_is_over(t) || t->step >= stage_run_last_step(&t->stage, steps);
+}

@@ -19,9 +19,8 @@ struct Watch {
     const WatchConfig *config;
     const RunDir *dir;
     int64_t report_every;
-    int64_t first_step;    /* steps that were done when this began */
     TensorBoard *board;    /* NULL: none, or given up */
-    JsonLines validation;  /* as far as the board has it */
+    JsonLines validation;  /* as far as this board has it, or those before have */
     ReportWriter *reports; /* NULL: none */
 };
 
@@ -38,8 +37,12 @@ static Status open_board(Watch *watch, const WatchOptions *options)
 {
     Status status = STATUS_OK;
     char folder[PATH_MAX], validation[PATH_MAX];
+    struct stat about;
     TRY(path_join(validation, sizeof validation, watch->dir->path, "validation.jsonl"));
     TRY(json_lines_name(&watch->validation, validation));
+    /* What is there is in earlier files; a run's first one takes all. What an earlier start has left undone at this
+     * step is made up for later. */
+    if (options->step > 0 && stat(validation, &about) == 0) watch->validation.offset = about.st_size;
     TRY(path_join(folder, sizeof folder, watch->dir->path, "tensorboard"));
     TRY(tensorboard_open(folder, options->step, &watch->board));
     TRY(tensorboard_text(watch->board, options->step, "config", options->config));
@@ -68,7 +71,6 @@ Status watch_open(const WatchOptions *options, Watch **out)
     watch->config = config;
     watch->dir = options->dir;
     watch->report_every = config->report_every > 0 ? config->report_every : options->run->checkpoint.every;
-    watch->first_step = options->step;
     if (options->network && write_plan(watch, options) != STATUS_OK)
         log_warn("the plan is not written: %s", status_message());
     if (config->tensorboard) give_up(watch, open_board(watch, options));
@@ -85,9 +87,7 @@ static bool take_validation(void *context, const JsonValue *line)
     Watch *watch = context;
     int64_t step;
     if (!watch->board || !json_integer(json_get(line, "step"), &step)) return false;
-    /* Earlier files have what came before this start; a run's first file has all. */
-    if (step > watch->first_step || watch->first_step == 0)
-        give_up(watch, tensorboard_validation(watch->board, step, line));
+    give_up(watch, tensorboard_validation(watch->board, step, line));
     return true;
 }
 

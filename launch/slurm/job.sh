@@ -161,6 +161,23 @@ job_count_start() {
 
 # --- Running ----------------------------------------------------------------------------------------------------------
 
+# Where a machine does not answer any more, mpirun waits for its daemon until the system gives up the connection, which may
+# be a quarter of an hour after the ranks have ended. Ends mpirun when the ranks of this machine were seen and have been
+# gone for VASILY_MPIRUN_PATIENCE seconds.
+job_bound_mpirun() {
+    local gone='' patience=${VASILY_MPIRUN_PATIENCE:-30}
+    while kill -0 "$child" 2>/dev/null; do
+        sleep 1
+        if ps -o comm= --ppid "$child" | grep -qv '^srun'; then
+            gone=0
+        elif [ -n "$gone" ] && [ $((gone += 1)) -gt "$patience" ]; then
+            say "the ranks of this machine ended $patience seconds ago, and mpirun still waits for another machine: it is killed"
+            kill -KILL "$child"
+            return
+        fi
+    done
+}
+
 # A trapped signal ends `wait` early, which then is repeated.
 job_run() {
     local status
@@ -169,6 +186,7 @@ job_run() {
     trap 'told=yes; ended=yes; job_forward' TERM INT
     "${launch[@]}" "$home/launch/slurm/rank" "$local" "${command[@]}" &
     child=$!
+    if [ "$launcher" = mpirun ]; then job_bound_mpirun & fi
     while :; do
         told=''
         status=0

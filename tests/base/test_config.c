@@ -563,6 +563,7 @@ static void test_variant_overrides(void **state)
     assert_ok(load_variant(2, "", &three, &third));
     assert_int_equal(two.train.batch, 32);
     assert_int_equal(three.train.batch, 7);
+    config_free(third);
     assert_fails(load_variant(3, "", &three, &third), ERR_INTERNAL, "parts[3]");
     config_free(second);
 }

@@ -204,6 +204,7 @@ if [ "$(grep -c "checkpoint of step" preempted-srun.log)" -lt 3 ]; then fail "TE
 submit silent -- --launcher mpirun
 await_progress silent 0
 machine_kill n2
-await 300 "the end after a machine's death" says silent 1 "to be queued again"
+await 120 "a word about mpirun" says silent 1 "mpirun still waits for another machine: it is killed"
 machine_start n2
+await 60 "the end after a machine's death" says silent 1 "to be queued again"
 finish silent

@@ -144,6 +144,20 @@ signalled TERM 143
 contains signal.log "SLURM ends the job; the ranks ended with 75"
 [ ! -e requeued ] || fail "TERM: queued again, though SLURM ends the job"
 
+# An mpirun that waits for a machine after its own ranks have ended is not waited for.
+cat >bin/mpirun <<'SCRIPT'
+#!/bin/bash
+WAITS=1 srun & # starts the daemons of other machines
+echo $! >srun.pid
+sleep 2 # a rank
+wait
+SCRIPT
+chmod +x bin/mpirun
+job 75 VASILY_MPIRUN_PATIENCE=2 -- tiny.yaml --launcher mpirun
+contains job.log "mpirun still waits for another machine: it is killed"
+contains job.log "the ranks ended with 137"
+kill "$(cat srun.pid)"
+
 # Precompute: new files are what counts; where they would be is not known without a folder.
 script=$slurm/precompute.sbatch
 mkdir -p frozen/shapes

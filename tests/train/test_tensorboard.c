@@ -253,6 +253,18 @@ static void test_schedule_and_validation(void **state)
     assert_int_equal(records.events[1]->step, 12);
     assert_int_equal(records.events[3]->step, 15);
     event_records_free(&records);
+
+    /* And from step 15, at which a signal had ended the validation: it is made up for. */
+    open_watch("schedule", 15, &watch);
+    assert_ok(path_join(path, sizeof path, dir.path, "validation.jsonl"));
+    assert_ok(file_append_line(path, "{\"step\": 15, \"weights\": \"live\", \"loss\": 1.25}\n"));
+    make_steps(watch, 16, 16);
+    watch_close(watch);
+    read_all(newest(folder));
+    assert_int_equal(records.count, 4);
+    assert_int_equal(records.events[3]->step, 15);
+    assert_true(event_value(records.events[3], "validation/loss_live")->simple_value == 1.25f);
+    event_records_free(&records);
 }
 
 /* A disk that takes no more: no error, and what was whole stays whole. */

@@ -178,3 +178,20 @@ expect 2 mistake.log "$vasily" validate run --ema --no-ema
 expect 0 overlap.log "$vasily" train tiny.yaml run.dir=overlap train.steps=1 'data.sources=[{name: all, shards: ["shards/*.tar", "held/../held/*.tar"]}]'
 contains overlap.log "1 of 1 shards (such as held/000000.tar) are in data.sources, too"
 ! grep -q "are in data.sources, too" run.log || fail "a warning of shards that are held out"
+
+# Stages: what is due at the end of one is measured as it trains, whether the process goes on with the next or not; the
+# end of the run is measured also where days say when it comes.
+stages='stages=[{name: small, steps: 4}, {name: large, steps: 3, train: {resolution: 32, global_batch: 4}}]'
+sed -i '/^  steps: 60$/d; s/^  total_steps: 60$/  total_steps: 0/' tiny.yaml
+expect 0 stages.log "$vasily" train tiny.yaml run.dir=stages "$stages"
+expect 0 halves.log "$vasily" train tiny.yaml run.dir=halves "$stages" --only-stage small
+expect 0 halves.log "$vasily" train tiny.yaml run.dir=halves "$stages" --resume auto
+cmp stages/validation.jsonl halves/validation.jsonl || fail "a stop between two stages changes what is validated"
+[ "$(grep -o '"step": *[0-9]*' stages/validation.jsonl | grep -o '[0-9]*$' | tr '\n' ' ')" = "0 0 4 4 7 7 " ] ||
+    fail "a run of stages is validated at other steps"
+"$vasily" validate stages/checkpoints/step-0000004 --json > small.jsonl 2> validate.log || fail "vasily validate of a stage"
+cmp small.jsonl <(grep '"step": *4,' stages/validation.jsonl) || fail "a stage's end is not validated as the stage is"
+expect 0 days.log "$vasily" train tiny.yaml run.dir=days validation.every=1000 optim.total_steps=1000 \
+    'stages=[{name: timed, days: 1.0e-6}]'
+[ "$(grep -o '"step": *[0-9]*' days/validation.jsonl | tail -1 | grep -o '[0-9]*$')" = "$(metric days step | tail -1)" ] ||
+    fail "the end of a run of days is not validated"
