@@ -140,7 +140,7 @@ static Status measure(Job *job, bool ema)
         FAIL(ERR_USAGE, "%s has no moving average; leave --ema away",
              job->from_config ? job->model.run.init.from : job->model.path);
     if (!there) return STATUS_OK;
-    TRY(validation_run(job->validation, NULL, NULL, &result));
+    TRY(validation_run(job->validation, NULL, (ValidationPause){NULL}, &result));
     TRY(print(job, ema, &result));
 fail:
     return status;

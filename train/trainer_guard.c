@@ -21,6 +21,7 @@ Status trainer_guard_open(Trainer *t, const GuardState *state)
     Status status = STATUS_OK;
     TRY(guard_create(&t->run->guard, t->run->train.resolution, t->run->train.global_batch, &t->guard));
     t->updates_last = !feed_runs_ahead(t->feed) || guard_waits_for_loss(t->guard);
+    if (t->stage.stages && t->step == t->stage.begin) return STATUS_OK; /* other data, another loss */
     if (state->loss_count > 0 && !guard_restore(t->guard, state))
         log_info("guard: losses were of resolution %lld and batches of %lld so far; what is usual is learnt anew",
                  (long long)state->resolution, (long long)state->global_batch);

@@ -25,13 +25,34 @@ fail:
     return status;
 }
 
-static Status measure_average(Trainer *t, double wishes[WISH_COUNT], ValidationResult *out)
+typedef struct Meanwhile {
+    Trainer *trainer;
+    double *wishes; /* (WISH_COUNT) */
+} Meanwhile;
+
+/* Signals are heard, and a checkpoint that is still being written gets on. */
+static Status meanwhile(void *context, bool *stop)
+{
+    Status status = STATUS_OK;
+    const Meanwhile *m = context;
+    double told[WISH_COUNT + SAVE_WORDS] = {0};
+    signals_take(told);
+    trainer_save_tell(m->trainer, told + WISH_COUNT, told);
+    TRY(comm_all_reduce_f64(m->trainer->comm, told, WISH_COUNT + SAVE_WORDS, COMM_SUM));
+    for (int k = 0; k < WISH_COUNT; k++) m->wishes[k] += told[k];
+    *stop = m->wishes[WISH_STOP] + m->wishes[WISH_REQUEUE] > 0;
+    TRY(trainer_save_follow(m->trainer, told + WISH_COUNT));
+fail:
+    return status;
+}
+
+static Status measure_average(Trainer *t, ValidationPause pause, ValidationResult *out)
 {
     Status status = STATUS_OK;
     const float *weights = optimizer_ema(t->optimizer);
     const bool gathered = optimizer_is_divided(t->optimizer);
     if (gathered) TRY(trainer_gather_average(t, true, &weights));
-    TRY(validation_run(t->validation, weights, wishes, out));
+    TRY(validation_run(t->validation, weights, pause, out));
     if (gathered) TRY(trainer_return_gradients(t));
 fail:
     return status;
@@ -60,8 +81,9 @@ static Status measure(Trainer *t, double wishes[WISH_COUNT], bool *stopped)
     StrBuf lines = {0};
     double losses[2] = {0};
     const double start = clock_seconds();
+    const ValidationPause pause = {meanwhile, &(Meanwhile){t, wishes}};
     for (int ema = 0; ema <= (has_average(t) ? 1 : 0); ema++) {
-        TRY(ema ? measure_average(t, wishes, &result) : validation_run(t->validation, NULL, wishes, &result));
+        TRY(ema ? measure_average(t, pause, &result) : validation_run(t->validation, NULL, pause, &result));
         *stopped = result.stopped;
         if (*stopped) goto fail;
         losses[ema] = result.loss;
@@ -78,7 +100,9 @@ Status trainer_validate(Trainer *t, bool ended, double wishes[WISH_COUNT])
     Status status = STATUS_OK;
     bool stopped = false;
     if (!t->validation || t->validated_step == t->step) return STATUS_OK;
-    if (!ended && t->step % t->run->validation.every) return STATUS_OK;
+    /* A last stage of days may end before train.steps. */
+    const bool last = trainer_stage_is_over(t) && !stage_run_has_next(&t->stage, t->step, t->run->train.steps);
+    if (!ended && !last && t->step % t->run->validation.every) return STATUS_OK;
     comm_note_step(t->comm, t->step, "validating");
     TRY(exchange_refresh_weights(t->exchange));
     TRY(measure(t, wishes, &stopped));
@@ -87,7 +111,7 @@ Status trainer_validate(Trainer *t, bool ended, double wishes[WISH_COUNT])
                  (long long)t->step);
     else
         t->validated_step = t->step;
-    if (wishes[WISH_SAVE] > 0 && t->saved_step != t->step && t->cursor) TRY(trainer_save(t));
+    if (wishes[WISH_SAVE] > 0 && t->saved_step != t->step && t->save.step != t->step && t->cursor) TRY(trainer_save(t));
 fail:
     return status;
 }

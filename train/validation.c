@@ -217,20 +217,6 @@ static void show(const Validation *v, int64_t done, int64_t all, Shown *shown)
         log_info("%s", line);
 }
 
-/* Whether any rank was told to stop; all ranks ask at the same place. */
-static Status ask(const Validation *v, double wishes[WISH_COUNT], bool *stop)
-{
-    Status status = STATUS_OK;
-    double taken[WISH_COUNT];
-    if (!wishes) return STATUS_OK;
-    signals_take(taken);
-    TRY(comm_all_reduce_f64(v->comm, taken, WISH_COUNT, COMM_SUM));
-    for (int k = 0; k < WISH_COUNT; k++) wishes[k] += taken[k];
-    *stop = wishes[WISH_STOP] + wishes[WISH_REQUEUE] > 0;
-fail:
-    return status;
-}
-
 /* Sample after sample, whoever computed it. */
 static void sum_up(Validation *v, ValidationResult *out)
 {
@@ -253,7 +239,7 @@ static void sum_up(Validation *v, ValidationResult *out)
     out->by_timestep = v->by_timestep;
 }
 
-Status validation_run(Validation *v, const float *weights, double wishes[WISH_COUNT], ValidationResult *out)
+Status validation_run(Validation *v, const float *weights, ValidationPause pause, ValidationResult *out)
 {
     Status status = STATUS_OK;
     const int64_t own = validation_samples_own(v->own) * v->timestep_count, most = most_rows(v);
@@ -266,7 +252,7 @@ Status validation_run(Validation *v, const float *weights, double wishes[WISH_CO
     for (int64_t first = 0; first < most && !out->stopped; first += v->rows) {
         if (first < own) TRY(run_rows(v, first));
         show(v, first + v->rows < most ? first + v->rows : most, most, &shown);
-        TRY(ask(v, wishes, &out->stopped));
+        if (pause.call) TRY(pause.call(pause.context, &out->stopped));
     }
     if (out->stopped) goto fail;
     TRY(comm_all_reduce_f64(v->comm, v->losses, (int)values, COMM_SUM));

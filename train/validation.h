@@ -16,7 +16,6 @@
 #include "engine/comm.h"
 #include "model/diffusion.h"
 #include "train/network.h"
-#include "train/signals.h"
 
 typedef struct Validation Validation;
 
@@ -51,13 +50,19 @@ typedef struct ValidationResult {
     const int64_t *timesteps;  /* (timestep_count) */
     const double *by_timestep; /* the mean loss at each of them; the validation's, until its next run */
     double seconds;
-    bool stopped; /* a signal asked for the end: there are no figures */
+    bool stopped; /* by a pause: there are no figures */
 } ValidationResult;
 
-/* With `weights`, a flat buffer in the backend's memory such as the EMA; NULL: the store's own. `wishes`: the signals
- * that came to any rank meanwhile are added here, and one that asks to stop ends it early; NULL: signals are left
- * alone. Every rank gets the result. Collective. */
-Status validation_run(Validation *validation, const float *weights, double wishes[WISH_COUNT], ValidationResult *out);
+/* Called on all ranks alike after each pass of the network, which may take seconds: what must not wait for the end.
+ * *stop: no more passes. */
+typedef struct ValidationPause {
+    Status (*call)(void *context, bool *stop); /* NULL: none */
+    void *context;
+} ValidationPause;
+
+/* With `weights`, a flat buffer in the backend's memory such as the EMA; NULL: the store's own. Every rank gets the
+ * result. Collective. */
+Status validation_run(Validation *validation, const float *weights, ValidationPause pause, ValidationResult *out);
 
 /* ---- RUN/validation.jsonl ----
  *

@@ -16,8 +16,12 @@ for async in true false; do
 done
 contains one-true.log "training stood still for"
 contains one-true/events.jsonl '"kind": "checkpoint"'
-[ "$(hashes one-true/checkpoints/step-0000010)" = "$(hashes one-false/checkpoints/step-0000010)" ] ||
-    fail "a checkpoint written beside training is another"
+for step in 0000005 0000010; do # the first while training went on
+    [ "$(hashes one-true/checkpoints/step-$step)" = "$(hashes one-false/checkpoints/step-$step)" ] ||
+        fail "the checkpoint of step $step that was written beside training is another"
+done
+[ "$(hashes two-all-true/checkpoints/step-0000005)" = "$(hashes two-all-false/checkpoints/step-0000005)" ] ||
+    fail "the shares of step 5 that were written beside training are others"
 want=$(hashes two-none-true/checkpoints/step-0000010)
 [ "$(wc -l <<< "$want")" = 4 ] || fail "not four arrays: $want"
 for run in two-none-false two-all-true two-all-false; do

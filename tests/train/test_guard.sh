@@ -41,6 +41,15 @@ for key in mse:loss_z grad_norm:grad_norm_z; do
 done
 ! grep -q '"guard"' base/metrics.jsonl || fail "an alarm without a cause"
 
+# A stage may have other data, so what is usual is learnt anew, in a start of its own as well.
+stages=(train.steps=27 'stages=[{name: a, steps: 15}, {name: b, steps: 12}]' guard.window=10)
+expect 0 staged.log "$vasily" train tiny.yaml run.dir=staged "${stages[@]}"
+expect 0 parted.log "$vasily" train tiny.yaml run.dir=parted "${stages[@]}" --stop-after 15
+expect 0 parted.log "$vasily" train tiny.yaml run.dir=parted "${stages[@]}" --resume auto
+[ "$(column staged loss_z | grep -nx -- - | cut -d : -f 1 | tr '\n' ' ')" = "1 2 3 4 5 16 17 18 19 20 " ] ||
+    fail "z after a switch: $(column staged loss_z | tr '\n' ' ')"
+cmp <(column staged loss_z) <(column parted loss_z) || fail "z after a stop at the switch"
+
 # ---- weights that are broken ----
 cp -r base log
 expect 0 broken.log "$vasily" train tiny.yaml run.dir=log "${steps[@]}" --resume auto optim.max_lr=10 --stop-after 41
