@@ -259,3 +259,8 @@ Status tensorboard_validation(TensorBoard *board, int64_t step, const JsonValue 
     take_timesteps(board, json_get(line, "by_timestep"));
     return write_values(board, step);
 }
+
+void tensorboard_library_version(char *out, size_t capacity)
+{
+    snprintf(out, capacity, "protobuf-c %s", protobuf_c_version());
+}

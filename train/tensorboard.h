@@ -25,4 +25,7 @@ void tensorboard_close(TensorBoard *board); /* NULL is fine; does not flush */
 enum { TENSORBOARD_TAG_MAX = 160 };
 bool tensorboard_metrics_tag(const char *name, char tag[TENSORBOARD_TAG_MAX]);
 
+/* "protobuf-c 1.4.1", as loaded now. */
+void tensorboard_library_version(char *out, size_t capacity);
+
 #endif

@@ -246,12 +246,16 @@ static void test_schedule_and_validation(void **state)
 
     /* Started again from step 11: a new file, which has only what is new. */
     open_watch("schedule", 11, &watch);
+    assert_ok(path_join(path, sizeof path, dir.path, "validation.jsonl"));
+    assert_ok(file_append_line(path, "{\"step\": 11, \"weights\": \"ema\", \"loss\": 1.25}\n"));
     make_steps(watch, 12, 15);
     watch_close(watch);
     read_all(newest(folder));
-    assert_int_equal(records.count, 4);
+    assert_int_equal(records.count, 5);
     assert_int_equal(records.events[1]->step, 12);
-    assert_int_equal(records.events[3]->step, 15);
+    assert_int_equal(records.events[3]->step, 11); /* measured by this start, before its first step */
+    assert_true(event_value(records.events[3], "validation/loss_ema")->simple_value == 1.25f);
+    assert_int_equal(records.events[4]->step, 15);
     event_records_free(&records);
 
     /* And from step 15, at which a signal had ended the validation: it is made up for. */

@@ -85,9 +85,11 @@ stages:
 YAML
 cat tiny.yaml >> stages.yaml
 sed -i '/^  steps: 60/d' stages.yaml
-expect 0 stages.log "$vasily" train stages.yaml run.dir=staged validation.every=0 watch.every=1 preview.every=0
+expect 0 stages.log "$vasily" train stages.yaml run.dir=staged validation.every=4 watch.every=1 preview.every=0
 for file in staged/tensorboard/*; do "$event_dump" "$file" || fail "$file is not whole"; done > staged.txt
 cmp <(awk '$2 == "train/loss" { print $1 }' staged.txt) <(seq 15) || fail "steps of two stages in the event files"
+cmp <(awk '$2 == "validation/loss_ema" { print $1 }' staged.txt) \
+    <(sed -n 's/.*"step": *\([0-9]*\),.*"ema".*/\1/p' staged/validation.jsonl) || fail "validations of two stages"
 contains staged/report.html 'class="mark stage"'
 contains staged/report.html '<p>15 steps'
 
