@@ -308,7 +308,8 @@ static void print_stages(const StageFigures *stages, size_t count, int64_t ranks
                days * 24 * (double)ranks);
 }
 
-/* Of one stage, or of a run without stages. p->config and p->file are set; what else is there goes. */
+/* Of one stage, or, with `out` NULL, of a run without stages. p->config and p->file are set; what else is there goes.
+ */
 static Status plan_one(PlanRun *p, const PlanArguments *arguments, Arena *arena, JsonWriter *w, StageFigures *out)
 {
     Status status = STATUS_OK;
@@ -332,7 +333,7 @@ static Status plan_one(PlanRun *p, const PlanArguments *arguments, Arena *arena,
             strbuf_free(&p->ops);
         }
     }
-    if (p->stage) *out = stage_figures(p, &figures);
+    if (out) *out = stage_figures(p, &figures);
 fail:
     return status;
 }
@@ -342,7 +343,7 @@ static Status plan_stages(PlanRun *p, const PlanArguments *arguments, const RunC
 {
     Status status = STATUS_OK;
     size_t first = 0, count = whole->stages.count;
-    StageFigures figures[STAGES_MOST];
+    StageFigures figures[STAGES_MOST] = {0};
     if (arguments->stage) {
         TRY(run_config_find_stage(whole, arguments->stage, &first));
         count = 1;
