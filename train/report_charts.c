@@ -115,9 +115,9 @@ static void write_one(Page *page, const RunHistory *history, const char *name, c
 
 static void write_scores(Page *page, const RunHistory *history)
 {
-    ChartSpec spec = begin(history, "scores", "Spikes", "standard deviations from the recent mean");
+    ChartSpec spec = begin(history, "scores", "Spikes", "spreads above what is usual (guard)");
     spec.style = CHART_SMOOTHED;
-    add_line(&spec, &history->metrics, "loss_z", "loss");
+    add_line(&spec, &history->metrics, "loss_z", "mse");
     add_line(&spec, &history->metrics, "grad_norm_z", "gradient norm");
     chart_write(page, &spec);
 }
