@@ -352,8 +352,6 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     if (*end == TRAINER_DONE && trainer_stage_follows(t)) *end = TRAINER_STAGE;
     progress_end(&t->progress);
     comm_note_step(t->comm, t->step, "ending");
-    if (t->root && *end != TRAINER_STAGE)
-        run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     if (*end == TRAINER_DATA_ENDED && t->step == 0)
         FAIL(ERR_CONFIG, "the sources of data do not reach for one step, and none of them repeats; add data, lower "
                          "data.lanes or train.global_batch, or let data.sources[].repeat be true");
@@ -367,8 +365,11 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     log_comparisons(t);
     trainer_log_saves(t);
     log_memory(t);
+    if (t->root && *end != TRAINER_STAGE)
+        run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     return STATUS_OK;
 fail:
     progress_end(&t->progress);
+    if (t->root) run_events_add(t->dir.events, t->step, "stop", "an error: %s", status_message());
     return status;
 }

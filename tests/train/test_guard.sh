@@ -78,6 +78,7 @@ contains skip/checkpoints/step-0000045/state.json '"samples": 360'
 # They were in a row before the resume and still are, so six more make ten.
 goes_on 5 skip 60 guard.action=skip
 contains skip.log "10 steps in a row were left out (guard.skips_in_a_row)"
+tail -1 skip/events.jsonl | grep -q '"kind": "stop", "text": "an error: .*10 steps in a row' || fail "no event of the error: $(tail -1 skip/events.jsonl)"
 [ "$(column skip step | tail -1)" = 51 ] || fail "the run did not end at step 51"
 [ "$(readlink skip/checkpoints/latest)" = step-0000050 ] || [ "$(readlink skip/checkpoints/latest)" = step-0000045 ] ||
     fail "the newest checkpoint is $(readlink skip/checkpoints/latest)"
