@@ -5,8 +5,9 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "train/trainer.h"
 
-enum { REPETITIONS_MOST = 1000, AGREEMENT_REPETITIONS = 200, AGREEMENT_BYTES = 56, FLIGHT_MOST = 4096 };
+enum { REPETITIONS_MOST = 1000, AGREEMENT_REPETITIONS = 200, FLIGHT_MOST = 4096 };
 /* Communication beside computing must outlast it. */
 #define OUTLASTS 1.5
 
@@ -163,7 +164,7 @@ fail:
 Status comm_bench_agreement(CommBench *b, double *seconds)
 {
     Status status = STATUS_OK;
-    char own[AGREEMENT_BYTES] = {0};
+    char own[TRAINER_TOLD_BYTES] = {0};
     char *all = mem_alloc_array((size_t)comm_world(b->comm), sizeof own);
     if (!all) FAIL(ERR_MEMORY, "out of memory");
     for (int i = 0; i < AGREEMENT_REPETITIONS; i++) {

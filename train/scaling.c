@@ -4,11 +4,9 @@
 #include <stdlib.h>
 
 #include "base/arena.h"
+#include "train/trainer.h"
 
 const char *const SCALING_COLLECTIVE_WORDS[] = {"reduce", "gather", "all_reduce", NULL};
-
-/* What the ranks tell each other to decide a step: a few doubles of each. */
-#define AGREEMENT_BYTES 56.0
 
 /* ---- collectives ---- */
 
@@ -83,7 +81,7 @@ static double agreement_seconds(const ScalingNetwork *network, const ScalingMode
     const Places all = places_of(network, mode->ranks, 1);
     const double blocks = (double)update_norm_block_count(elements) * sizeof(double);
     double seconds = scaling_collective_seconds(network, SCALING_GATHER, all.local, all.nodes,
-                                                AGREEMENT_BYTES * (double)mode->ranks);
+                                                (double)TRAINER_TOLD_BYTES * (double)mode->ranks);
     if (mode->sharded) seconds += scaling_gather_seconds(network, mode, blocks);
     return seconds;
 }

@@ -6,6 +6,8 @@
 #include "train/run_config.h"
 #include "train/stages.h"
 
+enum { TRAINER_TOLD_BYTES = 104 }; /* what a rank tells all others at the end of a step */
+
 typedef struct Trainer Trainer;
 
 typedef struct TrainerOptions {
@@ -30,8 +32,8 @@ typedef enum TrainerEnd {
 
 /* Opens everything: run folder, device, plan, data, and the checkpoint to go on from; with stages for the one in which
  * that lies. `run` (whose micro_batch and total_steps are resolved here, without stages) and `config` must outlive the
- * trainer. Where it fails, *out is what there is so far,
- * for trainer_free alone: freeing may take long, and the other ranks are to be told before. Collective. */
+ * trainer. Where it fails, *out is what there is so far, for trainer_free alone: freeing may take long, and the other
+ * ranks are to be told before. Collective. */
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out);
 /* Trains to the end, or until a signal asks to stop; saves before it returns. Collective. */
 Status trainer_run(Trainer *trainer, TrainerEnd *end);

@@ -46,6 +46,7 @@ typedef struct StepTold {
     double stage_seconds;      /* trained in the stage: rank 0's */
 } StepTold;
 enum { STEP_TOLD = sizeof(StepTold) / sizeof(double) };
+_Static_assert(sizeof(StepTold) == TRAINER_TOLD_BYTES, "scaling and bench comm count on it");
 
 struct Trainer {
     RunConfig *run; /* of the stage; without stages the whole one */
