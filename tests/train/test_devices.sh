@@ -23,7 +23,7 @@ says "" 0 "info  device: ref" --device ref
 
 # A library that is not there, is no library, or is another one: auto goes on with the processor, cuda is refused.
 echo "no library" > text.so
-other=$(ldd "$vasily" | awk '/libpng/ { print $3; exit }')
+other=$(ldd "$vasily" | awk '/libpng/ { print $3 }')
 for case in "/nowhere/libvasily_cuda.so|no CUDA backend" "$work/text.so|cannot be opened" "$other|is no CUDA backend of this program"; do
     library=${case%%|*} why=${case##*|}
     says "$library" 0 "device.name is auto; no GPU: " --device auto
