@@ -32,9 +32,10 @@ void run_events_add(const char *path, int64_t step, const char *kind, const char
     vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
     clock_gettime(CLOCK_REALTIME, &now);
+    const int64_t milliseconds = (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
     json_begin(&w, &line);
     json_object(&w, NULL);
-    json_float(&w, "time", (double)now.tv_sec + 1e-3 * (double)(now.tv_nsec / 1000000));
+    json_float(&w, "time", (double)milliseconds / 1000);
     json_int(&w, "step", step);
     json_string(&w, "kind", kind);
     json_string(&w, "text", text);
