@@ -33,7 +33,7 @@ static void walk_object(Walk *walk, const JsonValue *object, size_t used, int de
         if (!key) continue;
         const size_t start = used > 0 ? used + 1 : 0, length = strlen(key);
         if (length >= sizeof walk->name || start + length >= sizeof walk->name) continue;
-        if (used > 0) walk->name[used] = '.';
+        if (start > 0) walk->name[start - 1] = '.';
         memcpy(walk->name + start, key, length + 1);
         if (json_is_object(value) && depth < DEPTH_MAX)
             walk_object(walk, value, start + length, depth + 1);

@@ -41,10 +41,11 @@ static void add_family(ChartSpec *spec, const SeriesSet *set, const char *prefix
         const Series *series = set->items[i];
         int greater = 0;
         if (series->count == 0 || !part_of(series->name, prefix, suffix, label)) continue;
-        for (int32_t k = 0; k < set->count; k++)
-            if (set->items[k]->count > 0 && part_of(set->items[k]->name, prefix, suffix, other) &&
-                (set->items[k]->last > series->last || (set->items[k]->last == series->last && k < i)))
-                greater++;
+        for (int32_t k = 0; k < set->count; k++) {
+            const Series *rival = set->items[k];
+            if (rival->count == 0 || !part_of(rival->name, prefix, suffix, other)) continue;
+            if (rival->last > series->last || (rival->last == series->last && k < i)) greater++;
+        }
         if (greater >= most) continue;
         memcpy(family->labels[spec->count], label, sizeof label);
         spec->lines[spec->count] = (ChartLine){series, family->labels[spec->count], spec->count};

@@ -98,7 +98,7 @@ fail:
 void stages_free(Stages *stages)
 {
     if (!stages) return;
-    for (size_t i = 0; i < stages->count; i++) config_free(stages->items[i].config);
+    for (size_t i = 0; stages->items && i < stages->count; i++) config_free(stages->items[i].config);
     free(stages->items);
     free(stages);
 }
