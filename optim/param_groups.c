@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "engine/param_order.h"
 
 enum { NEAREST = 3, NEAREST_TEXT = 400, PATTERN_MOST = 256 };
 
@@ -141,38 +142,27 @@ fail:
 
 /* ---- where the groups lie ---- */
 
-static int by_offset(const void *a, const void *b)
-{
-    const Param *const *p = a, *const *q = b;
-    return ((*p)->offset > (*q)->offset) - ((*p)->offset < (*q)->offset);
-}
-
 Status param_groups_segments(const OptimConfig *optim, const ParamTable *table, UpdateSegment **out, int32_t *count)
 {
     Status status = STATUS_OK;
-    const int32_t size = param_table_size(table);
-    const Param **params = NULL;
+    ParamOrder order = {0};
     UpdateSegment *segments = NULL;
-    int32_t trained = 0;
     *out = NULL;
     *count = 0;
     if (optim->groups.count == 0) return STATUS_OK;
-    params = mem_alloc_array((size_t)size + 1, sizeof(Param *));
-    segments = mem_alloc_array((size_t)size + 1, sizeof *segments);
-    if (!params || !segments) FAIL(ERR_MEMORY, "no memory for the groups of %d parameters", size);
-    for (int32_t i = 0; i < size; i++)
-        if (param_table_get(table, i)->trainable) params[trained++] = param_table_get(table, i);
-    qsort(params, (size_t)trained, sizeof(Param *), by_offset);
-    for (int32_t i = 0; i < trained; i++) {
-        const int32_t group = param_group_of(optim, params[i]->name);
-        const int64_t end = i + 1 < trained ? params[i + 1]->offset : param_table_trainable_elements(table);
+    TRY(param_order_make(table, &order));
+    segments = mem_alloc_array((size_t)order.count + 1, sizeof *segments);
+    if (!segments) FAIL(ERR_MEMORY, "no memory for the groups of %d parameters", order.count);
+    for (int32_t i = 0; i < order.count; i++) {
+        const int32_t group = param_group_of(optim, order.params[i]->name);
+        const int64_t end = i + 1 < order.count ? order.params[i + 1]->offset : param_table_trainable_elements(table);
         if (*count == 0 || segments[*count - 1].group != group) segments[(*count)++].group = group;
         segments[*count - 1].end = end;
     }
     *out = segments;
     segments = NULL;
 fail:
-    free(params);
+    param_order_free(&order);
     free(segments);
     return status;
 }

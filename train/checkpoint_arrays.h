@@ -5,16 +5,8 @@
 #include <limits.h>
 
 #include "engine/comm.h"
+#include "engine/param_order.h"
 #include "optim/optimizer.h"
-
-/* Trainable parameters in the order of the flat buffers. */
-typedef struct ParamOrder {
-    const Param **params; /* (count) */
-    int32_t count;
-    int64_t largest; /* elements; at least 1 */
-} ParamOrder;
-Status param_order_make(const ParamTable *table, ParamOrder *out);
-void param_order_free(ParamOrder *order);
 
 /* Rank 0 reads weights, average and moments, every rank gets what it holds. Collective. */
 Status checkpoint_load_arrays(const char *path, Comm *comm, ParamStore *store, Optimizer *optimizer);
