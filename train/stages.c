@@ -214,11 +214,16 @@ Status stages_enter(const Stages *stages, const StagePlace *saved, int64_t step,
         TRY(count_off(out, step, root));
     else
         TRY(match(out, saved, step));
-    if (is_over(out, step, out->place.seconds) && out->index + 1 < stages->count)
-        advance(out, step, out->place.seconds);
     out->seconds = out->place.seconds;
 fail:
     return status;
+}
+
+void stage_run_go_on(StageRun *run, int64_t step)
+{
+    if (!stage_run_is_over(run, step) || run->index + 1 >= run->stages->count) return;
+    advance(run, step, run->seconds);
+    run->seconds = 0;
 }
 
 /* ---- while it trains ---- */

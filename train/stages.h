@@ -56,10 +56,12 @@ typedef struct StageRun {
     double seconds;   /* trained in it, as the ranks have agreed on last */
 } StageRun;
 
-/* The stage to go on in: where the checkpoint of `step` steps says that it lies (`saved`; NULL: a new run), or the next
- * one where that was over. Stages that are done or begun keep their names and their order, else ERR_CONFIG tells both;
- * a checkpoint of a run without stages is put where its steps say, with a warning by rank 0 (`root`). */
+/* The stage in which the checkpoint of `step` steps says that it lies (`saved`; NULL: a new run), be it over or not.
+ * Stages that are done or begun keep their names and their order, else ERR_CONFIG tells both; a checkpoint of a run
+ * without stages is put where its steps say, with a warning by rank 0 (`root`). */
 Status stages_enter(const Stages *stages, const StagePlace *saved, int64_t step, bool root, StageRun *out);
+/* To the next stage, where this one is over after `step` steps and another comes. */
+void stage_run_go_on(StageRun *run, int64_t step);
 const Stage *stage_run_now(const StageRun *run); /* NULL without stages */
 const char *stage_run_name(const StageRun *run); /* NULL without stages */
 

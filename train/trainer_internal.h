@@ -57,6 +57,7 @@ struct Trainer {
     double stage_clock; /* clock_seconds at which the stage's seconds were 0 */
     int64_t stop_after; /* as in TrainerOptions */
     bool one_stage, switched;
+    bool owes; /* the stage is over but for its last validation */
     Comm *comm;
     bool root; /* rank 0: the one that writes */
 

@@ -396,7 +396,6 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->whole = run;
     t->config = config;
     t->stop_after = options->stop_after;
-    t->one_stage = options->only_stage != NULL;
     t->switched = options->switches;
     t->comm = comm;
     t->root = comm_rank(comm) == 0;
@@ -450,7 +449,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     }
     TRY(open_consistency(t));
     t->last_step = trainer_last_step(t);
-    if (t->step >= t->last_step)
+    if (t->step >= t->last_step && !t->owes)
         log_info("nothing to do: %lld steps are done, this run ends at %lld; %s to go on", (long long)t->step,
                  (long long)t->last_step, remedy_of_end(t));
     t->start = state.cursor;

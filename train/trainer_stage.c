@@ -6,20 +6,47 @@
 #include "base/file.h"
 #include "base/log.h"
 
+/* A kill or a signal came between the last checkpoint of a stage and the validation that was due with it: the process
+ * begins in the stage that is over, measures, and goes on to the next. Not where that stage could not be opened on the
+ * ranks of now; its figures are the next stage's then. Collective. */
+static Status owes_validation(const Trainer *t, int64_t step, bool *owes)
+{
+    Status status = STATUS_OK;
+    const Stage *over = stage_run_now(&t->stage);
+    RunConfig run = over->run;
+    bool there = true;
+    *owes = false;
+    if (!validation_is_due(&run, step)) return STATUS_OK;
+    if (t->root) TRY(validation_file_has(t->dir.validation, step, validation_lines(&run), &there));
+    TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
+    if (there) return STATUS_OK;
+    *owes = run_config_check_ranks(&run, over->config, comm_world(t->comm), comm_local_world(t->comm)) == STATUS_OK;
+    if (t->root && *owes)
+        log_info("stage %s is over, but for the validation of its last step, %lld", stage_run_name(&t->stage),
+                 (long long)step);
+fail:
+    return status;
+}
+
 /* `state`: of the checkpoint; NULL: a new run. From here on t->run and t->config are the stage's. */
 Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const CheckpointState *state)
 {
     Status status = STATUS_OK;
     const int64_t step = state ? state->step : 0;
     TRY(stages_enter(options->stages, state ? &state->stage : NULL, step, t->root, &t->stage));
+    StageRun next = t->stage;
+    stage_run_go_on(&next, step);
+    if (next.index != t->stage.index && !t->switched) TRY(owes_validation(t, step, &t->owes));
+    if (!t->owes) t->stage = next;
     const Stage *now = stage_run_now(&t->stage);
     if (!now) return STATUS_OK;
-    const char *name = stage_run_name(&t->stage), *wanted = options->only_stage;
+    const char *name = stage_run_name(&next), *wanted = options->only_stage;
+    t->one_stage = wanted && !t->owes;
     if (wanted && strcmp(wanted, name) != 0)
         FAIL(ERR_USAGE,
              "--only-stage %s: the run stands %s stage %s, after %lld steps; train that one first, or drop "
              "--only-stage",
-             wanted, step == t->stage.begin ? "before" : "in", name, (long long)step);
+             wanted, step == next.begin ? "before" : "in", name, (long long)step);
     t->of_stage = now->run;
     t->run = &t->of_stage;
     t->config = now->config;

@@ -8,7 +8,7 @@
 
 static bool has_average(const Trainer *t)
 {
-    return t->run->validation.ema && optimizer_ema(t->optimizer) != NULL;
+    return validation_lines(t->run) == 2;
 }
 
 Status trainer_start_validation(Trainer *t, bool resumed)
@@ -17,7 +17,7 @@ Status trainer_start_validation(Trainer *t, bool resumed)
     bool there = false;
     t->validated_step = -1;
     if (!t->validation) return STATUS_OK;
-    if (t->root) TRY(validation_file_resume(t->dir.validation, resumed ? t->step : -1, has_average(t) ? 2 : 1, &there));
+    if (t->root) TRY(validation_file_resume(t->dir.validation, resumed ? t->step : -1, validation_lines(t->run), &there));
     TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
     if (there) t->validated_step = t->step;
     TRY(validation_start(t->validation, &t->network.store, &t->precomputed, t->comm));
@@ -102,7 +102,7 @@ Status trainer_validate(Trainer *t, bool ended, double wishes[WISH_COUNT])
     if (!t->validation || t->validated_step == t->step) return STATUS_OK;
     /* A last stage of days may end before train.steps. */
     const bool last = trainer_stage_is_over(t) && !stage_run_has_next(&t->stage, t->step, t->run->train.steps);
-    if (!ended && !last && t->step % t->run->validation.every) return STATUS_OK;
+    if (!ended && !last && !validation_is_due(t->run, t->step)) return STATUS_OK;
     comm_note_step(t->comm, t->step, "validating");
     TRY(exchange_refresh_weights(t->exchange));
     TRY(measure(t, wishes, &stopped));

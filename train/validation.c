@@ -36,6 +36,11 @@ bool validation_is_wanted(const RunConfig *run)
     return run->validation.every > 0 && run->validation.sources.count > 0;
 }
 
+bool validation_is_due(const RunConfig *run, int64_t step)
+{
+    return validation_is_wanted(run) && step % run->validation.every == 0;
+}
+
 /* ---- planning ---- */
 
 static int64_t divide_up(int64_t a, int64_t b)

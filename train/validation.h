@@ -21,6 +21,8 @@ typedef struct Validation Validation;
 
 /* Whether the trainer validates: there are held-out shards, and `every` is not 0. */
 bool validation_is_wanted(const RunConfig *run);
+/* Whether it does so after `step` steps, by its schedule. */
+bool validation_is_due(const RunConfig *run, int64_t step);
 
 typedef struct ValidationOptions {
     const RunConfig *run;
@@ -71,6 +73,10 @@ Status validation_run(Validation *validation, const float *weights, ValidationPa
 
 /* Appends such a line, with its end. */
 Status validation_line(int64_t step, bool ema, const ValidationResult *result, StrBuf *out);
+/* How many of them a step has: that of the live weights, and of their average where there is one. */
+int validation_lines(const RunConfig *run);
+/* *there: the file has so many of `step`. No file is fine. */
+Status validation_file_has(const char *path, int64_t step, int lines, bool *there);
 /* Cuts the file back to steps up to `step` (-1: nothing is kept). *there: `step` has its `lines` lines; fewer, as a
  * kill may leave them, go too. No file is fine. */
 Status validation_file_resume(const char *path, int64_t step, int lines, bool *there);

@@ -48,16 +48,31 @@ fail:
     return status;
 }
 
-Status validation_file_resume(const char *path, int64_t step, int lines, bool *there)
+int validation_lines(const RunConfig *run)
+{
+    return run->validation.ema && run->optim.ema_decay > 0 ? 2 : 1;
+}
+
+Status validation_file_has(const char *path, int64_t step, int lines, bool *there)
 {
     Status status = STATUS_OK;
     int found = 0;
     *there = false;
     if (!file_exists(path)) return STATUS_OK;
-    TRY(metrics_drop_later(path, step));
     TRY(count_lines(path, step, &found));
     *there = found == lines;
-    if (found > 0 && !*there) TRY(metrics_drop_later(path, step - 1));
+fail:
+    return status;
+}
+
+Status validation_file_resume(const char *path, int64_t step, int lines, bool *there)
+{
+    Status status = STATUS_OK;
+    *there = false;
+    if (!file_exists(path)) return STATUS_OK;
+    TRY(metrics_drop_later(path, step));
+    TRY(validation_file_has(path, step, lines, there));
+    if (!*there) TRY(metrics_drop_later(path, step - 1));
 fail:
     return status;
 }

@@ -2,11 +2,12 @@
 # One operation goes wrong while a checkpoint is saved: a write, sync, rename, removal or allocation fails, the disk is
 # full from there on, or the process is killed there. Whatever becomes of the run, it goes on from its newest whole
 # checkpoint, and ends with the bits of a run without the fault. A few places in CI; all of them with VASILY_TEST_LONG=1.
-# $3 is the library that makes the fault (save_faults.c).
+# $3 is the library that makes the fault (save_faults.c). VASILY_TEST_PART=I/N takes every N-th place, from the I-th on (from
+# 0): so several processes, each with a folder of its own, share the long test.
 # shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
 faults=$(readlink -f "$3")
-long=${VASILY_TEST_LONG:-}
+long=${VASILY_TEST_LONG:-} part=${VASILY_TEST_PART:-0/1}
 if nm "$vasily" 2> /dev/null | grep ' __[at]san_init' > /dev/null; then
     echo "SKIPPED: test_train_save_faults: a sanitizer has allocators of its own"
     exit 77
@@ -49,13 +50,14 @@ at() {
     cmp <(metric run step) <(seq 8) || fail "$what: steps are missing or doubled"
 }
 
-# places COUNT FEW EACH: so many numbers from 1 to COUNT, evenly; every EACH-th of them in the long test, 0: none.
+# places COUNT FEW EACH: so many numbers from 1 to COUNT, evenly; every EACH-th of them in the long test, 0: none. Of
+# these, this part's.
 places() {
     if [ ! "$long" ]; then
         for ((i = 1; i <= $2; i++)); do echo $((i * $1 / ($2 + 1) + 1)); done
     elif [ "$3" -gt 0 ]; then
         seq 1 "$3" "$1"
-    fi
+    fi | awk -v part="${part%/*}" -v parts="${part#*/}" 'NR % parts == part'
 }
 
 # all RANKS ASYNC RANK EIO KILL ENOSPC MALLOC: faults of each kind, as "few/each" for places.

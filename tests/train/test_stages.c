@@ -222,6 +222,7 @@ static void a_run_goes_through_its_stages(void **state)
     assert_string_equal(stage_run_name(&run), "small");
     assert_true(run.seconds == 12.5);
     assert_ok(stages_enter(l.stages, &end, 30, true, &run));
+    stage_run_go_on(&run, 30);
     assert_string_equal(stage_run_name(&run), "large");
     assert_int_equal(run.begin, 30);
     assert_int_equal(stage_run_last_step(&run, 60), 50);
@@ -234,9 +235,11 @@ static void a_run_goes_through_its_stages(void **state)
     assert_true(later.ended[0].seconds == 12.5);
     end = stage_run_place(&run, 50);
     assert_ok(stages_enter(l.stages, &end, 50, true, &run));
+    stage_run_go_on(&run, 50);
     end = stage_run_place(&run, 60);
     assert_string_equal(end.name, "clean");
     assert_ok(stages_enter(l.stages, &end, 60, true, &run));
+    stage_run_go_on(&run, 60);
     assert_string_equal(stage_run_name(&run), "clean"); /* nothing comes after it */
     assert_true(stage_run_is_over(&run, 60));
     assert_false(stage_run_has_next(&run, 60, 60));
@@ -266,6 +269,7 @@ static void days_end_a_stage(void **state)
     assert_false(stage_run_has_next(&run, 200, 200)); /* the schedule is over, too */
     place = stage_run_place(&run, 150);
     assert_ok(stages_enter(l.stages, &place, 150, true, &run));
+    stage_run_go_on(&run, 150);
     assert_string_equal(stage_run_name(&run), "clean");
     assert_int_equal(run.begin, 150);
     assert_int_equal(stage_run_last_step(&run, 200), 160);

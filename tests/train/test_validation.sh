@@ -187,6 +187,27 @@ expect 0 stages.log "$vasily" train tiny.yaml run.dir=stages "$stages"
 expect 0 halves.log "$vasily" train tiny.yaml run.dir=halves "$stages" --only-stage small
 expect 0 halves.log "$vasily" train tiny.yaml run.dir=halves "$stages" --resume auto
 cmp stages/validation.jsonl halves/validation.jsonl || fail "a stop between two stages changes what is validated"
+# As a kill between the last checkpoint of a stage and its validation leaves it: without the lines, or with the first.
+for kept in 0 1; do
+    rm -rf killed
+    expect 0 killed.log "$vasily" train tiny.yaml run.dir=killed "$stages" --only-stage small
+    grep -v '"step": *4,' halves/validation.jsonl > killed/validation.jsonl
+    sed -i '/"step": *7,/d' killed/validation.jsonl
+    grep '"step": *4,' halves/validation.jsonl | sed -n "1,${kept}p" >> killed/validation.jsonl
+    only=()
+    [ "$kept" = 0 ] || only=(--only-stage large)
+    expect 0 killed.log "$vasily" train tiny.yaml run.dir=killed "$stages" --resume auto "${only[@]}"
+    contains killed.log "stage small is over, but for the validation of its last step, 4"
+    ! grep -q "nothing to do" killed.log || fail "a validation that is made up for is called nothing"
+    cmp stages/validation.jsonl killed/validation.jsonl || fail "what a kill at a stage's end left out is measured otherwise"
+    [ "$(hashes stages/checkpoints/step-0000007)" = "$(hashes killed/checkpoints/step-0000007)" ] || fail "other weights"
+    [ "$(grep -c '"stage large begins' killed/events.jsonl)" = 1 ] || fail "events: $(cat killed/events.jsonl)"
+done
+# Where that stage's batch is not for the ranks of now, it is measured as the next stage.
+expect 0 odd.log "$vasily" train tiny.yaml run.dir=odd "$stages" train.global_batch=5 stages[1].train.global_batch=4 --only-stage small
+sed -i '/"step": *4,/d' odd/validation.jsonl
+expect 0 odd.log mpirun -n 2 "$vasily" train tiny.yaml run.dir=odd "$stages" train.global_batch=5 stages[1].train.global_batch=4 --resume auto
+[ "$(grep -c '"step": *4,' odd/validation.jsonl)" = 2 ] || fail "a validation is lost"
 [ "$(grep -o '"step": *[0-9]*' stages/validation.jsonl | grep -o '[0-9]*$' | tr '\n' ' ')" = "0 0 4 4 7 7 " ] ||
     fail "a run of stages is validated at other steps"
 "$vasily" validate stages/checkpoints/step-0000004 --json > small.jsonl 2> validate.log || fail "vasily validate of a stage"
