@@ -36,7 +36,10 @@ static Status train(const TrainArguments *arguments, RunConfig *config, const Co
                               .stages = stages,
                               .only_stage = arguments->only_stage,
                               .watchdog = watchdog};
+    int lock;
     do {
+        lock = trainer_give_lock(*trainer);
+        options.lock = &lock;
         trainer_free(*trainer);
         TRY(trainer_open(config, file, comm, &options, trainer));
         TRY(trainer_run(*trainer, ended));

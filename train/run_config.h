@@ -22,6 +22,7 @@
 
 typedef struct RunSection {
     char *dir;
+    int64_t lock_seconds;
 } RunSection;
 
 #define MICRO_BATCH_AUTO (-1) /* the largest that fits the memory: network_choose_micro_batch decides */

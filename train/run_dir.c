@@ -9,6 +9,9 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
+
+enum { LOCK_POLL_MICROSECONDS = 200000 };
 
 Status run_dir_name(const char *path, RunDir *out)
 {
@@ -32,20 +35,44 @@ fail:
     return status;
 }
 
-static Status take_lock(RunDir *dir)
+/* The process that holds the lock, by what it has written there; 0: not known. */
+static long holder(const RunDir *dir)
+{
+    char text[32] = "";
+    const ssize_t got = pread(dir->lock, text, sizeof text - 1, 0);
+    text[got > 0 ? got : 0] = 0;
+    return strtol(text, NULL, 10);
+}
+
+/* A file server may hold the lock of a machine that is lost for a minute or two. */
+static bool wait_for_lock(const RunDir *dir, int64_t seconds)
+{
+    const double begun = clock_seconds();
+    if (seconds > 0)
+        log_warn("%s: another vasily train (process %ld) is writing to this run: waiting up to %lld s for its end",
+                 dir->path, holder(dir), (long long)seconds);
+    while (clock_seconds() - begun < (double)seconds) {
+        usleep(LOCK_POLL_MICROSECONDS);
+        if (flock(dir->lock, LOCK_EX | LOCK_NB) == 0) return true;
+        if (errno != EWOULDBLOCK && errno != EINTR) break;
+    }
+    return false;
+}
+
+static Status take_lock(RunDir *dir, int64_t wait)
 {
     Status status = STATUS_OK;
-    char path[PATH_MAX], text[32] = "";
+    char path[PATH_MAX], text[32];
     TRY(path_join(path, sizeof path, dir->path, "lock"));
     dir->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (dir->lock < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
     if (flock(dir->lock, LOCK_EX | LOCK_NB)) {
-        ssize_t got = errno == EWOULDBLOCK ? pread(dir->lock, text, sizeof text - 1, 0) : 0;
-        text[got > 0 ? got : 0] = 0;
-        FAIL(ERR_IO,
-             "%s: another vasily train (process %ld) is writing to this run; wait for it, stop it, or choose "
-             "another run.dir",
-             dir->path, strtol(text, NULL, 10));
+        if (errno != EWOULDBLOCK) FAIL(ERR_IO, "%s cannot be locked: %s", path, strerror(errno));
+        if (!wait_for_lock(dir, wait))
+            FAIL(ERR_IO,
+                 "%s: another vasily train (process %ld) is writing to this run; wait for it (run.lock_seconds), stop "
+                 "it, or choose another run.dir",
+                 dir->path, holder(dir));
     }
     int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     if (ftruncate(dir->lock, 0) || pwrite(dir->lock, text, (size_t)length, 0) != length)
@@ -85,11 +112,11 @@ fail:
     return status;
 }
 
-Status run_dir_open(RunDir *dir, bool resume)
+Status run_dir_open(RunDir *dir, bool resume, int64_t wait)
 {
     Status status = STATUS_OK;
     TRY(file_make_dirs(dir->path));
-    TRY(take_lock(dir));
+    if (dir->lock < 0) TRY(take_lock(dir, wait));
     bool used;
     TRY(holds_a_run(dir, &used));
     if (used && !resume)

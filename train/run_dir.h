@@ -20,6 +20,7 @@
 
 #include <limits.h>
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/status.h"
 
@@ -41,9 +42,10 @@ typedef struct RunDir {
 
 /* The names only; touches nothing. */
 Status run_dir_name(const char *path, RunDir *out);
-/* Makes the folders, takes the lock, and sets an earlier flight record aside. `resume` false: refuses a folder that
- * already holds a run. One process (rank 0) does this. */
-Status run_dir_open(RunDir *dir, bool resume);
+/* Makes the folders, takes the lock where it is not held yet (waiting up to so many seconds where another process has
+ * it), and sets an earlier flight record aside. `resume` false: refuses a folder that already holds a run. One process
+ * (rank 0) does this. */
+Status run_dir_open(RunDir *dir, bool resume, int64_t wait);
 Status run_dir_write_config(const RunDir *dir, const char *yaml, size_t size);
 void run_dir_close(RunDir *dir);
 

@@ -17,6 +17,7 @@ typedef struct TrainerOptions {
     const char
         *only_stage; /* stop at this stage's end; ERR_USAGE where the run is in another one; NULL: no such wish */
     bool switches;   /* this process has trained the stage before */
+    const int *lock; /* what trainer_give_lock gave, which the trainer takes over; NULL: nothing */
     /* Opened as soon as the ranks are known to have one config, also where the trainer then fails to open; the caller
      * closes it, or fails with it. One that is open already stays. NULL: none. */
     Watchdog **watchdog;
@@ -37,6 +38,9 @@ typedef enum TrainerEnd {
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out);
 /* Trains to the end, or until a signal asks to stop; saves before it returns. Collective. */
 Status trainer_run(Trainer *trainer, TrainerEnd *end);
+/* Rank 0's hold on the run's folder, for the trainer of the next stage: nobody else may come in between. -1: there is
+ * none, as for NULL and on other ranks. */
+int trainer_give_lock(Trainer *trainer);
 void trainer_free(Trainer *trainer); /* NULL is fine */
 
 #endif

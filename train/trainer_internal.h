@@ -1,4 +1,4 @@
-/* What trainer.c (the loop) and trainer_open.c (opening, resuming, closing) share. */
+/* What trainer.c (the loop), trainer_open.c (opening, closing) and the other trainer_*.c share. */
 #ifndef TRAIN_TRAINER_INTERNAL_H
 #define TRAIN_TRAINER_INTERNAL_H
 
@@ -123,6 +123,12 @@ Status trainer_save_finish(Trainer *trainer);
 void trainer_log_saves(const Trainer *trainer);             /* not */
 Status trainer_compare(Trainer *trainer);                   /* the ranks' weights, unless parallel.compare_every is 0 */
 Status trainer_preview(Trainer *trainer, const char *mark); /* rank 0 draws, if the config asks for pictures */
+
+/* trainer_resume.c. `resume`: as in TrainerOptions. Collective but for log_differences, which is rank 0's. */
+Status trainer_find_checkpoint(Trainer *trainer, const char *resume, char path[PATH_MAX], CheckpointState *state,
+                               bool *found);
+Status trainer_check_resumable(const Trainer *trainer, const CheckpointState *state);
+void trainer_log_differences(const Trainer *trainer, const CheckpointState *state);
 
 /* trainer_stage.c */
 Status trainer_enter_stage(Trainer *trainer, const TrainerOptions *options, const CheckpointState *state);

@@ -1,4 +1,4 @@
-/* Opening, resuming and closing a run. */
+/* Opening and closing a run. */
 #include "train/trainer_internal.h"
 
 #include <stdlib.h>
@@ -7,14 +7,11 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/param_image.h"
-#include "train/config_difference.h"
 #include "train/frozen_data.h"
 #include "train/held_params.h"
 #include "train/init_kept.h"
 #include "train/run_agreement.h"
 #include "train/stages_ahead.h"
-
-enum { STATE_FILE_LIMIT = 256 << 20 };
 
 /* ---- whether all ranks are of one run ---- */
 
@@ -46,84 +43,6 @@ static Status open_watchdog(const Trainer *t, Watchdog **out)
                                          .stall_seconds = parallel->stall_seconds,
                                          .folder = t->dir.flight_record},
                       out));
-fail:
-    return status;
-}
-
-/* ---- which checkpoint to go on from ---- */
-
-/* Rank 0 finds and checks it; every rank gets the text of its state.json. */
-static Status find_checkpoint(Trainer *t, const char *resume, char path[PATH_MAX], CheckpointState *state, bool *found)
-{
-    Status status = STATUS_OK;
-    bool automatic = strcmp(resume, "auto") == 0;
-    char file[PATH_MAX], *text = NULL;
-    int64_t header[2] = {0, 0}; /* found, size of the text */
-    size_t size = 0;
-    *found = false;
-    if (t->root) {
-        /* Locked before it is looked at; a folder that is not there is made when the config is known to be good. */
-        if (file_is_dir(t->dir.path)) TRY(run_dir_open(&t->dir, true));
-        TRY(checkpoint_find(automatic ? t->dir.checkpoints : resume, automatic, path, found));
-        if (*found) {
-            TRY(path_join(file, sizeof file, path, "state.json"));
-            TRY(file_read(file, STATE_FILE_LIMIT, &text, &size));
-        } else {
-            log_info("%s has no checkpoint yet: starting from the beginning", t->dir.path);
-        }
-        header[0] = *found;
-        header[1] = (int64_t)size;
-    }
-    TRY(comm_broadcast(t->comm, header, sizeof header, 0));
-    *found = header[0] != 0;
-    if (!*found) return STATUS_OK;
-    size = (size_t)header[1];
-    if (!t->root) {
-        text = mem_alloc_array(size + 1, 1);
-        if (!text) FAIL(ERR_MEMORY, "out of memory");
-    }
-    TRY(comm_broadcast(t->comm, text, size, 0));
-    TRY(checkpoint_parse_state(t->root ? path : "state.json", text, size, state));
-fail:
-    free(text);
-    return status;
-}
-
-/* What has changed since the checkpoint was written, and whether the run can still be the same to the bit. */
-static void log_differences(const Trainer *t, const CheckpointState *state)
-{
-    config_log_differences(state->config, t->config_text.data);
-    if (state->world != comm_world(t->comm))
-        log_warn("saved by %lld ranks, going on with %d: equal up to rounding, not to the bit", (long long)state->world,
-                 comm_world(t->comm));
-    if (state->threads != t->network.backend->threads)
-        log_warn("saved with %lld threads a rank, going on with %d: equal up to rounding, not to the bit",
-                 (long long)state->threads, t->network.backend->threads);
-    for (int n = 0; n < FROZEN_NETWORK_COUNT; n++)
-        if (state->frozen[n][0] && t->frozen[n][0] && strcmp(state->frozen[n], t->frozen[n]) != 0)
-            log_warn("model.%s has other weights than so far (%s, now %s): the network goes on with other inputs",
-                     FROZEN_NETWORK_WORDS[n], state->frozen[n], t->frozen[n]);
-    if (strcmp(state->backend, t->backend_text) != 0)
-        log_warn("computed so far on: %s; now on: %s: equal up to rounding, not to the bit", state->backend,
-                 t->backend_text);
-}
-
-static Status check_resumable(const Trainer *t, const CheckpointState *state)
-{
-    Status status = STATUS_OK;
-    if (state->seed != t->run->seed)
-        FAIL_WITH(config_error(t->config, "seed",
-                               "%lld differs from the checkpoint's, %lld; every random number and the order "
-                               "of samples follow from it, so a run keeps its seed",
-                               (long long)t->run->seed, (long long)state->seed));
-    if (t->run->optim.total_steps != state->total_steps && t->root)
-        log_warn("optim.total_steps is frozen when a run begins: the schedule stays one of %lld steps, not %lld",
-                 (long long)state->total_steps, (long long)t->run->optim.total_steps);
-    if (t->run->train.steps > state->total_steps && t->root)
-        log_warn(
-            "train.steps %lld is past the schedule's %lld steps (optim.total_steps, frozen when the run began); from "
-            "there the learning rate keeps its last value",
-            (long long)t->run->train.steps, (long long)state->total_steps);
 fail:
     return status;
 }
@@ -403,9 +322,10 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     t->dir.lock = t->metrics.file = -1;
     TRY(check_one_run(t, options));
     TRY(run_dir_name(run->run.dir, &t->dir));
+    if (options->lock) t->dir.lock = *options->lock;
     TRY(open_watchdog(t, options->watchdog));
     TRY(check_machines(t));
-    if (options->resume) TRY(find_checkpoint(t, options->resume, from, &state, &resumed));
+    if (options->resume) TRY(trainer_find_checkpoint(t, options->resume, from, &state, &resumed));
     TRY(trainer_enter_stage(t, options, resumed ? &state : NULL));
     TRY(trainer_check_settings(t));
     run = t->run;
@@ -417,9 +337,9 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
     TRY(run_config_check_data(run, config));
 
-    if (t->root && t->dir.lock < 0) TRY(run_dir_open(&t->dir, options->resume != NULL));
+    if (t->root && t->dir.lock < 0) TRY(run_dir_open(&t->dir, options->resume != NULL, run->run.lock_seconds));
     if (resumed) {
-        TRY(check_resumable(t, &state));
+        TRY(trainer_check_resumable(t, &state));
         run->optim.total_steps = state.total_steps;
     }
     const bool kept = !resumed && init_keeps_optimizer(&run->init);
@@ -444,7 +364,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
         t->samples = state.samples;
         if (t->root) {
             log_info("resumed from %s: %lld steps done", from, (long long)t->step);
-            log_differences(t, &state);
+            trainer_log_differences(t, &state);
         }
     }
     TRY(open_consistency(t));

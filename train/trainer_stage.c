@@ -108,6 +108,13 @@ fail:
     return status;
 }
 
+int trainer_give_lock(Trainer *t)
+{
+    const int lock = t ? t->dir.lock : -1;
+    if (t) t->dir.lock = -1;
+    return lock;
+}
+
 bool trainer_stage_is_over(const Trainer *t)
 {
     return stage_run_is_over(&t->stage, t->step);

@@ -293,6 +293,8 @@ job_main() {
     if [ "$kind" = train ]; then
         command+=(--resume auto)
         if [ -n "$local" ] && [ -z "$(config_value device cache)" ]; then command+=("device.cache=$local/plans"); fi
+        # A file server holds the lock of a machine that was lost for a while.
+        if [ "$(config_value run lock_seconds)" = 0 ]; then command+=(run.lock_seconds=300); fi
         folder=$(config_value run dir)
     else
         folder=$(job_out)

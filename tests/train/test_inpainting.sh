@@ -26,6 +26,23 @@ expect 0 other.log "$vasily" train paint.yaml run.dir=other "${short[@]}" inpain
 [ "$(metric whole loss | head -1)" = "$(metric other loss | head -1)" ] || fail "the widened model saw the mask at once"
 ! cmp -s <(metric whole loss) <(metric other loss) || fail "the masks make no difference"
 
+# Held-out samples: the widened model begins with the figures of the model for text; training does not notice; what the
+# masks leave changes the figures of a trained one.
+mkdir held
+"$make_test_shards" held 1 12 16
+valid=(validation.every=10 'validation.sources=[{name: held, shards: ["held/000000.tar"]}]' validation.samples=6
+    'validation.timesteps=[1, 400, 900]' validation.seed=3)
+figures() { sed 's/"step": *[0-9]*, "weights": *"[a-z]*", //' "$1"; }
+expect 0 valid.log "$vasily" train paint.yaml run.dir=valid "${short[@]}" "${valid[@]}"
+"$vasily" validate text "${valid[@]}" --ema --json > text.jsonl 2> validate.log || fail "the model for text is not validated"
+[ -s text.jsonl ] && cmp <(figures text.jsonl) <(sed -n 1p valid/validation.jsonl | figures /dev/stdin) ||
+    fail "the widened model has other figures than the model for text"
+[ "$(hashes valid/checkpoints/step-0000020)" = "$a" ] || fail "validation changes the weights"
+"$vasily" validate valid --json > alone.jsonl 2> validate.log || fail "an inpainting model is not validated"
+cmp alone.jsonl <(tail -n 2 valid/validation.jsonl) || fail "vasily validate has other figures than the trainer"
+"$vasily" validate valid inpainting.whole=1e6 --json > hidden.jsonl 2> validate.log || fail "a validation without a hint"
+! cmp -s alone.jsonl hidden.jsonl || fail "validation does not see the mask"
+
 # Sample i has the same mask whatever the ranks and the micro-batch: the losses are one rank's up to rounding.
 near() { # near RUN: the losses of a run are those of `whole`
     paste <(metric whole loss | head -6) <(metric "$1" loss | head -6) |

@@ -43,13 +43,18 @@ until [ -s signals/metrics.jsonl ]; do sleep 0.05; kill -0 $pid || fail "trainin
 kill -USR2 $pid
 for _ in $(seq 100); do ls signals/checkpoints | grep -q step && break; sleep 0.05; done
 expect 3 lock.log "$vasily" train tiny.yaml run.dir=signals --resume auto
-contains lock.log "another vasily train"
+contains lock.log "another vasily train (process $pid) is writing to this run"
+expect 3 lock.log "$vasily" train tiny.yaml run.dir=signals --resume auto run.lock_seconds=1
+contains lock.log "another vasily train (process $pid) is writing to this run; wait for it"
+"$vasily" train tiny.yaml run.dir=signals --resume auto run.lock_seconds=300 > after.log 2>&1 &
+waiter=$!
+until grep -q "waiting up to 300 s for its end" after.log; do sleep 0.05; kill -0 $waiter || fail "nothing waits"; done
 kill -USR1 $pid
 code=0
 wait $pid || code=$?
 [ $code = 75 ] || fail "USR1 ends with $code, not 75"
 contains signals.log "checkpoint of step"
-expect 0 after.log "$vasily" train tiny.yaml run.dir=signals --resume auto
+wait $waiter || fail "a start that has waited for the lock of the run ends with $?"
 a=$(hashes whole1/checkpoints/step-0000060) b=$(hashes signals/checkpoints/step-0000060)
 [ "$a" = "$b" ] || fail "a run stopped by USR1 and resumed is not the run without a stop"
 cmp <(metric signals step) <(seq 60) || fail "steps are missing or doubled after signals"

@@ -45,10 +45,17 @@ same() { # same RUN RUN: weights, moments, average, and every number of every st
     done
 }
 
-# Two stages that differ in nothing.
+# Two stages that differ in nothing. Nobody else gets hold of the run before its end.
 train plain.log tiny.yaml run.dir=plain train.steps=16 optim.total_steps=16
+(
+    until [ -e equal/config.yaml ] || [ ! -d "$work" ]; do sleep 0.01; done
+    until flock -n equal/lock tail -n 1 equal/metrics.jsonl > hold || [ ! -d "$work" ]; do :; done
+) &
+watcher=$!
 train equal.log tiny.yaml run.dir=equal train.steps=16 optim.total_steps=16 \
     'stages=[{name: one, steps: 7}, {name: two, steps: 9}]'
+wait $watcher
+contains hold '"step": 16'
 [ "$(metric equal stage | sort | uniq -c | tr '\n' ' ' | tr -s ' ')" = ' 7 "one" 9 "two" ' ] || fail "stages of metrics"
 grep -q '"stage"' plain/metrics.jsonl && fail "a run without stages has stages in metrics.jsonl"
 sed -i 's/"stage": "[a-z]*", //' equal/metrics.jsonl
