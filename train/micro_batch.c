@@ -5,9 +5,8 @@
 /* Beyond this a larger micro-batch gains nothing and only makes the search longer. */
 enum { MICRO_BATCH_MOST = 4096 };
 
-/* Whether run->train.micro_batch fits, by a plan without kernels (`estimate`) or a whole one. */
-static Status fits(const RunConfig *run, Backend *backend, NetworkInputs inputs, const NetworkSurroundings *around,
-                   bool estimate, bool *out)
+Status network_check_memory(const RunConfig *run, Backend *backend, NetworkInputs inputs,
+                            const NetworkSurroundings *around, bool estimate)
 {
     Status status = STATUS_OK;
     Network network;
@@ -21,11 +20,18 @@ static Status fits(const RunConfig *run, Backend *backend, NetworkInputs inputs,
         network_plan_memory(&network, run, &with);
         status = memory_plan_check(&network.memory, run, backend, around->sharing);
     }
-    *out = status == STATUS_OK;
     network_free(&network);
-    if (status == ERR_MEMORY && run->train.micro_batch > 1) status = STATUS_OK; /* a smaller one may do */
 fail:
     return status;
+}
+
+/* Whether run->train.micro_batch fits, by an estimate or a whole plan. */
+static Status fits(const RunConfig *run, Backend *backend, NetworkInputs inputs, const NetworkSurroundings *around,
+                   bool estimate, bool *out)
+{
+    const Status status = network_check_memory(run, backend, inputs, around, estimate);
+    *out = status == STATUS_OK;
+    return status == ERR_MEMORY && run->train.micro_batch > 1 ? STATUS_OK : status; /* a smaller one may do */
 }
 
 /* The divisor of `value` next below `than`; 0: none. */

@@ -48,6 +48,10 @@ typedef struct NetworkSurroundings {
     int64_t previews_kept, previews_scratch; /* preview_plan_bytes, on the rank that draws */
     ValidationBytes validation;
 } NetworkSurroundings;
+/* ERR_MEMORY, with the remedies, where run->train.micro_batch does not fit what is free now, by a plan or, with
+ * `estimate`, one without kernels; what previews take is not counted. */
+Status network_check_memory(const RunConfig *run, Backend *backend, NetworkInputs inputs,
+                            const NetworkSurroundings *around, bool estimate);
 /* Where run->train.micro_batch is MICRO_BATCH_AUTO, sets it to the largest divisor of a rank's share of the batch whose
  * memory plan fits what is free now; `preferred` (a checkpoint's, or 0) is taken where it fits. ERR_MEMORY, with the
  * remedies, when not even 1 does. Ranks may find different numbers: the caller agrees on the least. */

@@ -105,3 +105,20 @@ Status stages_look_ahead(const StageRun *run)
 fail:
     return status;
 }
+
+Status stages_look_ahead_memory(const StageRun *run, Backend *backend, int ranks, int sharing)
+{
+    Status status = STATUS_OK;
+    const NetworkSurroundings around = {.ranks = ranks, .sharing = sharing, .training = true};
+    for (size_t i = run->index + 1; run->stages && i < run->stages->count; i++) {
+        const Stage *stage = &run->stages->items[i];
+        RunConfig config = stage->run;
+        TRY(run_config_check_ranks(&config, stage->config, ranks, sharing));
+        if (config.train.micro_batch == MICRO_BATCH_AUTO) config.train.micro_batch = 1;
+        const Status checked = network_check_memory(&config, backend, NETWORK_PIXELS, &around, true);
+        if (checked != ERR_MEMORY) TRY(checked);
+        if (checked == ERR_MEMORY) log_warn("stage %s, which comes later: %s", stage->stage->name, status_message());
+    }
+fail:
+    return status;
+}

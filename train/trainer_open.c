@@ -97,6 +97,8 @@ static Status open_network(Trainer *t, int64_t preferred_micro_batch)
     TRY(network_open_backend(t->run, t->comm, &backend));
     backend_describe(backend, t->backend_text, sizeof t->backend_text);
     TRY(run_agreement_check_device(backend, model_compute_dtype(&t->run->model, backend), t->comm));
+    if (t->root && !t->switched)
+        TRY(stages_look_ahead_memory(&t->stage, backend, comm_world(t->comm), comm_local_world(t->comm)));
     TRY(choose_micro_batch(t, backend, &around, preferred_micro_batch));
     t->micro_batches = t->run->train.global_batch / comm_world(t->comm) / t->run->train.micro_batch;
     TRY(network_plan(t->run, backend, NETWORK_PIXELS, &t->network));

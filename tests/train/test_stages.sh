@@ -135,6 +135,13 @@ train absent.log staged.yaml run.dir=absent --resume auto
 ! grep "comes later" absent.log || fail "data that is there is missed"
 same whole1 absent
 
+# So is the memory that it will take.
+train huge.log staged.yaml run.dir=huge --stop-after 1 stages[1].train.resolution=8192
+contains huge.log "stage large, which comes later: training takes "
+contains huge.log "free for it"
+[ "$(grep -c "comes later: training" huge.log)" = 1 ] || fail "more than one stage is said not to fit"
+! grep -q "comes later" whole2.log || fail "stages that fit are said not to"
+
 # One stage at a time.
 expect 2 only.log "$vasily" train staged.yaml run.dir=only --only-stage large
 contains only.log "--only-stage large: the run stands before stage small, after 0 steps"
