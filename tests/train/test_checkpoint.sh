@@ -85,6 +85,26 @@ paste <(metric two-none-true loss | tail -2) <(metric go-one loss) | awk '
     { d = ($1 - $2) / $1; if (d < 0) d = -d; if (d > 1e-5) bad = 1 } END { exit bad || NR != 2 }' ||
     fail "one rank goes on from shares with other losses"
 
+# ---- earlier versions wrote less: no guard, no fingerprints, no micro-batch, a config without today's sections ----
+cp -a $one old
+sed -i -E 's/"micro_batch": [0-9]+, //; s/"frozen": \{[^}]*\}, //; s/"guard": \{[^}]*\}, //
+    s/\\n/\x01/g; s/\x01(guard|validation|inpainting|init):(\x01 +[^\x01]*)*//g; s/\x01  lock_seconds: 0//
+    s/\x01/\\n/g' old/state.json
+for key in '"micro_batch' '"frozen' guard: validation: inpainting: '\\ninit' lock_seconds; do
+    ! grep -F -- "$key" old/state.json || fail "$key still is in old/state.json"
+done
+expect 0 rehash.log "$rehash" old
+expect 0 old.log "$vasily" checkpoint verify old
+for from in $one old; do
+    expect 0 old.log "$vasily" train tiny.yaml run.dir="from-${from##*/}" --resume "$from" --stop-after 15
+done
+[ "$(hashes from-old/checkpoints/step-0000015)" = "$(hashes from-step-0000010/checkpoints/step-0000015)" ] ||
+    fail "a checkpoint of an earlier version is not gone on from"
+expect 0 old.log "$vasily" sample old --prompt a --steps 2 --out old.png
+rm -rf old && cp -a $one old # pictures keep the name
+expect 0 new.log "$vasily" sample old --prompt a --steps 2 --out new.png
+cmp old.png new.png || fail "a checkpoint of an earlier version draws another picture"
+
 # ---- what is kept ----
 expect 0 keep.log "$vasily" train tiny.yaml run.dir=keep checkpoint.every=2 checkpoint.permanent_every=8 --stop-after 20
 kept() { [ "$(ls keep/checkpoints | grep -o 'step-.*' | sed 's/step-0*//' | xargs)" = "$1" ] || fail "kept: $(ls keep/checkpoints | xargs), not $1"; }
