@@ -10,6 +10,8 @@ for browser in chromium-headless-shell chromium chromium-browser google-chrome; 
     if command -v "$browser" >/dev/null; then break; else browser=; fi
 done
 [ -n "$browser" ] || { echo "SKIPPED: chromium is not installed"; exit 77; }
+timeout 60 "$browser" --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --dump-dom 'data:text/html,<p>it starts</p>' 2> /dev/null |
+    grep 'it starts' > /dev/null || { echo "SKIPPED: $browser does not start here"; exit 77; }
 pictures=${2:+$(readlink -f "$2")}
 work=$(mktemp -d "${TMPDIR:-/tmp}/vasily-test.XXXXXX")
 trap 'rm -rf "$work"' EXIT
