@@ -17,7 +17,8 @@ Status trainer_start_validation(Trainer *t, bool resumed)
     bool there = false;
     t->validated_step = -1;
     if (!t->validation) return STATUS_OK;
-    if (t->root) TRY(validation_file_resume(t->dir.validation, resumed ? t->step : -1, validation_lines(t->run), &there));
+    if (t->root)
+        TRY(validation_file_resume(t->dir.validation, resumed ? t->step : -1, validation_lines(t->run), &there));
     TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
     if (there) t->validated_step = t->step;
     TRY(validation_start(t->validation, &t->network.store, &t->precomputed, t->comm));
