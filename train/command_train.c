@@ -43,7 +43,7 @@ static Status train(const TrainArguments *arguments, RunConfig *config, const Co
         trainer_free(*trainer);
         TRY(trainer_open(config, file, comm, &options, trainer));
         TRY(trainer_run(*trainer, ended));
-        options.resume = "auto";
+        if (!trainer_made_up(*trainer)) options.resume = "auto"; /* else nothing was saved: as it was asked for */
         options.switches = true;
     } while (*ended == TRAINER_STAGE);
 fail:

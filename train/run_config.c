@@ -21,9 +21,9 @@ const char *const SAMPLER_WORDS[] = {"ddpm", "ddim", "plms", "dpm++", NULL};
 static const ConfigField RUN_FIELDS[] = {
     {"dir", CONFIG_STRING, AT(RunSection, dir), "run", 0, 0, NULL, NULL,
      "folder of the run: config, metrics, checkpoints, previews"},
-    {"lock_seconds", CONFIG_INT, AT(RunSection, lock_seconds), "0", 0, 86400, NULL, NULL,
-     "how long to wait where another process still writes to the run, or a file server believes so of a machine "
-     "that is lost; seconds"},
+    {"lock_seconds", CONFIG_INT, AT(RunSection, lock_seconds), "0", 0, 1800, NULL, NULL,
+     "--resume: how long to wait where another process still writes to the run, or a file server believes so of a "
+     "machine that is lost; seconds"},
 };
 static const ConfigSchema RUN_SCHEMA = {"run", RUN_FIELDS, FIELD_COUNT(RUN_FIELDS), sizeof(RunSection)};
 

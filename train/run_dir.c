@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "train/signals.h"
 
 enum { LOCK_POLL_MICROSECONDS = 200000 };
 
@@ -45,18 +46,27 @@ static long holder(const RunDir *dir)
 }
 
 /* A file server may hold the lock of a machine that is lost for a minute or two. */
-static bool wait_for_lock(const RunDir *dir, int64_t seconds)
+static Status wait_for_lock(const RunDir *dir, int64_t seconds)
 {
+    Status status = STATUS_OK;
     const double begun = clock_seconds();
     if (seconds > 0)
         log_warn("%s: another vasily train (process %ld) is writing to this run: waiting up to %lld s for its end",
                  dir->path, holder(dir), (long long)seconds);
     while (clock_seconds() - begun < (double)seconds) {
         usleep(LOCK_POLL_MICROSECONDS);
-        if (flock(dir->lock, LOCK_EX | LOCK_NB) == 0) return true;
+        if (flock(dir->lock, LOCK_EX | LOCK_NB) == 0) return STATUS_OK;
         if (errno != EWOULDBLOCK && errno != EINTR) break;
+        if (signals_ask_for_end())
+            FAIL(ERR_INTERRUPTED, "%s: a signal asks for the end, while another process still writes to this run",
+                 dir->path);
     }
-    return false;
+    FAIL(ERR_IO,
+         "%s: another vasily train (process %ld) is writing to this run; wait for it (run.lock_seconds), stop it, or "
+         "choose another run.dir",
+         dir->path, holder(dir));
+fail:
+    return status;
 }
 
 static Status take_lock(RunDir *dir, int64_t wait)
@@ -67,12 +77,10 @@ static Status take_lock(RunDir *dir, int64_t wait)
     dir->lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
     if (dir->lock < 0) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
     if (flock(dir->lock, LOCK_EX | LOCK_NB)) {
-        if (errno != EWOULDBLOCK) FAIL(ERR_IO, "%s cannot be locked: %s", path, strerror(errno));
-        if (!wait_for_lock(dir, wait))
-            FAIL(ERR_IO,
-                 "%s: another vasily train (process %ld) is writing to this run; wait for it (run.lock_seconds), stop "
-                 "it, or choose another run.dir",
-                 dir->path, holder(dir));
+        if (errno != EWOULDBLOCK)
+            FAIL(ERR_IO, "%s cannot be locked: %s; choose a run.dir on a file system that has locks", path,
+                 strerror(errno));
+        TRY(wait_for_lock(dir, wait));
     }
     int length = snprintf(text, sizeof text, "%ld\n", (long)getpid());
     if (ftruncate(dir->lock, 0) || pwrite(dir->lock, text, (size_t)length, 0) != length)

@@ -43,6 +43,11 @@ void signals_remove(void)
     for (size_t i = 0; i < sizeof caught / sizeof caught[0]; i++) signal(caught[i], SIG_DFL);
 }
 
+bool signals_ask_for_end(void)
+{
+    return wished[WISH_STOP] || wished[WISH_REQUEUE];
+}
+
 void signals_take(double wishes[WISH_COUNT])
 {
     for (int i = 0; i < WISH_COUNT; i++) {

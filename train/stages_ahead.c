@@ -116,8 +116,12 @@ Status stages_look_ahead_memory(const StageRun *run, Backend *backend, int ranks
         TRY(run_config_check_ranks(&config, stage->config, ranks, sharing));
         if (config.train.micro_batch == MICRO_BATCH_AUTO) config.train.micro_batch = 1;
         const Status checked = network_check_memory(&config, backend, NETWORK_PIXELS, &around, true);
-        if (checked != ERR_MEMORY) TRY(checked);
-        if (checked == ERR_MEMORY) log_warn("stage %s, which comes later: %s", stage->stage->name, status_message());
+        if (checked == ERR_MEMORY) {
+            log_warn("stage %s, which comes later: %s", stage->stage->name, status_message());
+        } else if (checked) {
+            status_prefix("stage %s, which comes later: ", stage->stage->name);
+            TRY(checked);
+        }
     }
 fail:
     return status;

@@ -38,6 +38,8 @@ typedef enum TrainerEnd {
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out);
 /* Trains to the end, or until a signal asks to stop; saves before it returns. Collective. */
 Status trainer_run(Trainer *trainer, TrainerEnd *end);
+/* The trainer was there only for a validation that a stage which is over still lacked; it has saved nothing. */
+bool trainer_made_up(const Trainer *trainer);
 /* Rank 0's hold on the run's folder, for the trainer of the next stage: nobody else may come in between. -1: there is
  * none, as for NULL and on other ranks. */
 int trainer_give_lock(Trainer *trainer);

@@ -339,7 +339,8 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(run_config_check_ranks(run, config, comm_world(comm), comm_local_world(comm)));
     TRY(run_config_check_data(run, config));
 
-    if (t->root && t->dir.lock < 0) TRY(run_dir_open(&t->dir, options->resume != NULL, run->run.lock_seconds));
+    if (t->root && t->dir.lock < 0)
+        TRY(run_dir_open(&t->dir, options->resume != NULL, options->resume ? run->run.lock_seconds : 0));
     if (resumed) {
         TRY(trainer_check_resumable(t, &state));
         run->optim.total_steps = state.total_steps;

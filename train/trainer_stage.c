@@ -8,7 +8,8 @@
 
 /* A kill or a signal came between the last checkpoint of a stage and the validation that was due with it: the process
  * begins in the stage that is over, measures, and goes on to the next. Not where that stage could not be opened on the
- * ranks of now; its figures are the next stage's then. Collective. */
+ * ranks of now (its figures are the next stage's then), nor where the run was not validated so far: there is a file
+ * from its first step on. Collective. */
 static Status owes_validation(const Trainer *t, int64_t step, bool *owes)
 {
     Status status = STATUS_OK;
@@ -17,7 +18,8 @@ static Status owes_validation(const Trainer *t, int64_t step, bool *owes)
     bool there = true;
     *owes = false;
     if (!validation_is_due(&run, step)) return STATUS_OK;
-    if (t->root) TRY(validation_file_has(t->dir.validation, step, validation_lines(&run), &there));
+    if (t->root && file_exists(t->dir.validation))
+        TRY(validation_file_has(t->dir.validation, step, validation_lines(&run), &there));
     TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
     if (there) return STATUS_OK;
     *owes = run_config_check_ranks(&run, over->config, comm_world(t->comm), comm_local_world(t->comm)) == STATUS_OK;
@@ -40,8 +42,10 @@ Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const Chec
     if (!t->owes) t->stage = next;
     const Stage *now = stage_run_now(&t->stage);
     if (!now) return STATUS_OK;
-    const char *name = stage_run_name(&next), *wanted = options->only_stage;
-    t->one_stage = wanted && !t->owes;
+    const char *wanted = options->only_stage;
+    const bool stays = t->owes && wanted && strcmp(wanted, stage_run_name(&t->stage)) == 0;
+    const char *name = stage_run_name(stays ? &t->stage : &next);
+    t->one_stage = wanted && (stays || !t->owes);
     if (wanted && strcmp(wanted, name) != 0)
         FAIL(ERR_USAGE,
              "--only-stage %s: the run stands %s stage %s, after %lld steps; train that one first, or drop "
@@ -106,6 +110,11 @@ Status trainer_begin_stage(Trainer *t)
     if (t->step > 0) TRY(trainer_preview(t, stage_run_name(&t->stage)));
 fail:
     return status;
+}
+
+bool trainer_made_up(const Trainer *t)
+{
+    return t->owes;
 }
 
 int trainer_give_lock(Trainer *t)

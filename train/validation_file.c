@@ -31,7 +31,7 @@ Status validation_line(int64_t step, bool ema, const ValidationResult *result, S
     return strbuf_append(out, "\n", 1);
 }
 
-/* Lines of `step`, all of which are whole. */
+/* Whole lines of `step`. */
 static Status count_lines(const char *path, int64_t step, int *out)
 {
     Status status = STATUS_OK;
@@ -40,7 +40,8 @@ static Status count_lines(const char *path, int64_t step, int *out)
     FILE *file = fopen(path, "rb");
     *out = 0;
     if (!file) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
-    while (getline(&line, &capacity, file) > 0) *out += metrics_step_of_line(line) == step;
+    for (ssize_t length; (length = getline(&line, &capacity, file)) > 0;)
+        *out += line[length - 1] == '\n' && metrics_step_of_line(line) == step;
     if (ferror(file)) FAIL(ERR_IO, "%s: %s", path, strerror(errno));
 fail:
     if (file) fclose(file);

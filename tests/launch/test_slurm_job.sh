@@ -207,7 +207,7 @@ contains dry.log "--resume auto device.cache=/scratch/me/plans"
 grep -q '^parameters' dry.log || fail "--dry-run shows no plan"
 alone 0 dry.log --dry-run tiny.yaml train.global_batch=16 data.lanes=16 device.cache=mine --local /scratch/me
 ! grep -q device.cache=/scratch dry.log || fail "--local overrides the config's device.cache"
-contains dry.log "device.cache=mine run.lock_seconds=300"
+contains dry.log "device.cache=mine --resume auto run.lock_seconds=300"
 alone 0 dry.log --dry-run tiny.yaml train.global_batch=16 data.lanes=16 run.lock_seconds=7
 [ "$(grep -o 'run.lock_seconds=[0-9]*' dry.log | sort | uniq -c | tr -s ' ')" = " 1 run.lock_seconds=7" ] ||
     fail "the config's run.lock_seconds is overridden"

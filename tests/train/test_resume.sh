@@ -42,6 +42,7 @@ pid=$!
 until [ -s signals/metrics.jsonl ]; do sleep 0.05; kill -0 $pid || fail "training ended early"; done
 kill -USR2 $pid
 for _ in $(seq 100); do ls signals/checkpoints | grep -q step && break; sleep 0.05; done
+kill -STOP $pid # it must not end meanwhile, and keeps the lock
 expect 3 lock.log "$vasily" train tiny.yaml run.dir=signals --resume auto
 contains lock.log "another vasily train (process $pid) is writing to this run"
 expect 3 lock.log "$vasily" train tiny.yaml run.dir=signals --resume auto run.lock_seconds=1
@@ -49,7 +50,16 @@ contains lock.log "another vasily train (process $pid) is writing to this run; w
 "$vasily" train tiny.yaml run.dir=signals --resume auto run.lock_seconds=300 > after.log 2>&1 &
 waiter=$!
 until grep -q "waiting up to 300 s for its end" after.log; do sleep 0.05; kill -0 $waiter || fail "nothing waits"; done
+"$vasily" train tiny.yaml run.dir=signals --resume auto run.lock_seconds=300 > asked.log 2>&1 &
+asked=$!
+until grep -q "waiting up to 300 s for its end" asked.log; do sleep 0.05; kill -0 $asked || fail "nothing waits"; done
+kill -TERM $asked
+code=0
+wait $asked || code=$?
+[ $code = 75 ] || fail "TERM ends a wait for the lock with $code, not 75"
+contains asked.log "a signal asks for the end"
 kill -USR1 $pid
+kill -CONT $pid
 code=0
 wait $pid || code=$?
 [ $code = 75 ] || fail "USR1 ends with $code, not 75"

@@ -9,7 +9,7 @@ run() { # run FOLDER SETTING...: 12 steps, a checkpoint of every second, all kep
     expect 0 "$1.log" "$vasily" train tiny.yaml run.dir="$1" train.steps=12 checkpoint.every=2 checkpoint.keep=10 \
         data.decode_threads=2 "${@:2}"
 }
-run beside
+run beside checkpoint.async=true
 run waits checkpoint.async=false
 contains beside.log "6 checkpoints"
 for step in 02 04 06 08 10 12; do

@@ -194,6 +194,21 @@ for kept in 0 1; do
     grep -v '"step": *4,' halves/validation.jsonl > killed/validation.jsonl
     sed -i '/"step": *7,/d' killed/validation.jsonl
     grep '"step": *4,' halves/validation.jsonl | sed -n "1,${kept}p" >> killed/validation.jsonl
+    [ "$kept" = 0 ] || printf '{"step": 4, "weights": "ema", "lo' >> killed/validation.jsonl # torn
+    # The same command again; another folder, with nothing to make up for, and one that was validated before.
+    cp -a killed small
+    expect 0 small.log "$vasily" train tiny.yaml run.dir=small "$stages" --resume auto --only-stage small
+    cmp small/validation.jsonl <(grep -v '"step": *7,' stages/validation.jsonl) || fail "--only-stage leaves a validation out"
+    for before in no yes; do
+        rm -rf path
+        mkdir path
+        [ $before = no ] || cp killed/validation.jsonl path/
+        expect 0 path.log "$vasily" train tiny.yaml run.dir=path "$stages" --resume killed/checkpoints/step-0000004
+        [ "$(grep -c "is over, but for the validation" path.log)" = $([ $before = no ] && echo 0 || echo 1) ] ||
+            fail "validated before: $before"
+        [ "$(metric path step | xargs)" = "5 6 7" ] || fail "--resume PATH has gone on with $(metric path step | xargs)"
+    done
+    rm -rf small
     only=()
     [ "$kept" = 0 ] || only=(--only-stage large)
     expect 0 killed.log "$vasily" train tiny.yaml run.dir=killed "$stages" --resume auto "${only[@]}"
