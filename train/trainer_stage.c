@@ -23,9 +23,13 @@ static Status owes_validation(const Trainer *t, int64_t step, bool *owes)
     TRY(comm_broadcast(t->comm, &there, sizeof there, 0));
     if (there) return STATUS_OK;
     *owes = run_config_check_ranks(&run, over->config, comm_world(t->comm), comm_local_world(t->comm)) == STATUS_OK;
-    if (t->root && *owes)
+    if (!t->root) return STATUS_OK;
+    if (*owes)
         log_info("stage %s is over, but for the validation of its last step, %lld", stage_run_name(&t->stage),
                  (long long)step);
+    else
+        log_warn("the validation of step %lld, the last of stage %s, is measured as the stage that follows: %s",
+                 (long long)step, stage_run_name(&t->stage), status_message());
 fail:
     return status;
 }

@@ -222,7 +222,13 @@ done
 expect 0 odd.log "$vasily" train tiny.yaml run.dir=odd "$stages" train.global_batch=5 stages[1].train.global_batch=4 --only-stage small
 sed -i '/"step": *4,/d' odd/validation.jsonl
 expect 0 odd.log mpirun -n 2 "$vasily" train tiny.yaml run.dir=odd "$stages" train.global_batch=5 stages[1].train.global_batch=4 --resume auto
+contains odd.log "the validation of step 4, the last of stage small, is measured as the stage that follows: "
 [ "$(grep -c '"step": *4,' odd/validation.jsonl)" = 2 ] || fail "a validation is lost"
+# Without validation nothing is owed.
+expect 0 none.log "$vasily" train tiny.yaml run.dir=none "$stages" --only-stage small
+sed -i '/"step": *4,/d' none/validation.jsonl
+expect 0 none.log "$vasily" train tiny.yaml run.dir=none "$stages" --resume auto $none
+! grep -q "is over, but for the validation" none.log || fail "validation.every=0 does not let the run go on without"
 [ "$(grep -o '"step": *[0-9]*' stages/validation.jsonl | grep -o '[0-9]*$' | tr '\n' ' ')" = "0 0 4 4 7 7 " ] ||
     fail "a run of stages is validated at other steps"
 "$vasily" validate stages/checkpoints/step-0000004 --json > small.jsonl 2> validate.log || fail "vasily validate of a stage"
