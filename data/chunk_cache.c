@@ -12,9 +12,10 @@
 
 #define NONE (-1)
 #define LEAST_SLOTS 4
-#define DROPPED 65536 /* chunks that are remembered, by a hash of their key, later ones over earlier */
-#define DOUBTED 4096  /* likewise */
-#define MOST_DOUBTS 8 /* of one chunk in a row */
+#define DROPPED 65536   /* chunks that are remembered, by a hash of their key, later ones over earlier */
+#define DOUBT_SETS 2048 /* of chunks whose hashes share their low bits */
+#define DOUBT_WAYS 8    /* that a set remembers, the latest */
+#define MOST_DOUBTS 8   /* of one chunk in a row */
 #define DOUBT_SECONDS 300.0
 #define FAILURE_SECONDS 60.0 /* that damaged bytes are not asked for again */
 
@@ -53,7 +54,7 @@ struct ChunkCache {
     int32_t newest, oldest;
     uint64_t fetches;
     uint64_t *dropped; /* (DROPPED) keys */
-    Doubt *doubts;     /* (DOUBTED) */
+    Doubt *doubts;     /* (DOUBT_SETS, DOUBT_WAYS) */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool locks, warned;
@@ -89,7 +90,7 @@ Status chunk_cache_create(const ReadConfig *config, ChunkCache **out)
     cache->slots = mem_alloc_array((size_t)cache->slot_count, sizeof cache->slots[0]);
     cache->buckets = mem_alloc_array((size_t)cache->bucket_mask + 1, sizeof cache->buckets[0]); /* index + 1 */
     cache->dropped = mem_alloc_array(DROPPED, sizeof cache->dropped[0]);
-    cache->doubts = mem_alloc_array(DOUBTED, sizeof cache->doubts[0]);
+    cache->doubts = mem_alloc_array(DOUBT_SETS * DOUBT_WAYS, sizeof cache->doubts[0]);
     if (!cache->slots || !cache->buckets || !cache->dropped || !cache->doubts)
         FAIL(ERR_MEMORY, "out of memory for the cache of shards");
     TRY(spool_create(config, &cache->fd));
@@ -198,11 +199,22 @@ static int32_t take_slot(ChunkCache *cache, ChunkKey key)
 
 /* ---- reading ---- */
 
+/* A chunk's own, or the one of its set that was there longest: that is another's. */
+static Doubt *doubt_of(ChunkCache *cache, uint64_t hash)
+{
+    Doubt *set = &cache->doubts[hash / 2 % DOUBT_SETS * DOUBT_WAYS], *oldest = set;
+    for (int way = 0; way < DOUBT_WAYS; way++) {
+        if (set[way].key == hash) return &set[way];
+        if (set[way].last < oldest->last) oldest = &set[way];
+    }
+    return oldest;
+}
+
 /* Doubting what could not be had is of no use: it has been asked for often enough. */
 static void note_fetch(ChunkCache *cache, uint64_t hash, Status status)
 {
-    Doubt *doubt = &cache->doubts[hash / 2 % DOUBTED];
-    if (status != STATUS_OK && doubt->key != hash) *doubt = (Doubt){.key = hash};
+    Doubt *doubt = doubt_of(cache, hash);
+    if (status != STATUS_OK && doubt->key != hash) *doubt = (Doubt){.key = hash, .last = clock_seconds()};
     if (doubt->key == hash) doubt->failed = status != STATUS_OK;
 }
 
@@ -328,10 +340,10 @@ static bool hash_slot(ChunkCache *cache, int32_t i, Hash128 *out)
 bool chunk_cache_doubt(ChunkCache *cache, ChunkKey key)
 {
     const uint64_t hash = key_hash(key);
-    Doubt *doubt = &cache->doubts[hash / 2 % DOUBTED];
     bool again = false;
     double now = clock_seconds();
     pthread_mutex_lock(&cache->lock);
+    Doubt *doubt = doubt_of(cache, hash);
     int32_t i = find(cache, key);
     const SlotState state = i == NONE ? SLOT_FREE : cache->slots[i].state;
     const bool failed = doubt->key == hash && doubt->failed;

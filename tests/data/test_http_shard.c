@@ -370,6 +370,33 @@ static void test_failure_passes(void **state)
 
 /* ---- checksums and doubt ---- */
 
+static Status fetch_same(void *context, int64_t chunk, uint8_t *out, int64_t size, bool again, bool *checked)
+{
+    (void)context;
+    (void)again;
+    *checked = false;
+    memset(out, (int)chunk, (size_t)size);
+    return STATUS_OK;
+}
+
+/* A whole shard of 1,000 chunks is doubted: each comes once more, and no more often when it is the same. */
+static void test_doubt_of_many(void **state)
+{
+    enum { CHUNKS = 1000, SIZE = 4096 };
+    ChunkCache *cache;
+    uint8_t byte;
+    read_config.chunk_bytes = SIZE;
+    read_config.cache_bytes = (CHUNKS + 1) * SIZE;
+    assert_ok(chunk_cache_create(&read_config, &cache));
+    for (int round = 0; round < 3; round++)
+        for (int64_t chunk = 0; chunk < CHUNKS; chunk++) {
+            const ChunkKey key = {.file.low = 5, .chunk = chunk};
+            assert_ok(chunk_cache_read(cache, key, SIZE, 0, 1, &byte, fetch_same, NULL));
+            assert_int_equal(chunk_cache_doubt(cache, key), round == 0);
+        }
+    chunk_cache_free(cache);
+}
+
 static void test_checksums(void **state)
 {
     FaultOptions options = HEALTHY;
@@ -532,6 +559,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_threads, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_shared_failure, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_failure_passes, shards_set_up, shards_tear_down),
+        cmocka_unit_test_setup_teardown(test_doubt_of_many, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_checksums, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_sums_file, shards_set_up, shards_tear_down),
         cmocka_unit_test_setup_teardown(test_doubt, shards_set_up, shards_tear_down),

@@ -146,8 +146,8 @@ static void test_behind_http(void **state)
     (void)state;
     DataConfig data;
     FaultOptions faults = {.seed = 3,
-                           .share = {[FAULT_CUT] = 0.2, [FAULT_ERROR] = 0.2, [FAULT_REFUSE] = 0.1},
-                           .stall_seconds = 1,
+                           /* Which request meets which fault is the threads' luck: thirteen in a row are not. */
+                           .share = {[FAULT_CUT] = 0.1, [FAULT_ERROR] = 0.1, [FAULT_REFUSE] = 0.1},
                            .gone = "s-001",
                            .truncated = "s-003"};
     FaultServer *server = fault_server_start(folder, 0, &faults);
@@ -194,7 +194,8 @@ static void test_behind_http(void **state)
 
     /* Of what has both only the size is asked for; where the index is to go is asked before anything is read. */
     config = parse_data_config(&data,
-                               "read: {index_folder: '%s', cache_folder: '%s'}\nsources: [{name: a, shards: ['%s']}]\n",
+                               "read: {index_folder: '%s', retries: 12, retry_seconds: 0.001, cache_folder: '%s'}\n"
+                               "sources: [{name: a, shards: ['%s']}]\n",
                                kept, folder, url);
     int64_t requests = fault_server_requests(server), fetched = 0;
     report = index_all(&data, 1, false);
