@@ -76,11 +76,15 @@ void case_set(CaseRun *run, TensorId id, int64_t i, double value)
 /* Values of one tensor, drawn by its index: two graphs of one case get the same. */
 static void fill_normals(CaseRun *run, TensorId id, uint64_t seed, float deviation, bool rounded)
 {
-    for (int64_t i = 0; i < case_count(run, id); i++) {
-        float value;
-        random_normal(seed, RANDOM_TEST, (uint64_t)id, (uint64_t)i, &value, 1);
-        value *= deviation;
-        case_set(run, id, i, rounded ? bf16_to_f32(bf16_from_f32(value)) : value);
+    float values[512];
+    const int64_t count = case_count(run, id), part = sizeof values / sizeof values[0];
+    for (int64_t first = 0; first < count; first += part) {
+        const int64_t n = count - first < part ? count - first : part;
+        random_normal(seed, RANDOM_TEST, (uint64_t)id, (uint64_t)first, values, (size_t)n);
+        for (int64_t i = 0; i < n; i++) {
+            const float value = values[i] * deviation;
+            case_set(run, id, first + i, rounded ? bf16_to_f32(bf16_from_f32(value)) : value);
+        }
     }
 }
 

@@ -47,11 +47,9 @@ static void fill(Data *d, Dtype type, int64_t count, uint64_t seed, double scale
     assert_true(count <= MOST);
     d->type = type;
     d->count = count;
-    for (int64_t i = 0; i < count; i++) {
-        float normal;
-        random_normal(seed, RANDOM_TEST, 0, (uint64_t)i, &normal, 1);
-        set(d, i, scale * (double)normal + shift);
-    }
+    float normals[MOST];
+    random_normal(seed, RANDOM_TEST, 0, 0, normals, (size_t)count);
+    for (int64_t i = 0; i < count; i++) set(d, i, scale * (double)normals[i] + shift);
     for (int64_t i = count; i < count + GUARD; i++) set(d, i, 77.0);
 }
 

@@ -52,13 +52,16 @@ static void release(Saved *saved, const Op *op)
     for (int32_t k = 0; k < op->out_count; k++) free(saved->bytes[k]);
 }
 
-/* What lies in element i before something is added to it, in the tested type. */
-static double added_to(const CaseRun *tested, TensorId id, int64_t i)
+/* What lies in a tensor before something is added to it, in the tested type: for the caller to free. */
+static float *added_to(const CaseRun *tested, TensorId id)
 {
-    float value;
-    random_normal(SEED + 1, RANDOM_TEST, (uint64_t)id, (uint64_t)i, &value, 1);
-    return (double)(graph_tensor(tested->c->graph, id)->dtype == DTYPE_BF16 ? bf16_to_f32(bf16_from_f32(value))
-                                                                            : value);
+    const int64_t count = case_count(tested, id);
+    float *values = mem_alloc_array((size_t)count + 1, sizeof values[0]);
+    assert_non_null(values);
+    random_normal(SEED + 1, RANDOM_TEST, (uint64_t)id, 0, values, (size_t)count);
+    if (graph_tensor(tested->c->graph, id)->dtype == DTYPE_BF16)
+        for (int64_t i = 0; i < count; i++) values[i] = bf16_to_f32(bf16_from_f32(values[i]));
+    return values;
 }
 
 /* Garbage where the op must set, the numbers of added_to where it must add. */
@@ -71,7 +74,9 @@ static void prepare_outputs(CaseRun *run, const CaseRun *tested, const Op *op, u
             memset(case_run_data(run, out), 0xff, case_bytes(run, out));
             continue;
         }
-        for (int64_t i = 0; i < case_count(run, out); i++) case_set(run, out, i, added_to(tested, out, i));
+        float *added = added_to(tested, out);
+        for (int64_t i = 0; i < case_count(run, out); i++) case_set(run, out, i, (double)added[i]);
+        free(added);
     }
 }
 
@@ -112,12 +117,14 @@ static int check_oracle_adds(const char *name, const CaseRun *expected, const Ca
     for (int32_t k = 0; k < op->out_count; k++) {
         const TensorId out = op->out[k];
         double difference = 0;
-        for (int64_t i = 0; out != TENSOR_NONE && i < case_count(expected, out); i++) {
-            const double set = (double)((const float *)plain->bytes[k])[i];
-            const double before = accumulate >> k & 1u ? added_to(tested, out, i) : 0;
+        if (out == TENSOR_NONE) continue;
+        float *added = accumulate >> k & 1u ? added_to(tested, out) : NULL;
+        for (int64_t i = 0; i < case_count(expected, out); i++) {
+            const double set = (double)((const float *)plain->bytes[k])[i], before = added ? (double)added[i] : 0;
             const double error = fabs(case_get(expected, out, i) - before - set) / (1 + fabs(set));
             if (!(error <= difference)) difference = error;
         }
+        free(added);
         if (difference <= 1e-6) continue;
         print_error("%s: ref's %s output %d, accumulate %x: off by %.3g\n", name, op_info(op->kind)->name, k,
                     accumulate, difference);
