@@ -69,6 +69,7 @@ typedef struct TokenizerConfig {
 } TokenizerConfig;
 
 typedef struct DataConfig {
+    const char *section;    /* whose sources they are, for messages; NULL: data */
     ConfigList sources;     /* of SourceConfig */
     int64_t lanes;          /* L of the order (data/order.h): the ranks must divide it */
     int64_t shuffle_block;  /* samples */
@@ -95,6 +96,11 @@ extern const ConfigSchema source_config_schema; /* of one source, for other list
  * choices of captions that can be read. `section` is the key under
  * which this struct stands ("data"); `config` may be NULL (messages then lack file and line). */
 Status data_config_check(const Config *config, const char *section, const DataConfig *data);
+
+static inline const char *data_config_section(const DataConfig *data)
+{
+    return data->section ? data->section : "data";
+}
 
 static inline const SourceConfig *data_config_source(const DataConfig *data, size_t i)
 {

@@ -25,6 +25,8 @@ Status order_source_create(const char *name, const int64_t *shard_samples, int32
             FAIL(ERR_LIMIT, "source %s: a shard of %" PRId64 " samples", name, shard_samples[i]);
         source.samples += shard_samples[i];
     }
+    if (source.samples == 0)
+        FAIL(ERR_CONFIG, "source %s: its shards have no samples; give it others, or take the source out", name);
     if (source.samples < shuffle->lanes)
         FAIL(ERR_CONFIG,
              "source %s has %" PRId64 " samples, fewer than data.lanes (%d); add samples, or set data.lanes to at most "

@@ -183,7 +183,9 @@ Status store_count_all(ShardStore *store, int threads, BadSamples *bad)
     if (store->progress) log_live_line(NULL);
     if (count.failed_shard >= 0) {
         status = status_restore(&failure);
-        if (!store->precomputed) status_prefix("cannot read a shard; check data.sources and the file's permissions: ");
+        if (!store->precomputed)
+            status_prefix("cannot read a shard; check %s.sources and the file's permissions: ",
+                          data_config_section(store->config));
     }
     return status;
 }

@@ -114,7 +114,7 @@ static Status list_shards(ShardStore *store)
             else
                 status = shard_list_add(pattern, list);
             if (status != STATUS_OK) {
-                status_prefix("data.sources: source %s: ", source->name);
+                status_prefix("%s.sources: source %s: ", data_config_section(config), source->name);
                 goto fail;
             }
         }

@@ -107,6 +107,7 @@ Status validation_config_data(const ValidationConfig *validation, const DataConf
 {
     Status status = STATUS_OK;
     *out = *training;
+    out->section = "validation";
     TRY(copy_sources(&validation->sources, &(ConfigList){0}, &out->sources));
     for (size_t i = 0; i < out->sources.count; i++) ((SourceConfig *)out->sources.items)[i].repeat = false;
     out->lanes = 1;

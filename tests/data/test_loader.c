@@ -475,6 +475,7 @@ static void test_refusals(void **state)
 
     config = parse_data_config(&data, "sources: [{name: web, shards: ['%s/none-*.tar']}]\n", folder);
     assert_int_equal(loader_open(&data, &options, &loader), ERR_IO);
+    check_message("data.sources: source web: ");
     check_message("no file matches");
     config_free(config);
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# kill -9 at random moments never leaves a run that cannot resume. 10 times, or 1,000 with VASILY_TEST_LONG=1 (or as often
+# kill -9 at random moments never leaves a run that cannot resume. 100 times, or 1,000 with VASILY_TEST_LONG=1 (or as often
 # as VASILY_KILLS says). Every other kill waits for the first step, so that savings are hit and not only the start; two
 # of three starts write checkpoints beside training, the third while it waits.
 # shellcheck source=tests/train/common.sh disable=SC2154
 source "$(dirname "$0")/common.sh"
-kills=${VASILY_KILLS:-$([ -n "${VASILY_TEST_LONG-}" ] && echo 1000 || echo 10)}
+kills=${VASILY_KILLS:-$([ -n "${VASILY_TEST_LONG-}" ] && echo 1000 || echo 100)}
 
 RANDOM=${SEED:-$$}
 echo "SEED=${SEED:-$$}"
@@ -19,7 +19,7 @@ for i in $(seq "$kills"); do
             sleep 0.01
         done
     fi
-    sleep "0.$((RANDOM % 900 + 100))"
+    sleep "0.$(printf %03d $((RANDOM % 500 + 20)))"
     kill -9 $pid 2> kill9 || { wait $pid || fail "kill $i: it had ended by itself"; }
     wait $pid 2> kill9 || true
 done

@@ -171,6 +171,9 @@ mistake 2 "validation.timesteps[1]: 1000 is none of the noise process" 'validati
 mistake 2 "validation.timesteps[2]: 5 is there twice" 'validation.timesteps=[5, 1, 5]'
 mistake 2 "a source of training is called shapes" 'validation.sources=[{name: shapes, shards: [held/000000.tar]}]'
 mistake 3 "held/absent.tar" 'validation.sources=[{name: held, shards: [held/absent.tar]}]'
+mistake 3 "validation.sources: source held: no file matches" 'validation.sources=[{name: held, shards: ["held/no*.tar"]}]'
+tar cf nothing.tar -T /dev/null
+mistake 2 "validation: source held: its shards have no samples" 'validation.sources=[{name: held, shards: [nothing.tar]}]'
 mistake 2 "validation.sources[0]" 'validation.sources=[{name: held, shards: []}]'
 expect 2 mistake.log "$vasily" validate run 'validation.sources=[]'
 contains mistake.log "give held-out shards"
