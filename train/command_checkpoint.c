@@ -247,9 +247,9 @@ const Command command_checkpoint_prune = {
     .summary = "remove old checkpoints of a run",
     .usage = "RUN [--keep N] [--permanent-every M] [--set-aside] [--dry-run]",
     .details =
-        "The newest checkpoint is verified first; where it is damaged nothing is removed. What a run that goes on\n"
-        "will keep is its config's checkpoint.keep and checkpoint.permanent_every. Checkpoints without optimizer\n"
-        "state cannot be resumed: they are neither counted nor removed.\n",
+        "The newest checkpoint that can be resumed is verified first; where it is damaged nothing is removed. What a\n"
+        "run that goes on will keep is its config's checkpoint.keep and checkpoint.permanent_every. Checkpoints\n"
+        "without optimizer state cannot be resumed: they are neither counted nor removed.\n",
     .table = COMMAND_TABLE(prune_options),
     .options_size = sizeof(PruneArguments),
     .defaults = &prune_defaults,
