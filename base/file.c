@@ -364,6 +364,26 @@ fail:
     return status;
 }
 
+Status file_make_temporary_dir(const char *path, char *out, size_t capacity)
+{
+    Status status = STATUS_OK;
+    static atomic_uint made;
+    char parent[PATH_MAX];
+    size_t length = strlen(path);
+    while (length > 1 && path[length - 1] == '/') length--;
+    TRY(parent_of(path, parent));
+    TRY(file_make_dirs(parent));
+    for (;;) {
+        const int size =
+            snprintf(out, capacity, "%.*s.tmp-%ld-%u", (int)length, path, (long)getpid(), atomic_fetch_add(&made, 1));
+        if (size < 0 || (size_t)size >= capacity) FAIL(ERR_LIMIT, "%s: the path is too long", path);
+        if (mkdir(out, 0777) == 0) return STATUS_OK;
+        if (errno != EEXIST) FAIL_WITH(file_system_error(errno, "make the folder", out));
+    }
+fail:
+    return status;
+}
+
 /* Works with folder handles, so a folder that is exchanged for a link meanwhile is not followed. */
 static Status remove_at(int dir, const char *name, const char *path, int depth)
 {

@@ -35,7 +35,9 @@ bool file_exists(const char *path);
 Status file_check_readable(const char *path); /* by permissions: nothing is opened */
 bool file_is_dir(const char *path);
 Status file_size(const char *path, int64_t *out);
-Status file_make_dirs(const char *path);              /* mkdir -p */
+Status file_make_dirs(const char *path); /* mkdir -p */
+/* A new folder beside `path`, path.tmp-PID-N, and its parents; nobody's folder is used or emptied for it. */
+Status file_make_temporary_dir(const char *path, char *out, size_t capacity);
 Status file_remove_tree(const char *path);            /* rm -r; does not follow links; absent is fine */
 Status file_rename(const char *from, const char *to); /* and syncs the parent of `to` */
 Status file_sync(const char *path);                   /* a file or a folder */

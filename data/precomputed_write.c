@@ -120,6 +120,15 @@ fail:
 
 /* ---- beginning and end ---- */
 
+/* As writers name theirs: a process number, or a spool's six characters. */
+static bool is_own_suffix(const char *suffix)
+{
+    static const char digits[] = "0123456789";
+    static const char letters[] = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+    const size_t length = strlen(suffix);
+    return (length > 0 && strspn(suffix, digits) == length) || (length == 6 && strspn(suffix, letters) == length);
+}
+
 /* What writers of this file that did not come to their end have left. One that is still at work notices when it renames
  * its file, which is no longer there. */
 static void remove_leftovers(const char *path)
@@ -132,7 +141,7 @@ static void remove_leftovers(const char *path)
     snprintf(prefix, sizeof prefix, "%s.tmp-", slash ? slash + 1 : path);
     if (file_list(folder[0] ? folder : "/", &names, &count) != STATUS_OK) return;
     for (size_t i = 0; i < count; i++)
-        if (strncmp(names[i], prefix, strlen(prefix)) == 0 &&
+        if (strncmp(names[i], prefix, strlen(prefix)) == 0 && is_own_suffix(names[i] + strlen(prefix)) &&
             path_join(found, sizeof found, folder, names[i]) == STATUS_OK)
             (void)unlink(found);
     file_free_list(names, count);

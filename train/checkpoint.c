@@ -8,6 +8,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "train/checkpoint_arrays.h"
+#include "train/checkpoint_aside.h"
 #include "train/checkpoint_folder.h"
 #include "train/checkpoint_manifest.h"
 
@@ -18,34 +19,62 @@ Status checkpoint_verify(const char *path)
     return manifest_verify(path);
 }
 
-/* The newest good checkpoint in a checkpoints folder. */
-static Status find_newest(const char *folder, char out[PATH_MAX], bool *found)
+/* What was passed over on the way to a good one. */
+typedef struct PassedOver {
+    size_t bad, light; /* light: whole, but without optimizer state */
+} PassedOver;
+
+/* Whether it will do: a good one, and for `resumes` one with optimizer state. */
+static bool is_usable(const char *path, bool resumes, PassedOver *passed)
+{
+    if (resumes && checkpoint_lacks_optimizer(path)) {
+        log_warn("checkpoint %s has no optimizer state, so it cannot be resumed", path);
+        passed->light++;
+        return false;
+    }
+    if (checkpoint_verify(path) == STATUS_OK) return true;
+    log_warn("checkpoint %s is not usable: %s", path, status_message());
+    passed->bad++;
+    return false;
+}
+
+static Status none_usable(const char *folder, PassedOver passed)
+{
+    if (!passed.bad)
+        return status_fail(
+            ERR_FORMAT, __FILE__, __LINE__,
+            "%s: none of its %zu checkpoints has optimizer state; to begin a new run with the weights of "
+            "one, name it in init.from and choose another run.dir",
+            folder, passed.light);
+    return status_fail(ERR_FORMAT, __FILE__, __LINE__,
+                       "%s: none of its %zu checkpoints is usable; to start over, choose another run.dir", folder,
+                       passed.bad + passed.light);
+}
+
+/* The newest good checkpoint in a checkpoints folder. A `latest` that is a folder is a copy of one of the others, and
+ * looked at only where they will not do. */
+static Status find_newest(const char *folder, bool resumes, char out[PATH_MAX], bool *found)
 {
     Status status = STATUS_OK;
     int64_t *steps = NULL;
-    size_t count = 0, bad = 0;
+    size_t count = 0;
+    PassedOver passed = {0};
     *found = false;
     if (!file_is_dir(folder)) return STATUS_OK;
     TRY(checkpoint_list_steps(folder, &steps, &count));
     while (count-- > 0 && !*found) {
         TRY(checkpoint_step_path(out, folder, steps[count], ""));
-        if (checkpoint_verify(out) == STATUS_OK) {
-            *found = true;
-        } else {
-            log_warn("checkpoint %s is not usable: %s", out, status_message());
-            bad++;
-        }
+        *found = is_usable(out, resumes, &passed);
     }
-    if (*found && bad) log_warn("falling back to %s", out);
-    if (!*found && bad)
-        FAIL(ERR_FORMAT, "%s: none of its %zu checkpoints is usable; to start over, choose another run.dir", folder,
-             bad);
+    if (!*found) *found = checkpoint_latest_is_folder(folder, out) && is_usable(out, resumes, &passed);
+    if (*found && passed.bad + passed.light) log_warn("falling back to %s", out);
+    if (!*found && passed.bad + passed.light) TRY(none_usable(folder, passed));
 fail:
     free(steps);
     return status;
 }
 
-Status checkpoint_find(const char *path, bool optional, char out[PATH_MAX], bool *found)
+static Status find(const char *path, bool resumes, bool optional, char out[PATH_MAX], bool *found)
 {
     Status status = STATUS_OK;
     char inside[PATH_MAX];
@@ -62,10 +91,20 @@ Status checkpoint_find(const char *path, bool optional, char out[PATH_MAX], bool
         return STATUS_OK;
     }
     TRY(path_join(inside, sizeof inside, path, "checkpoints"));
-    TRY(find_newest(file_is_dir(inside) ? inside : path, out, found));
+    TRY(find_newest(file_is_dir(inside) ? inside : path, resumes, out, found));
     if (!*found && !optional) FAIL(ERR_IO, "%s: holds no usable checkpoint", path);
 fail:
     return status;
+}
+
+Status checkpoint_find(const char *path, bool optional, char out[PATH_MAX], bool *found)
+{
+    return find(path, false, optional, out, found);
+}
+
+Status checkpoint_find_to_resume(const char *path, bool optional, char out[PATH_MAX], bool *found)
+{
+    return find(path, true, optional, out, found);
 }
 
 Status checkpoint_read_state(const char *path, CheckpointState *out)
@@ -88,6 +127,11 @@ bool checkpoint_has(const char *path, const char *what)
     return checkpoint_array_path(file, path, what) == STATUS_OK && file_exists(file);
 }
 
+bool checkpoint_lacks_optimizer(const char *path)
+{
+    return checkpoint_has(path, "weights") && !checkpoint_has(path, "adam_m") && !checkpoint_has(path, "adam_v");
+}
+
 Status checkpoint_load(const char *path, const CheckpointState *state, Comm *comm, ParamStore *store,
                        Optimizer *optimizer)
 {
@@ -95,35 +139,5 @@ Status checkpoint_load(const char *path, const CheckpointState *state, Comm *com
     TRY(checkpoint_load_arrays(path, comm, store, optimizer));
     optimizer_set_state(optimizer, state->optimizer);
 fail:
-    return status;
-}
-
-static bool ends_with(const char *text, const char *end)
-{
-    size_t length = strlen(text), end_length = strlen(end);
-    return length >= end_length && strcmp(text + length - end_length, end) == 0;
-}
-
-Status checkpoint_set_aside_after(const char *folder, int64_t step)
-{
-    Status status = STATUS_OK;
-    char **names = NULL, from[PATH_MAX], to[PATH_MAX];
-    size_t count = 0;
-    TRY(file_list(folder, &names, &count));
-    for (size_t i = 0; i < count; i++) {
-        TRY(path_join(from, sizeof from, folder, names[i]));
-        if (strncmp(names[i], "step-", strlen("step-")) == 0 && ends_with(names[i], ".tmp")) {
-            TRY(file_remove_tree(from));
-            continue;
-        }
-        int64_t other = checkpoint_step_of_name(names[i]);
-        if (other <= step) continue;
-        TRY(checkpoint_step_path(to, folder, other, ".set-aside"));
-        TRY(file_remove_tree(to));
-        TRY(file_rename(from, to));
-        log_warn("%s is of after step %lld, where this run goes on: renamed to %s", from, (long long)step, to);
-    }
-fail:
-    file_free_list(names, count);
     return status;
 }

@@ -57,6 +57,8 @@ void checkpoint_state_free(CheckpointState *state);
 /* The checkpoint meant by `path`: itself, or the newest good one of a run's folder or of its checkpoints folder; bad
  * ones are named in the log and passed over. ERR_IO when there is none; *found false (and STATUS_OK) for `optional`. */
 Status checkpoint_find(const char *path, bool optional, char out[PATH_MAX], bool *found);
+/* The same for going on: of a run, those without optimizer state are passed over, too. */
+Status checkpoint_find_to_resume(const char *path, bool optional, char out[PATH_MAX], bool *found);
 Status checkpoint_verify(const char *path); /* ERR_FORMAT names the file that is missing, short or changed */
 Status checkpoint_read_state(const char *path, CheckpointState *out);
 
@@ -64,14 +66,11 @@ Status checkpoint_read_state(const char *path, CheckpointState *out);
 Status checkpoint_check_array(const char *path, const char *what, const ParamTable *table); /* no more than that */
 Status checkpoint_read_params(const char *path, const char *what, const ParamTable *table, float *flat);
 bool checkpoint_has(const char *path, const char *what);
+bool checkpoint_lacks_optimizer(const char *path); /* weights, but no moments: it cannot be resumed */
 
 /* Weights, moments, EMA and counters of every rank from `path`, which only rank 0 reads. Collective. */
 Status checkpoint_load(const char *path, const CheckpointState *state, Comm *comm, ParamStore *store,
                        Optimizer *optimizer);
-
-/* Renames checkpoints after `step`, left over from a branch of the run that is given up, to step-NNNNNNN.set-aside, and
- * removes unfinished ones. Rank 0. */
-Status checkpoint_set_aside_after(const char *folder, int64_t step);
 
 /* state.json, in checkpoint_state.c. */
 Status checkpoint_format_state(const CheckpointState *state, StrBuf *out);

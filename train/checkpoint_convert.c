@@ -11,6 +11,7 @@
 #include "model/weight_shares.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_arrays.h"
+#include "train/checkpoint_folder.h"
 #include "train/checkpoint_manifest.h"
 #include "train/checkpoint_snapshot.h"
 #include "train/share_index.h"
@@ -223,6 +224,28 @@ fail:
 
 /* ---- all of it ---- */
 
+/* Without optimizer state, among a run's own checkpoints, it would be the newest, and cannot be gone on from. */
+static Status check_place(const char *to)
+{
+    Status status = STATUS_OK;
+    char parent[PATH_MAX], real[PATH_MAX], name[FILE_NAME_MAX];
+    size_t end = strlen(to), start;
+    while (end > 0 && to[end - 1] == '/') end--;
+    for (start = end; start > 0 && to[start - 1] != '/';) start--;
+    if (start >= sizeof parent) FAIL(ERR_LIMIT, "%s: the path is too long", to);
+    snprintf(name, sizeof name, "%.*s", (int)(end - start), to + start);
+    snprintf(parent, sizeof parent, "%.*s", start ? (int)start : 1, start ? to : ".");
+    if (checkpoint_step_of_name(name) < 0 || !realpath(parent, real)) return STATUS_OK;
+    const char *slash = strrchr(real, '/');
+    if (slash && strcmp(slash, "/checkpoints") == 0)
+        FAIL(ERR_USAGE,
+             "%s: a run goes on from what has such a name in its folder of checkpoints, and from one without optimizer "
+             "state it cannot; name another folder",
+             to);
+fail:
+    return status;
+}
+
 static Status write_arrays(Conversion *c)
 {
     Status status = STATUS_OK;
@@ -261,14 +284,10 @@ Status checkpoint_convert(const char *from, const char *to, const ConvertOptions
     Conversion c = {.from = from, .options = *options};
     int64_t step;
     bool made = false;
-    size_t length = strlen(to);
-    while (length > 1 && to[length - 1] == '/') length--;
     if (file_exists(to)) FAIL(ERR_USAGE, "%s exists already; name a new folder", to);
-    if (snprintf(c.to, sizeof c.to, "%.*s.tmp", (int)length, to) >= (int)sizeof c.to)
-        FAIL(ERR_LIMIT, "%s: the path is too long", to);
     TRY(open_sources(&c));
-    TRY(file_remove_tree(c.to));
-    TRY(file_make_dirs(c.to));
+    if (!c.sources[CHECKPOINT_M].file && !c.sources[CHECKPOINT_V].file) TRY(check_place(to));
+    TRY(file_make_temporary_dir(to, c.to, sizeof c.to));
     made = true;
     TRY(write_arrays(&c));
     TRY(copy_state(&c, &step));

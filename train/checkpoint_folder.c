@@ -9,6 +9,7 @@
 
 #include "base/arena.h"
 #include "base/file.h"
+#include "train/checkpoint.h"
 
 enum { SPACE_MARGIN = 4 << 20 };
 
@@ -65,6 +66,21 @@ fail:
     return status;
 }
 
+Status checkpoint_list_resumable(const char *folder, int64_t **steps, size_t *count)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX];
+    size_t all = 0;
+    *count = 0;
+    TRY(checkpoint_list_steps(folder, steps, &all));
+    for (size_t i = 0; i < all; i++) {
+        TRY(checkpoint_step_path(path, folder, (*steps)[i], ""));
+        if (!checkpoint_lacks_optimizer(path)) (*steps)[(*count)++] = (*steps)[i];
+    }
+fail:
+    return status;
+}
+
 /* ---- a new one ---- */
 
 Status checkpoint_prepare(const char *folder, int64_t step, int64_t bytes)
@@ -100,8 +116,7 @@ fail:
     return status;
 }
 
-/* `latest` is a link to the folder beside it, moved by rename. */
-static Status move_latest(const char *folder, int64_t step)
+Status checkpoint_move_latest(const char *folder, int64_t step)
 {
     Status status = STATUS_OK;
     char latest[PATH_MAX], temporary[PATH_MAX], name[64];
@@ -110,10 +125,13 @@ static Status move_latest(const char *folder, int64_t step)
     TRY(path_join(temporary, sizeof temporary, folder, "latest.tmp"));
     unlink(temporary);
     if (symlink(name, temporary)) FAIL_WITH(file_system_error(errno, "make the link", temporary));
-    TRY(file_rename(temporary, latest));
+    status = file_rename(temporary, latest);
+    if (status) unlink(temporary);
 fail:
     return status;
 }
+
+/* ---- old ones ---- */
 
 size_t checkpoint_choose_old(int64_t *steps, size_t count, CheckpointKeep keep)
 {
@@ -123,19 +141,29 @@ size_t checkpoint_choose_old(int64_t *steps, size_t count, CheckpointKeep keep)
     return chosen;
 }
 
+Status checkpoint_remove(const char *folder, int64_t step)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX], doomed[PATH_MAX];
+    TRY(checkpoint_step_path(path, folder, step, ""));
+    TRY(checkpoint_step_path(doomed, folder, step, ".removed.tmp"));
+    TRY(file_remove_tree(doomed));
+    if (!file_exists(path)) return STATUS_OK;
+    TRY(file_rename(path, doomed));
+    TRY(file_remove_tree(doomed));
+fail:
+    return status;
+}
+
 static Status prune(const char *folder, int64_t newest, CheckpointKeep keep)
 {
     Status status = STATUS_OK;
     int64_t *steps = NULL;
     size_t count = 0;
-    char path[PATH_MAX];
-    TRY(checkpoint_list_steps(folder, &steps, &count));
+    TRY(checkpoint_list_resumable(folder, &steps, &count));
     while (count > 0 && steps[count - 1] > newest) count--;
     count = checkpoint_choose_old(steps, count, keep);
-    for (size_t i = 0; i < count; i++) {
-        TRY(checkpoint_step_path(path, folder, steps[i], ""));
-        TRY(file_remove_tree(path));
-    }
+    for (size_t i = 0; i < count; i++) TRY(checkpoint_remove(folder, steps[i]));
 fail:
     free(steps);
     return status;
@@ -151,7 +179,7 @@ Status checkpoint_commit(const char *folder, int64_t step, CheckpointKeep keep, 
     TRY(file_sync(temporary));
     TRY(move_into_place(temporary, final));
     *committed = true;
-    TRY(move_latest(folder, step));
+    TRY(checkpoint_move_latest(folder, step));
     TRY(prune(folder, step, keep));
 fail:
     return status;

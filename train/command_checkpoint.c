@@ -6,6 +6,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_aside.h"
 #include "train/checkpoint_folder.h"
 #include "train/checkpoint_manifest.h"
 #include "train/command.h"
@@ -13,7 +14,8 @@
 
 /* ---- list ---- */
 
-static Status list_one(const char *path, int64_t step)
+/* `note`: what there is to say of it besides. */
+static Status print_row(const char *path, const char *note)
 {
     Status status = STATUS_OK;
     CheckpointState state = {0};
@@ -23,11 +25,53 @@ static Status list_one(const char *path, int64_t step)
     TRY(manifest_read(path, &format, &files, &count));
     TRY(checkpoint_read_state(path, &state));
     for (size_t i = 0; i < count; i++) bytes += files[i].size;
-    printf("%12lld %14lld %8lld %10.1f  %s\n", (long long)step, (long long)state.samples, (long long)state.world,
-           1e-6 * (double)bytes, format == CHECKPOINT_FORMAT_SHARES ? "shares" : "one file an array");
+    printf("%12lld %14lld %8lld %10.1f  %s%s%s\n", (long long)state.step, (long long)state.samples,
+           (long long)state.world, 1e-6 * (double)bytes,
+           format == CHECKPOINT_FORMAT_SHARES ? "shares" : "one file an array",
+           checkpoint_lacks_optimizer(path) ? "; without optimizer state, so it cannot be resumed" : "", note);
 fail:
     checkpoint_state_free(&state);
     free(files);
+    return status;
+}
+
+/* Beside training one may go before its turn comes, which is no error. */
+static void list_one(const char *path, const char *name, const char *note)
+{
+    if (print_row(path, note) == STATUS_OK) return;
+    if (file_exists(path))
+        printf("%12s  not readable: %s%s\n", name, status_message(), note);
+    else
+        printf("%12s  removed meanwhile\n", name);
+}
+
+static Status list_steps(const char *folder, const int64_t *steps, size_t count)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX], name[32];
+    for (size_t i = 0; i < count; i++) {
+        TRY(checkpoint_step_path(path, folder, steps[i], ""));
+        snprintf(name, sizeof name, "%lld", (long long)steps[i]);
+        list_one(path, name, "");
+    }
+    if (checkpoint_latest_is_folder(folder, path))
+        list_one(path, "latest",
+                 "; latest: a folder, not a link (a copy that has followed links?); the run's next start renames it");
+fail:
+    return status;
+}
+
+/* What was set aside: by its name, for several may be of one step. */
+static Status list_aside(const char *folder, char *const *names, size_t count)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX], note[PATH_MAX];
+    for (size_t i = 0; i < count; i++) {
+        TRY(path_join(path, sizeof path, folder, names[i]));
+        snprintf(note, sizeof note, "; %s", names[i]);
+        list_one(path, "", note);
+    }
+fail:
     return status;
 }
 
@@ -35,20 +79,21 @@ static Status run_list(CommandCall *call)
 {
     Status status = STATUS_OK;
     int64_t *steps = NULL;
-    size_t count = 0;
-    char folder[PATH_MAX], path[PATH_MAX];
+    char **aside = NULL;
+    size_t count = 0, aside_count = 0;
+    char folder[PATH_MAX], latest[PATH_MAX];
     if (call->positional.count != 1) FAIL(ERR_USAGE, "usage: vasily checkpoint list %s", call->command->usage);
     TRY(checkpoint_folder_of(call->positional.items[0], folder));
     TRY(checkpoint_list_steps(folder, &steps, &count));
-    if (count == 0) FAIL(ERR_IO, "%s: holds no checkpoint", folder);
+    TRY(checkpoint_list_aside(folder, &aside, &aside_count));
+    if (count + aside_count == 0 && !checkpoint_latest_is_folder(folder, latest))
+        FAIL(ERR_IO, "%s: holds no checkpoint", folder);
     printf("%12s %14s %8s %10s  %s\n", "step", "samples", "ranks", "MB", "layout");
-    for (size_t i = 0; i < count; i++) {
-        TRY(checkpoint_step_path(path, folder, steps[i], ""));
-        if (list_one(path, steps[i]) != STATUS_OK)
-            printf("%12lld  not readable: %s\n", (long long)steps[i], status_message());
-    }
+    TRY(list_steps(folder, steps, count));
+    TRY(list_aside(folder, aside, aside_count));
 fail:
     free(steps);
+    file_free_list(aside, aside_count);
     return status;
 }
 
@@ -56,7 +101,10 @@ const Command command_checkpoint_list = {
     .name = "checkpoint list",
     .summary = "the checkpoints of a run",
     .usage = "RUN",
-    .details = "Steps, samples, the ranks that wrote them, and their size. Nothing is verified.\n",
+    .details =
+        "Steps, samples, the ranks that wrote them, and their size; then what was set aside when the run went on\n"
+        "from an earlier step (step-N.set-aside, step-N.set-aside-2, ...), which `checkpoint prune RUN --set-aside`\n"
+        "removes. Nothing is verified.\n",
     .run = run_list,
 };
 
@@ -64,7 +112,7 @@ const Command command_checkpoint_list = {
 
 typedef struct PruneArguments {
     int64_t keep, permanent_every; /* -1: as the run's config says */
-    bool dry_run;
+    bool set_aside, dry_run;
 } PruneArguments;
 
 /* What the config of the newest checkpoint says. */
@@ -114,8 +162,43 @@ static Status remove_steps(const char *folder, const int64_t *steps, size_t coun
     for (size_t i = 0; i < count; i++) {
         TRY(checkpoint_step_path(path, folder, steps[i], ""));
         printf("%s%s\n", dry_run ? "would be removed: " : "removed: ", path);
-        if (!dry_run) TRY(file_remove_tree(path));
+        if (!dry_run) TRY(checkpoint_remove(folder, steps[i]));
     }
+fail:
+    return status;
+}
+
+/* Only where it is asked for: it may be what somebody wants to go back to. */
+static Status handle_aside(const char *folder, const PruneArguments *arguments)
+{
+    Status status = STATUS_OK;
+    char **names = NULL, path[PATH_MAX];
+    size_t count = 0;
+    TRY(checkpoint_list_aside(folder, &names, &count));
+    for (size_t i = 0; i < count && arguments->set_aside; i++) {
+        TRY(path_join(path, sizeof path, folder, names[i]));
+        printf("%s%s\n", arguments->dry_run ? "would be removed: " : "removed: ", path);
+        if (!arguments->dry_run) TRY(file_remove_tree(path));
+    }
+    if (count > 0 && !arguments->set_aside) printf("set aside, and kept: %zu; --set-aside removes them\n", count);
+fail:
+    file_free_list(names, count);
+    return status;
+}
+
+static Status print_kept(const char *folder, const int64_t *removed, size_t removed_count, const int64_t *steps,
+                         size_t count)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX];
+    printf("kept:");
+    for (size_t i = 0; i < count; i++) {
+        if (is_among(steps[i], removed, removed_count)) continue;
+        TRY(checkpoint_step_path(path, folder, steps[i], ""));
+        printf(" %lld%s", (long long)steps[i],
+               checkpoint_lacks_optimizer(path) ? " (without optimizer state: not counted)" : "");
+    }
+    printf("\n");
 fail:
     return status;
 }
@@ -126,23 +209,22 @@ static Status run_prune(CommandCall *call)
     const PruneArguments *arguments = call->options;
     CheckpointKeep keep = {.keep = arguments->keep, .permanent_every = arguments->permanent_every};
     int64_t *steps = NULL, *old = NULL;
-    size_t count = 0;
+    size_t count = 0, old_count = 0;
     char folder[PATH_MAX];
     if (call->positional.count != 1) FAIL(ERR_USAGE, "usage: vasily checkpoint prune %s", call->command->usage);
     TRY(checkpoint_folder_of(call->positional.items[0], folder));
     TRY(checkpoint_list_steps(folder, &steps, &count));
     if (count == 0) FAIL(ERR_IO, "%s: holds no checkpoint", folder);
-    if (keep.keep < 0 || keep.permanent_every < 0) TRY(read_config(folder, steps[count - 1], &keep));
-    TRY(check_newest(folder, steps[count - 1]));
-    old = mem_alloc_array(count, sizeof *old);
-    if (!old) FAIL(ERR_MEMORY, "out of memory");
-    memcpy(old, steps, count * sizeof *old);
-    const size_t removed = checkpoint_choose_old(old, count, keep);
-    TRY(remove_steps(folder, old, removed, arguments->dry_run));
-    printf("kept:");
-    for (size_t i = 0; i < count; i++)
-        if (!is_among(steps[i], old, removed)) printf(" %lld", (long long)steps[i]);
-    printf("\n");
+    TRY(checkpoint_list_resumable(folder, &old, &old_count));
+    if (old_count == 0)
+        FAIL(ERR_IO, "%s: nothing is removed, for none of its checkpoints has optimizer state to resume with", folder);
+    const int64_t newest = old[old_count - 1];
+    TRY(check_newest(folder, newest)); /* first: a damaged one has no config to speak of */
+    if (keep.keep < 0 || keep.permanent_every < 0) TRY(read_config(folder, newest, &keep));
+    old_count = checkpoint_choose_old(old, old_count, keep);
+    TRY(remove_steps(folder, old, old_count, arguments->dry_run));
+    TRY(handle_aside(folder, arguments));
+    TRY(print_kept(folder, old, old_count, steps, count));
 fail:
     free(steps);
     free(old);
@@ -154,6 +236,8 @@ static const ArgSpec prune_options[] = {
      1, 1e6, NULL},
     {"permanent-every", ARG_INT, offsetof(PruneArguments, permanent_every), "M",
      "steps that are a multiple of M stay; 0: none for that (default: as the run's config says)", 0, 1e12, NULL},
+    {"set-aside", ARG_FLAG, offsetof(PruneArguments, set_aside), NULL,
+     "also remove what was set aside (step-N.set-aside, step-N.set-aside-2, ...)", 0, 0, NULL},
     {"dry-run", ARG_FLAG, offsetof(PruneArguments, dry_run), NULL, "only say what would be removed", 0, 0, NULL},
 };
 static const PruneArguments prune_defaults = {.keep = -1, .permanent_every = -1};
@@ -161,10 +245,11 @@ static const PruneArguments prune_defaults = {.keep = -1, .permanent_every = -1}
 const Command command_checkpoint_prune = {
     .name = "checkpoint prune",
     .summary = "remove old checkpoints of a run",
-    .usage = "RUN [--keep N] [--permanent-every M] [--dry-run]",
+    .usage = "RUN [--keep N] [--permanent-every M] [--set-aside] [--dry-run]",
     .details =
-        "The newest checkpoint is verified first; where it is damaged nothing is removed. What a run that goes on\n"
-        "will keep is its config's checkpoint.keep and checkpoint.permanent_every.\n",
+        "The newest checkpoint that can be resumed is verified first; where it is damaged nothing is removed. What a\n"
+        "run that goes on will keep is its config's checkpoint.keep and checkpoint.permanent_every. Checkpoints\n"
+        "without optimizer state cannot be resumed: they are neither counted nor removed.\n",
     .table = COMMAND_TABLE(prune_options),
     .options_size = sizeof(PruneArguments),
     .defaults = &prune_defaults,

@@ -11,6 +11,7 @@
 #include "model/weight_file.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_arrays.h"
+#include "train/checkpoint_aside.h"
 #include "train/checkpoint_folder.h"
 #include "train/checkpoint_manifest.h"
 #include "train/checkpoint_snapshot.h"
@@ -135,27 +136,53 @@ static bool is_checkpoint(const char *path)
     return false;
 }
 
-/* A checkpoint, or all of a run. */
-static Status verify_path(const char *path, float *piece, Status *worst)
+/* All of a run. One that the run itself removes before its turn comes, or while it is read, is none of the bad. */
+static Status verify_run(const char *path, float *piece, Status *worst)
 {
     Status status = STATUS_OK;
     int64_t *steps = NULL;
-    size_t count = 0;
+    size_t count = 0, gone = 0;
     char folder[PATH_MAX], one[PATH_MAX];
-    if (is_checkpoint(path)) {
-        note(path, verify(path, piece), worst);
-        return STATUS_OK;
-    }
     TRY(checkpoint_folder_of(path, folder));
     TRY(checkpoint_list_steps(folder, &steps, &count));
-    if (count == 0) FAIL(ERR_IO, "%s: holds no checkpoint", path);
     for (size_t i = 0; i < count; i++) {
         TRY(checkpoint_step_path(one, folder, steps[i], ""));
+        const Status verified = verify(one, piece);
+        if (verified && !file_exists(one)) {
+            printf("%s: removed meanwhile\n", one);
+            gone++;
+            continue;
+        }
+        note(one, verified, worst);
+    }
+    if (count > 0 && gone == count)
+        FAIL(ERR_IO, "%s: all its checkpoints were removed while they were looked at; try again", path);
+    if (checkpoint_latest_is_folder(folder, one)) {
+        log_warn("%s is a folder, not a link to the newest checkpoint (a copy that has followed links?); the run's "
+                 "next start renames it",
+                 one);
         note(one, verify(one, piece), worst);
+    } else if (count == 0) {
+        FAIL(ERR_IO, "%s: holds no checkpoint", path);
     }
 fail:
     free(steps);
     return status;
+}
+
+/* A checkpoint, or all of a run. */
+static void verify_path(const char *path, float *piece, Status *worst)
+{
+    Status status = STATUS_OK;
+    if (is_checkpoint(path)) {
+        note(path, verify(path, piece), worst);
+        return;
+    }
+    TRY(verify_run(path, piece, worst));
+    return;
+fail: /* the other paths have their turn all the same */
+    log_error("%s", status_message());
+    if (*worst == STATUS_OK) *worst = status;
 }
 
 static Status run(CommandCall *call)
@@ -164,7 +191,7 @@ static Status run(CommandCall *call)
     float *piece = mem_alloc_array(PIECE, sizeof *piece);
     if (!piece) FAIL(ERR_MEMORY, "out of memory");
     if (call->positional.count == 0) FAIL(ERR_USAGE, "usage: vasily checkpoint verify %s", call->command->usage);
-    for (size_t i = 0; i < call->positional.count; i++) TRY(verify_path(call->positional.items[i], piece, &worst));
+    for (size_t i = 0; i < call->positional.count; i++) verify_path(call->positional.items[i], piece, &worst);
     call->exit_code = worst ? status_exit_code(worst) : 0; /* each was told as it was found */
 fail:
     free(piece);
@@ -177,7 +204,8 @@ const Command command_checkpoint_verify = {
     .usage = "RUN|CHECKPOINT ...",
     .details =
         "Of each: the sizes and hashes of its manifest, its state, names and shapes of its arrays against the\n"
-        "model of its config, and whether all values are finite. Of a run, all its checkpoints. Exit code 0 when\n"
-        "all are good, 3 for a damaged one, 5 for values that are no numbers.\n",
+        "model of its config, and whether all values are finite. Of a run, all its checkpoints; what was set\n"
+        "aside (step-N.set-aside) is verified by its own path. Exit code 0 when all are good, 3 for a damaged one\n"
+        "or a path without any, 5 for values that are no numbers; the first failure's where there are several.\n",
     .run = run,
 };

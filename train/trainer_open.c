@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/param_image.h"
+#include "train/checkpoint_aside.h"
 #include "train/frozen_data.h"
 #include "train/held_params.h"
 #include "train/init_kept.h"

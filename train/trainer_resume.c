@@ -22,7 +22,7 @@ Status trainer_find_checkpoint(Trainer *t, const char *resume, char path[PATH_MA
     if (t->root) {
         /* Locked before it is looked at; a folder that is not there is made when the config is known to be good. */
         if (file_is_dir(t->dir.path)) TRY(run_dir_open(&t->dir, true, t->run->run.lock_seconds));
-        TRY(checkpoint_find(automatic ? t->dir.checkpoints : resume, automatic, path, found));
+        TRY(checkpoint_find_to_resume(automatic ? t->dir.checkpoints : resume, automatic, path, found));
         if (*found) {
             TRY(path_join(file, sizeof file, path, "state.json"));
             TRY(file_read(file, STATE_FILE_LIMIT, &text, &size));

@@ -156,6 +156,27 @@ static void test_folders(void **state)
     assert_ok(file_remove_tree(temp_path("d")));
 }
 
+/* What is there already stays as it is, whatever its name. */
+static void test_temporary_dir(void **state)
+{
+    char first[PATH_MAX], second[PATH_MAX], taken[PATH_MAX], name[64];
+    unsigned number;
+    assert_ok(file_make_temporary_dir(temp_path("t/deep/made//"), first, sizeof first));
+    assert_true(file_is_dir(first));
+    const char *begin = temp_path("t/deep/made.tmp-");
+    assert_int_equal(strncmp(first, begin, strlen(begin)), 0);
+    /* The name that would come next is somebody else's. */
+    assert_int_equal(sscanf(strrchr(first, '-') + 1, "%u", &number), 1);
+    snprintf(name, sizeof name, "t/deep/other.tmp-%ld-%u", (long)getpid(), number + 1);
+    assert_ok(file_make_dirs(temp_path(name)));
+    snprintf(taken, sizeof taken, "%s", temp_path(name));
+    assert_ok(file_make_temporary_dir(temp_path("t/deep/other"), second, sizeof second));
+    assert_string_not_equal(second, taken);
+    assert_true(file_is_dir(second));
+    assert_fails(file_make_temporary_dir(temp_path("t/deep/other"), second, 8), ERR_LIMIT, "too long");
+    assert_ok(file_remove_tree(temp_path("t")));
+}
+
 static void test_paths(void **state)
 {
     char path[16];
@@ -201,10 +222,9 @@ static void test_write_together(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_read),         cmocka_unit_test(test_map),
-        cmocka_unit_test(test_write_atomic), cmocka_unit_test(test_write_fails),
-        cmocka_unit_test(test_append),       cmocka_unit_test(test_folders),
-        cmocka_unit_test(test_paths),        cmocka_unit_test(test_write_together),
+        cmocka_unit_test(test_read),        cmocka_unit_test(test_map),           cmocka_unit_test(test_write_atomic),
+        cmocka_unit_test(test_write_fails), cmocka_unit_test(test_append),        cmocka_unit_test(test_folders),
+        cmocka_unit_test(test_paths),       cmocka_unit_test(test_temporary_dir), cmocka_unit_test(test_write_together),
     };
     return cmocka_run_group_tests(tests, temp_dir_setup, temp_dir_teardown);
 }

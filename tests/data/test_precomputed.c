@@ -250,6 +250,30 @@ static void expect_refused(const PrecomputedSpec *spec, const char *key, float v
     file_free_list(names, count);
 }
 
+/* Unfinished files of a writer go when the next one begins; what somebody else has put beside them stays. */
+static void test_leftovers(void **state)
+{
+    (void)state;
+    static const char *const own[] = {"left.h5.tmp-4711", "left.h5.tmp-a1B2c3"};
+    static const char *const others[] = {"left.h5.tmp-notes", "left.h5.tmp-", "left.h5.tmp-4711.old", "left.h5.txt"};
+    PrecomputedSpec spec = make_spec(PRECOMPUTED_F32, false);
+    PrecomputedFacts none = {0};
+    PrecomputedWriter *writer;
+    TarIndex index;
+    for (size_t i = 0; i < 2; i++) assert_ok(file_write_atomic(in_folder(folder, own[i]), "x", 1));
+    for (size_t i = 0; i < 4; i++) assert_ok(file_write_atomic(in_folder(folder, others[i]), "x", 1));
+    index_shard(in_folder(folder, "a-000.tar"), &index);
+    assert_ok(precomputed_writer_create(in_folder(folder, "left.h5"), PRECOMPUTED_LATENTS, &spec, &none, "a-000.tar",
+                                        &index, &writer));
+    tar_index_free(&index);
+    precomputed_writer_abort(writer);
+    for (size_t i = 0; i < 2; i++) assert_false(file_exists(in_folder(folder, own[i])));
+    for (size_t i = 0; i < 4; i++) {
+        assert_true(file_exists(in_folder(folder, others[i])));
+        assert_ok(file_remove_tree(in_folder(folder, others[i])));
+    }
+}
+
 static void test_not_finite(void **state)
 {
     (void)state;
@@ -539,9 +563,9 @@ static void test_lists(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_not_finite), cmocka_unit_test(test_facts),
-        cmocka_unit_test(test_damaged),    cmocka_unit_test(test_loader),     cmocka_unit_test(test_paths),
-        cmocka_unit_test(test_lists),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_leftovers), cmocka_unit_test(test_not_finite),
+        cmocka_unit_test(test_facts),      cmocka_unit_test(test_damaged),   cmocka_unit_test(test_loader),
+        cmocka_unit_test(test_paths),      cmocka_unit_test(test_lists),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

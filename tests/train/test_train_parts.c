@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "train/args.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_aside.h"
 #include "train/checkpoint_folder.h"
 #include "train/config_difference.h"
 #include "train/metrics.h"
@@ -298,13 +299,61 @@ static void chooses_old_checkpoints(void **state)
     assert_int_equal(checkpoint_choose_old(steps, 0, (CheckpointKeep){.keep = 1}), 0);
 }
 
+/* ---- names in a folder of checkpoints ---- */
+
+static void make_entry(const char *folder, const char *name)
+{
+    char path[PATH_MAX];
+    assert_int_equal(path_join(path, sizeof path, folder, name), STATUS_OK);
+    assert_int_equal(file_make_dirs(path), STATUS_OK);
+}
+
+static void lists_what_was_set_aside(void **state)
+{
+    (void)state;
+    static const char *const others[] = {"step-0000060",      "step-0000060.set-aside-",    "step-0000060.set-aside-2b",
+                                         "step-60.set-aside", "step-0000060.set-aside.tmp", "notes.set-aside"};
+    static const char *const aside[] = {"latest.set-aside", "step-0000060.set-aside", "step-0000060.set-aside-12"};
+    char folder[] = "/tmp/vasily-parts.XXXXXX", **names;
+    size_t count;
+    assert_non_null(mkdtemp(folder));
+    for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) make_entry(folder, others[i]);
+    for (size_t i = 0; i < 3; i++) make_entry(folder, aside[i]);
+    assert_int_equal(checkpoint_list_aside(folder, &names, &count), STATUS_OK);
+    assert_int_equal(count, 3);
+    for (size_t i = 0; i < 3; i++) assert_string_equal(names[i], aside[i]);
+    file_free_list(names, count);
+    assert_int_equal(file_remove_tree(folder), STATUS_OK);
+}
+
+/* Where `latest` has become a folder meanwhile, the link that cannot be put there does not stay beside it. */
+static void latest_that_cannot_be_moved(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/vasily-parts.XXXXXX", **names;
+    size_t count;
+    assert_non_null(mkdtemp(folder));
+    make_entry(folder, "latest");
+    assert_int_equal(checkpoint_move_latest(folder, 60), ERR_IO);
+    assert_int_equal(file_list(folder, &names, &count), STATUS_OK);
+    assert_int_equal(count, 1);
+    file_free_list(names, count);
+    assert_int_equal(file_remove_tree(folder), STATUS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(chooses_old_checkpoints), cmocka_unit_test(args_both_forms),
-        cmocka_unit_test(args_mistakes),           cmocka_unit_test(config_lines),
-        cmocka_unit_test(config_lines_hostile),    cmocka_unit_test(metrics_resume),
-        cmocka_unit_test(grid_places_pictures),    cmocka_unit_test(prompts_and_times),
+        cmocka_unit_test(lists_what_was_set_aside),
+        cmocka_unit_test(latest_that_cannot_be_moved),
+        cmocka_unit_test(chooses_old_checkpoints),
+        cmocka_unit_test(args_both_forms),
+        cmocka_unit_test(args_mistakes),
+        cmocka_unit_test(config_lines),
+        cmocka_unit_test(config_lines_hostile),
+        cmocka_unit_test(metrics_resume),
+        cmocka_unit_test(grid_places_pictures),
+        cmocka_unit_test(prompts_and_times),
         cmocka_unit_test(state_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,164 @@
+#!/bin/bash
+# What a run's folder of checkpoints goes through besides saving: going back twice, copies that follow links, commands
+# beside a run that removes its old ones, checkpoints without optimizer state, folders that are somebody else's.
+# shellcheck source=tests/train/common.sh disable=SC2154
+source "$(dirname "$0")/common.sh"
+only=${VASILY_TEST_ONLY:-} # one section by its name
+section() { [ -z "$only" ] || [ "$only" = "$1" ]; }
+sed -i 's/every: 10/every: 2/; s/keep: 3/keep: 20/' tiny.yaml
+
+expect 0 run.log "$vasily" train tiny.yaml --stop-after 6
+c=run/checkpoints
+hash_of() { sha256sum < "$1/weights.h5"; }
+steps() { find "$1" -mindepth 1 -maxdepth 1 -name 'step-*' -printf '%f\n' | sort | xargs; }
+
+# ---- going back, again and again: every branch stays ----
+if section back; then
+    cp -a run back
+    b=back/checkpoints
+    was=$(hash_of $b/step-0000006)
+    for clip in 0.1 0.2 0.3; do
+        expect 0 back.log "$vasily" train tiny.yaml run.dir=back --resume $b/step-0000004 optim.clip_norm=$clip --stop-after 6
+        contains back.log "step-0000006.set-aside"
+        last=$(hash_of $b/step-0000006)
+        [ "$last" != "$was" ] || fail "the branch with optim.clip_norm=$clip has the bits of another"
+    done
+    [ "$(steps $b)" = "step-0000002 step-0000004 step-0000006 step-0000006.set-aside step-0000006.set-aside-2 step-0000006.set-aside-3" ] ||
+        fail "not every branch is kept: $(steps $b)"
+    [ "$(hash_of $b/step-0000006.set-aside)" = "$was" ] || fail "the first branch is no longer what was set aside first"
+    expect 0 list.log "$vasily" checkpoint list back
+    for name in step-0000006.set-aside step-0000006.set-aside-2 step-0000006.set-aside-3; do
+        grep -q "one file an array; $name\$" list.log || fail "$name is not listed"
+    done
+    expect 0 verify.log "$vasily" checkpoint verify back $b/step-0000006.set-aside-2
+    [ "$(grep -c ': good; step' verify.log)" = 4 ] || fail "not four good ones"
+    expect 0 prune.log "$vasily" checkpoint prune back --keep 1
+    contains prune.log "set aside, and kept: 3; --set-aside removes them"
+    [ -d $b/step-0000006.set-aside-3 ] || fail "prune removes what was set aside without being asked to"
+    expect 0 only.log "$vasily" train tiny.yaml run.dir=back --resume $b/step-0000006.set-aside-2 --stop-after 7
+    [ "$(metric back step | xargs)" = "1 2 3 4 5 6 7" ] || fail "a run does not go on from what was set aside"
+    expect 0 latest.log "$vasily" train tiny.yaml run.dir=back --resume $b/step-0000006 --stop-after 6
+    [ "$(readlink $b/latest)" = step-0000006 ] || fail "latest names what was set aside"
+    rm -r $b/step-0000007.set-aside
+    mkdir $b/step-0000006.set-aside-notes # not of our naming
+    expect 0 dry.log "$vasily" checkpoint prune back --keep 1 --set-aside --dry-run
+    [ "$(grep -c 'would be removed' dry.log)" = 3 ] || fail "three that were set aside would be removed"
+    expect 0 prune.log "$vasily" checkpoint prune back --keep 1 --set-aside
+    [ "$(steps $b)" = "step-0000006 step-0000006.set-aside-notes" ] || fail "prune --set-aside leaves $(steps $b)"
+fi
+
+# ---- convert: nobody's folder is emptied for its unfinished files ----
+if section convert; then
+    mkdir -p out/mine.tmp
+    echo precious > out/mine.tmp/file
+    expect 0 convert.log "$vasily" checkpoint convert run out/mine
+    expect 0 convert.log "$vasily" checkpoint convert run out/deep/mine/
+    [ "$(cat out/mine.tmp/file)" = precious ] || fail "convert removes a folder that is not its own"
+    [ "$(ls out out/deep)" = "$(printf 'out:\ndeep\nmine\nmine.tmp\n\nout/deep:\nmine')" ] || fail "convert leaves $(ls out out/deep)"
+fi
+
+# ---- commands beside a run that removes old ones ----
+# The first manifest is a pipe: who reads it waits until the other end is opened here, and has listed the steps by then.
+beside() { # beside COMMAND LOG STEP...: the steps go while the command looks at the first
+    local command=$1 log=$2 pid code=0
+    shift 2
+    rm -rf beside
+    cp -a run beside
+    rm beside/checkpoints/step-0000002/manifest.json
+    mkfifo beside/checkpoints/step-0000002/manifest.json
+    "$vasily" checkpoint "$command" beside > "$log" 2>&1 &
+    pid=$!
+    exec 9> beside/checkpoints/step-0000002/manifest.json
+    for step in "$@"; do rm -rf "beside/checkpoints/step-000000$step"; done
+    exec 9>&-
+    wait $pid || code=$?
+    echo $code
+}
+if section beside; then
+    [ "$(beside verify verify.log 2 4)" = 0 ] || fail "verify takes what is removed meanwhile for damaged"
+    [ "$(grep -c 'removed meanwhile' verify.log)" = 2 ] || fail "two were removed meanwhile"
+    contains verify.log "step-0000006: good"
+    [ "$(beside verify verify.log 4)" = 3 ] || fail "one that is there without its manifest is damaged"
+    contains verify.log "step-0000002: not good"
+    [ "$(beside verify verify.log 2 4 6)" = 3 ] || fail "none was left to be verified"
+    contains verify.log "try again"
+    [ "$(beside list list.log 2 4)" = 0 ] || fail "list fails where a checkpoint is removed meanwhile"
+    [ "$(grep -c 'removed meanwhile' list.log)" = 2 ] || fail "two of the list were removed meanwhile"
+    ! grep -q "not readable" list.log || fail "list takes what is removed meanwhile for damaged"
+
+    # Removed means gone at once, even where removing its files fails: here, in a folder that is too deep.
+    cp -a run removed
+    (cd removed/checkpoints/step-0000002 && for _ in $(seq 100); do mkdir d && cd d; done)
+    expect 3 removed.log "$vasily" checkpoint prune removed --keep 2
+    [ "$(steps removed/checkpoints)" = "step-0000002.removed.tmp step-0000004 step-0000006" ] ||
+        fail "a checkpoint that could not be removed is left as $(steps removed/checkpoints)"
+    expect 0 verify.log "$vasily" checkpoint verify removed
+fi
+
+# ---- a copy that has followed links: `latest` is a folder ----
+if section copied; then
+    cp -rL run copied
+    expect 0 list.log "$vasily" checkpoint list copied
+    contains list.log "latest: a folder"
+    expect 0 verify.log "$vasily" checkpoint verify copied
+    contains verify.log "latest is a folder"
+    expect 0 copied.log "$vasily" train tiny.yaml run.dir=copied --resume auto --stop-after 8
+    contains copied.log "latest.set-aside"
+    [ "$(readlink copied/checkpoints/latest)" = step-0000008 ] || fail "latest is no link to step 8"
+    [ "$(hash_of copied/checkpoints/latest.set-aside)" = "$(hash_of $c/step-0000006)" ] || fail "what was latest is lost"
+    # It may be all that was copied.
+    cp -rL run alone
+    rm -r alone/checkpoints/step-*
+    expect 0 list.log "$vasily" checkpoint list alone
+    contains list.log "latest: a folder"
+    expect 0 verify.log "$vasily" checkpoint verify alone
+    [ "$(grep -c ': good; step 6' verify.log)" = 1 ] || fail "latest is not verified where it is alone"
+    expect 0 alone.log "$vasily" train tiny.yaml run.dir=alone --resume auto --stop-after 8
+    contains alone.log "6 steps done"
+    [ "$(steps alone/checkpoints)" = "step-0000006 step-0000008" ] || fail "alone has $(ls alone/checkpoints)"
+    [ "$(readlink alone/checkpoints/latest)" = step-0000008 ] || fail "latest is no link to step 8"
+    [ "$(hashes alone/checkpoints/step-0000008)" = "$(hashes copied/checkpoints/step-0000008)" ] ||
+        fail "the copy goes on with other bits"
+fi
+
+# ---- prune: the cause comes first ----
+if section cause; then
+    cp -a run cause
+    echo '{' > cause/checkpoints/step-0000006/state.json
+    expect 3 cause.log "$vasily" checkpoint prune cause --keep 1
+    contains cause.log "nothing is removed, for the newest checkpoint is not good; remove that one first"
+    ! grep -q "give --keep" cause.log || fail "prune names a remedy that does not help"
+fi
+
+# ---- verify: a path without a checkpoint does not hide the others ----
+if section paths; then
+    expect 3 paths.log "$vasily" checkpoint verify $c/step-0000002 nope $c/step-0000004
+    contains paths.log "nope"
+    contains paths.log "step-0000004: good"
+fi
+
+# ---- without optimizer state ----
+if section light; then
+    cp -a run light
+    l=light/checkpoints
+    expect 2 refused.log "$vasily" checkpoint convert light $l/step-0000007 --without-optimizer
+    contains refused.log "name another folder"
+    expect 2 refused.log bash -c "cd $l && '$vasily' checkpoint convert .. step-0000007/ --without-optimizer"
+    [ "$(steps $l)" = "step-0000002 step-0000004 step-0000006" ] || fail "a refusal leaves $(steps $l)"
+    expect 0 step.log "$vasily" checkpoint convert light step-0000007 --without-optimizer # not in a run
+    expect 2 again.log "$vasily" checkpoint convert step-0000007 $l/step-0000007
+    mv step-0000007 $l
+    expect 0 list.log "$vasily" checkpoint list light
+    [ "$(grep -c 'without optimizer state' list.log)" = 1 ] || fail "list does not tell which cannot be resumed"
+    expect 0 prune.log "$vasily" checkpoint prune light --keep 1
+    contains prune.log "kept: 6 7 (without optimizer state: not counted)"
+    [ "$(steps $l)" = "step-0000006 step-0000007" ] || fail "prune leaves $(steps $l)"
+    expect 0 resume.log "$vasily" train tiny.yaml run.dir=light --resume auto --stop-after 8
+    contains resume.log "step-0000007 has no optimizer state, so it cannot be resumed"
+    contains resume.log "6 steps done"
+    [ "$(steps $l)" = "step-0000006 step-0000007.set-aside step-0000008" ] || fail "the run that went on leaves $(steps $l)"
+    # Neither does it count while a run goes on.
+    mv $l/step-0000007.set-aside $l/step-0000007
+    expect 0 resume.log "$vasily" train tiny.yaml run.dir=light --resume auto checkpoint.keep=2 --stop-after 10
+    [ "$(steps $l)" = "step-0000007 step-0000008 step-0000010" ] || fail "the run keeps $(steps $l)"
+fi
