@@ -71,9 +71,13 @@ job_program() {
     fi
 }
 
-# Whether vasily takes these arguments and their config; it says what is wrong.
+# Ends the script unless vasily takes these arguments and their config; it says itself what is wrong.
 job_check() {
-    "${run[@]}" config --for "$kind" -- "${arguments[@]}" >/dev/null
+    local code=0 why
+    "${run[@]}" config --for "$kind" -- "${arguments[@]}" >/dev/null || code=$?
+    if [ "$code" = 0 ]; then return; fi
+    why=$(job_repeats "$code")
+    die "not started: ${why:-$program ended with $code}; see above"
 }
 
 # job_value KEY: what the config says that vasily would use.
@@ -350,7 +354,7 @@ job_main() {
     if [ -z "${SLURM_JOB_ID-}" ] && [ "$dry_run" = no ]; then
         die "submit it: sbatch $script $*; or --dry-run prints what would start"
     fi
-    job_check || die "not started: the command line or the config is wrong, see above"
+    job_check
     command=("${run[@]}" "$kind" "${arguments[@]}")
     if [ "$kind" = train ]; then
         command+=(--resume auto)

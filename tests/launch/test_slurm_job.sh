@@ -284,6 +284,8 @@ wrong "vasily train: --stop-after takes a whole number" tiny.yaml --stop-after=s
 wrong "vasily train: --stop-after needs a value" tiny.yaml --stop-after
 wrong "there is no stage a" tiny.yaml --only-stage a
 wrong "\"more\" is one argument too many" tiny.yaml more
+contains job.log "not started: the command line or the config is wrong; see above"
+wrong "not started: the program cannot be started; see above" tiny.yaml --program "$work/tiny.yaml"
 
 # Without SLURM: what would start.
 alone() { # CODE LOG ARGUMENT...
