@@ -107,6 +107,9 @@ const char *config_nearest(const char *word, const char *const *words, size_t co
 
 /* The full effective config as YAML, every key written, floats with enough digits to read back exactly. */
 Status config_dump(const ConfigSchema *schema, const void *values, StrBuf *out);
+/* What config_dump writes behind the key "run.dir": a text as it is, without quotes and escapes; other values in the
+ * words of YAML. ERR_USAGE: there is no such key, or it is a section, which has no value. */
+Status config_dump_value(const ConfigSchema *schema, const void *values, const char *key, StrBuf *out);
 /* Keys, types, defaults, ranges and help, for --help and the docs. */
 Status config_describe(const ConfigSchema *schema, StrBuf *out);
 

@@ -1,4 +1,4 @@
-/* The effective config back to YAML, and the schema as a table of keys. */
+/* The effective config back to YAML, one value of it, and the schema as a table of keys. */
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
@@ -236,6 +236,73 @@ fail:
 Status config_dump(const ConfigSchema *schema, const void *values, StrBuf *out)
 {
     return dump_fields(schema, values, 0, false, out);
+}
+
+/* --- one value --- */
+
+/* `part` is where in `key` it is not a key of the schema. */
+static Status refuse_key(const ConfigSchema *schema, const char *key, const char *part)
+{
+    Status status = STATUS_OK;
+    char word[64];
+    const char *keys[256];
+    const size_t count = schema->field_count < 256 ? schema->field_count : 256;
+    for (size_t i = 0; i < count; i++) keys[i] = schema->fields[i].key;
+    snprintf(word, sizeof word, "%.*s", (int)strcspn(part, "."), part);
+    const char *near = config_nearest(word, keys, count);
+    if (near)
+        FAIL(ERR_USAGE, "%s: the config has no such key; did you mean %.*s%s?", key, (int)(part - key), key, near);
+    FAIL(ERR_USAGE, "%s: the config has no such key", key);
+fail:
+    return status;
+}
+
+static Status dump_plain(const ConfigField *field, const void *value, const char *key, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    StrBuf line = {0};
+    switch (field->type) {
+    case CONFIG_SECTION:
+        FAIL(ERR_USAGE, "%s: is a section; name one of its keys, as in %s.%s", key, key, field->schema->fields[0].key);
+    case CONFIG_STRING_MAP:
+    case CONFIG_LIST:
+    case CONFIG_PATCH:
+        FAIL(ERR_USAGE, "%s: has lines of its own instead of a value; print the whole config", key);
+    case CONFIG_STRING: {
+        const char *text = *(char *const *)value;
+        TRY(strbuf_append(out, text ? text : "", text ? strlen(text) : 0));
+        break;
+    }
+    default:
+        TRY(dump_field(field, value, 0, &line));
+        TRY(strbuf_append(out, line.data + 1, line.size - 2)); /* without the blank and the end of the line */
+    }
+fail:
+    strbuf_free(&line);
+    return status;
+}
+
+Status config_dump_value(const ConfigSchema *schema, const void *values, const char *key, StrBuf *out)
+{
+    Status status = STATUS_OK;
+    for (const char *part = key;;) {
+        const size_t length = strcspn(part, ".");
+        const ConfigField *field = NULL;
+        for (size_t i = 0; i < schema->field_count && !field; i++) {
+            const char *known = schema->fields[i].key;
+            if (strlen(known) == length && strncmp(known, part, length) == 0) field = &schema->fields[i];
+        }
+        if (!field) FAIL_WITH(refuse_key(schema, key, part));
+        values = (const char *)values + field->offset;
+        if (!part[length]) return dump_plain(field, values, key, out);
+        if (field->type != CONFIG_SECTION)
+            FAIL(ERR_USAGE, "%s: %.*s has no keys below it that could be named", key, (int)(part - key) + (int)length,
+                 key);
+        schema = field->schema;
+        part += length + 1;
+    }
+fail:
+    return status;
 }
 
 /* --- describe --- */

@@ -8,6 +8,8 @@
 #include "train/args.h"
 
 struct Command;
+struct Config;
+struct RunConfig;
 
 /* What a command gets. */
 typedef struct CommandCall {
@@ -31,6 +33,9 @@ typedef struct Command {
     bool parallel;        /* runs under mpirun: gets a Comm */
     bool computes;        /* takes --device, which is short for the override device.name=... */
     Status (*run)(CommandCall *call);
+    /* Loads the config as the command uses it, its arguments and options checked and heeded; for `vasily config --for`.
+     * NULL: it is not asked. */
+    Status (*load)(CommandCall *call, struct RunConfig *config, struct Config **file);
 } Command;
 
 extern const Command command_train;

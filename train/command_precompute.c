@@ -25,24 +25,33 @@ fail:
     return status;
 }
 
-static Status run(CommandCall *call)
+static Status load(CommandCall *call, RunConfig *config, Config **file)
 {
     Status status = STATUS_OK;
     const PrecomputeArguments *arguments = call->options;
     const char *const *overrides;
     size_t override_count;
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, config, file));
+    if (arguments->out) config->frozen.path = arena_strdup(call->arena, arguments->out);
+    if (!config->frozen.path) FAIL(ERR_MEMORY, "out of memory");
+fail:
+    return status;
+}
+
+static Status run(CommandCall *call)
+{
+    Status status = STATUS_OK;
+    const PrecomputeArguments *arguments = call->options;
     RunConfig config;
     Config *file = NULL;
     DataConfig all = {0};
-    TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, &config, &file));
+    TRY(load(call, &config, &file));
     if (config.frozen.latents == FROZEN_INLINE && config.frozen.text == FROZEN_INLINE) {
         log_info("frozen.latents and frozen.text are inline: both are precomputed; set them to precomputed to train "
                  "with what is written");
         config.frozen.latents = config.frozen.text = FROZEN_PRECOMPUTED;
     }
-    if (arguments->out) config.frozen.path = arena_strdup(call->arena, arguments->out);
-    if (!config.frozen.path) FAIL(ERR_MEMORY, "out of memory");
     TRY(check_one_run(&config, arguments, call->comm));
     TRY(run_config_check_precompute(&config, file));
     TRY(validation_config_all_data(&config.validation, &config.data, &all));
@@ -84,4 +93,5 @@ const Command command_precompute = {
     .parallel = true,
     .computes = true,
     .run = run,
+    .load = load,
 };

@@ -50,22 +50,30 @@ fail:
     return status;
 }
 
-static Status run(CommandCall *call)
+static Status load(CommandCall *call, RunConfig *config, Config **file)
 {
     Status status = STATUS_OK;
     const TrainArguments *arguments = call->options;
     const char *const *overrides;
-    size_t override_count;
+    size_t override_count, stage;
+    TRY(command_arguments(call, 1, &overrides, &override_count));
+    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, config, file));
+    if (arguments->only_stage) TRY(run_config_find_stage(config, arguments->only_stage, &stage));
+fail:
+    return status;
+}
+
+static Status run(CommandCall *call)
+{
+    Status status = STATUS_OK;
+    const TrainArguments *arguments = call->options;
     RunConfig config;
     Config *file = NULL;
     Stages *stages = NULL;
     Trainer *trainer = NULL;
     Watchdog *watchdog = NULL;
     TrainerEnd ended;
-    size_t stage;
-    TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
-    if (arguments->only_stage) TRY(run_config_find_stage(&config, arguments->only_stage, &stage));
+    TRY(load(call, &config, &file));
     TRY(stages_open(&config, file, &stages));
     TRY(signals_install()); /* one that comes while the run is opened is heeded after the first step */
     TRY(train(arguments, &config, file, stages, call->comm, &watchdog, &trainer, &ended));
@@ -114,4 +122,5 @@ const Command command_train = {
     .parallel = true,
     .computes = true,
     .run = run,
+    .load = load,
 };

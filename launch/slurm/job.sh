@@ -11,22 +11,21 @@
 #   a machine is lost     SLURM queues the job again (--requeue), if the ranks on the others did not bring it about first.
 #
 # The job is not queued again after an end that would repeat itself (wrong config, missing files, NaN), nor after --tries
-# starts in a row that left no new checkpoint (precompute: no new file).
+# starts in a row that left no new checkpoint (precompute: no new file, and none made anew).
 
 say() {
     printf '%(%H:%M:%S)T launch/slurm: %s\n' -1 "$*" >&2
 }
 die() {
     say "$*"
-    exit 2
+    job_give_up 2
 }
 
 # --- The command line -------------------------------------------------------------------------------------------------
 
-# Leaves `arguments` (all that is vasily's) and `checked` (CONFIG and its overrides: what `vasily config` takes).
+# Leaves `arguments` (all that is vasily's, which looks at them itself: job_check).
 job_arguments() {
-    local argument
-    arguments=() checked=()
+    arguments=()
     dry_run=no launcher=srun program='' container='' local='' requeue=auto tries=3
     while [ $# -gt 0 ]; do
         case $1 in
@@ -35,7 +34,13 @@ job_arguments() {
             printf -v "${1#--}" %s "$2"
             shift
             ;;
+        --launcher=* | --program=* | --container=* | --local=* | --requeue=* | --tries=*)
+            set -- "${1%%=*}" "${1#*=}" "${@:2}" # once more, as two
+            continue
+            ;;
         --dry-run) dry_run=yes ;;
+        --dry-run=*) die "$1: --dry-run takes no value" ;;
+        --) ;; # what comes behind it are overrides, which stand anywhere
         --help | -h)
             sed -n '2,/^#SBATCH/s/^# \{0,1\}//p' "$script" | sed '/^SBATCH/d'
             exit 0
@@ -49,10 +54,6 @@ job_arguments() {
     case $requeue in auto | exit | scontrol | no) ;; *) die "--requeue $requeue: auto, exit, scontrol or no" ;; esac
     [[ $tries =~ ^[1-9][0-9]*$ ]] || die "--tries $tries: a whole number of at least 1"
     case ${arguments[0]-} in '' | -*) die "which CONFIG? It comes before vasily's own options; see --help" ;; esac
-    checked=("${arguments[0]}")
-    for argument in "${arguments[@]:1}"; do
-        case $argument in -*) ;; *=*) checked+=("$argument") ;; esac
-    done
 }
 
 # Leaves `run`: what starts vasily, on any machine.
@@ -70,20 +71,31 @@ job_program() {
     fi
 }
 
-# config_value KEY...: what the effective config says, by the names of its sections; "" where it says nothing.
-config_value() {
-    awk -v path="$*" '
-        BEGIN { depth = split(path, want, " "); at = 1 }
-        {
-            match($0, /^ */)
-            while (at > 1 && RLENGTH < 2 * (at - 1)) at--
-            if (RLENGTH != 2 * (at - 1) || $1 != want[at] ":") next
-            if (at < depth) { at++; next }
-            sub(/^[^:]*: /, "")
-            if ($0 ~ /^".*"$/) $0 = substr($0, 2, length($0) - 2)
-            print
-            exit
-        }' <<<"$config"
+# Ends the script unless vasily takes these arguments and their config; it says itself what is wrong.
+job_check() {
+    local code=0 why
+    "${run[@]}" config --for "$kind" -- "${arguments[@]}" >/dev/null || code=$?
+    if [ "$code" = 0 ]; then return; fi
+    why=$(job_repeats "$code")
+    die "not started: ${why:-$program ended with $code}; see above"
+}
+
+# job_value KEY: what the config says that vasily would use.
+job_value() {
+    "${run[@]}" config --for "$kind" --value "$1" -- "${arguments[@]}" 2>/dev/null # job_check has shown what it says
+}
+
+# What `vasily plan` takes of the arguments: CONFIG and its overrides. Of train's own options each has a value.
+job_plan() {
+    local planned=("${arguments[0]}") i
+    for ((i = 1; i < ${#arguments[@]}; i++)); do
+        case ${arguments[i]} in
+        --*=*) ;;
+        --*) i=$((i + 1)) ;;
+        *) planned+=("${arguments[i]}") ;;
+        esac
+    done
+    "${run[@]}" plan "${planned[@]}" --ranks "$ranks"
 }
 
 # --- What is started --------------------------------------------------------------------------------------------------
@@ -138,12 +150,19 @@ job_show() {
 
 # What the work has left on the disk so far, in words that change whenever there is more of it; "" where it is not known.
 job_progress() {
-    local newest
+    local newest files
     if [ "$kind" = train ]; then
         newest=$(readlink "$folder/checkpoints/latest" 2>/dev/null) || newest=''
         if [ -n "$newest" ]; then echo "has a checkpoint of ${newest##*/}"; else echo "has no checkpoint yet"; fi
     elif [ -n "$folder" ]; then
-        echo "has $(find "$folder" -name '*.h5' 2>/dev/null | wc -l) files"
+        # A file that is made anew is another inode under the old name. `find` has both from the folder, without a look
+        # at each file, and no clock of a machine or a file server comes into it.
+        files=$(find "$folder" -name '*.h5' -printf '%i %P\n' 2>/dev/null | LC_ALL=C sort)
+        if [ -z "$files" ]; then
+            echo "has no files yet"
+        else
+            echo "has $(wc -l <<<"$files") files, whose state is $(cksum <<<"$files" | cut -d ' ' -f 1)"
+        fi
     fi
 }
 
@@ -178,14 +197,21 @@ job_bound_mpirun() {
     done
 }
 
-# A trapped signal ends `wait` early, which then is repeated.
+# Leaves `code` and `outcome`, which says it in words. The batch script notes in `early` that it was told USR1 before
+# these traps are set. A trapped signal ends `wait` early, which then is repeated.
 job_run() {
     local status
     child='' told='' ended='' code=''
     trap 'told=yes; job_forward' USR1
     trap 'told=yes; ended=yes; job_forward' TERM INT
+    if [ -n "${early-}$told" ]; then
+        say "time is nearly up already: the ranks are not started"
+        code=75 outcome="the job was told to end before the ranks were started"
+        return
+    fi
     "${launch[@]}" "$home/launch/slurm/rank" "$local" "${command[@]}" &
     child=$!
+    if [ -n "$told" ]; then job_forward; fi # while they were started
     if [ "$launcher" = mpirun ]; then job_bound_mpirun & fi
     while :; do
         told=''
@@ -196,12 +222,14 @@ job_run() {
     done
     # Bash forgets a child of which it has told: then what it told is the code.
     if [ "$status" != 127 ] || [ -z "$code" ]; then code=$status; fi
+    outcome="the ranks ended with $code"
 }
 
 # mpirun must not be told TERM, upon which it kills the ranks; USR1 it hands on, and srun, too.
 job_forward() {
+    if [ -z "$child" ]; then return; fi
     if [ -z "$ended" ]; then say "time is nearly up: the ranks are told to save and end"; fi
-    if [ -n "$child" ]; then kill -USR1 "$child" 2>/dev/null; fi
+    kill -USR1 "$child" 2>/dev/null
 }
 
 # --- The end ----------------------------------------------------------------------------------------------------------
@@ -219,20 +247,53 @@ job_repeats() {
     esac
 }
 
-# Whether the cluster queues a job again that ends with 75.
-site_requeues() {
-    scontrol show config 2>/dev/null | awk -F '=' '/^RequeueExit / {
-        n = split($2, part, ",")
-        for (i = 1; i <= n; i++) {
-            split(part[i], ends, "-")
-            if (ends[1] + 0 == 75 || (ends[1] + 0 < 75 && ends[2] + 0 >= 75)) found = 1
-        } } END { exit !found }'
+# site_lists KEY CODE: whether this key of the cluster's configuration, as in `site`, lists the exit code, alone or in a
+# range.
+site_lists() {
+    awk -F '=' -v key="$1" -v code="$2" '
+        { name = $1; gsub(/ /, "", name) }
+        name == key {
+            n = split($2, part, ",")
+            for (i = 1; i <= n; i++) {
+                split(part[i], ends, "-")
+                if (ends[1] + 0 == code || (ends[1] + 0 < code && ends[2] + 0 >= code)) found = 1
+            }
+        }
+        END { exit !found }' <<<"$site"
+}
+site_ask() {
+    site=$(scontrol show config 2>/dev/null | grep '^RequeueExit')
+}
+
+# Whether a job that ends with this code may be queued again by the cluster, ready to start or held. 75 never is the end of
+# one that is not: it says so.
+site_may_requeue() {
+    [ "$1" = 75 ] || site_lists RequeueExit "$1" || site_lists RequeueExitHold "$1"
+}
+
+# job_give_up CODE: ends the script, and the job for good: with CODE, or, where that may queue the job again, with one that
+# does not. A cluster that does not answer may have any rule.
+job_give_up() {
+    local code=$1 other
+    if [ -z "${SLURM_JOB_ID-}" ]; then exit "$code"; fi
+    site_ask
+    if [ -z "$site" ]; then
+        code=1
+    elif site_may_requeue "$code"; then
+        for other in 1 {100..125}; do
+            code=$other
+            if ! site_may_requeue "$code"; then break; fi
+        done
+    fi
+    if [ "$code" != "$1" ]; then say "the job ends with $code instead of $1, upon which it might be queued again"; fi
+    exit "$code"
 }
 
 # Ends the script, and the job so that SLURM queues it again.
 job_queue_again() {
     local how=$requeue
-    if [ "$how" = auto ]; then how=$(site_requeues && echo exit || echo scontrol); fi
+    site_ask
+    if [ "$how" = auto ]; then how=$(site_lists RequeueExit 75 && echo exit || echo scontrol); fi
     if [ "$how" = exit ]; then
         say "$1; the job ends with 75 to be queued again"
         exit 75
@@ -240,8 +301,12 @@ job_queue_again() {
     say "$1; scontrol requeue $SLURM_JOB_ID"
     trap 'exit 75' TERM # SLURM ends this script
     if ! scontrol requeue "$SLURM_JOB_ID"; then
+        if [ -z "$site" ]; then # it may be back when the job has ended
+            say "the cluster does not answer; the job ends with 75, upon which it is queued again where RequeueExit lists it"
+            exit 75
+        fi
         say "it cannot be queued again: submit it anew, it goes on where it is"
-        exit "$code"
+        job_give_up "$code"
     fi
     for ((i = 0; i < 120; i++)); do
         sleep 1 &
@@ -257,25 +322,26 @@ job_end() {
         say "done"
         exit 0
     fi
+    outcome="$outcome, the run ${after:-goes on where it is}"
     if [ -n "$ended" ]; then
-        say "SLURM ends the job; the ranks ended with $code, the run ${after:-goes on where it is}"
+        say "SLURM ends the job; $outcome"
         exit 143
     fi
     why=$(job_repeats "$code")
     if [ -n "$why" ]; then
         say "not queued again: the ranks ended with $code, $why; see their message above"
-        exit "$code"
+        job_give_up "$code"
     fi
     if [ "$requeue" = no ]; then
-        say "not queued again, by --requeue no: the ranks ended with $code, the run ${after:-goes on where it is}"
-        exit "$code"
+        say "not queued again, by --requeue no: $outcome"
+        job_give_up "$code"
     fi
     if [ "$after" = "$before" ] && [ "$starts" -ge "$tries" ]; then
         say "not queued again: $starts starts in a row ended without anything new, the last with $code; the run" \
             "${after:-goes on where it is}. See the messages above; docs/cluster.md has what to do"
-        exit "$code"
+        job_give_up "$code"
     fi
-    job_queue_again "the ranks ended with $code, the run ${after:-goes on where it is}"
+    job_queue_again "$outcome"
 }
 
 # job_main train|precompute SCRIPT FOLDER-OF-THIS-FILE ARGUMENT...
@@ -288,37 +354,26 @@ job_main() {
     if [ -z "${SLURM_JOB_ID-}" ] && [ "$dry_run" = no ]; then
         die "submit it: sbatch $script $*; or --dry-run prints what would start"
     fi
-    config=$("${run[@]}" config "${checked[@]}") || die "not started: the config is wrong"
+    job_check
     command=("${run[@]}" "$kind" "${arguments[@]}")
     if [ "$kind" = train ]; then
         command+=(--resume auto)
-        if [ -n "$local" ] && [ -z "$(config_value device cache)" ]; then command+=("device.cache=$local/plans"); fi
+        if [ -n "$local" ] && [ -z "$(job_value device.cache)" ]; then command+=("device.cache=$local/plans"); fi
         # A file server holds the lock of a machine that was lost for a while.
-        if [ "$(config_value run lock_seconds)" = 0 ]; then command+=(run.lock_seconds=300); fi
-        folder=$(config_value run dir)
+        if [ "$(job_value run.lock_seconds)" = 0 ]; then command+=(run.lock_seconds=300); fi
+        folder=$(job_value run.dir) || die "not started: the config's run.dir cannot be read any more"
     else
-        folder=$(job_out)
+        # "" is beside the shards.
+        folder=$(job_value frozen.path) || die "not started: the config's frozen.path cannot be read any more"
     fi
     before=$(job_progress)
     job_launch
     job_show
     if [ "$dry_run" = yes ]; then
-        "${run[@]}" plan "${checked[@]}" --ranks "$ranks" || die "so many ranks cannot train it: choose other --nodes"
+        if [ "$kind" = train ]; then job_plan || die "so many ranks cannot train it: choose other --nodes"; fi
         exit 0
     fi
     job_count_start
     job_run
     job_end
-}
-
-# Where precompute writes; "" is beside the shards.
-job_out() {
-    local i
-    for ((i = 1; i < ${#arguments[@]} - 1; i++)); do
-        if [ "${arguments[i]}" = --out ]; then
-            echo "${arguments[i + 1]}"
-            return
-        fi
-    done
-    config_value frozen path
 }

@@ -477,6 +477,45 @@ static void test_dump(void **state)
     strbuf_free(&text);
 }
 
+static void assert_value(const char *key, const char *expected)
+{
+    StrBuf text = {0};
+    assert_ok(config_dump_value(&SAMPLE_SCHEMA, &sample, key, &text));
+    assert_string_equal(text.data, expected);
+    strbuf_free(&text);
+}
+
+static void assert_no_value(const char *key, const char *why)
+{
+    StrBuf text = {0};
+    assert_int_equal(config_dump_value(&SAMPLE_SCHEMA, &sample, key, &text), ERR_USAGE);
+    assert_non_null(strstr(status_message(), why));
+    strbuf_free(&text);
+}
+
+static void test_value(void **state)
+{
+    assert_ok(load("run: {dir: \"a \\\"b\\\"\\\\c\\td\"}\ntrain: {steps: 10, part: all, precision: bf16}\n"
+                   "data: {sources: [{shards: [a.tar]}], languages: [ru, \"e n\"]}\n",
+                   NULL));
+    assert_value("run.dir", "a \"b\"\\c\td");
+    assert_value("train.steps", "10");
+    assert_value("train.part", "all");
+    assert_value("train.precision", "bf16");
+    assert_value("train.fast", "true");
+    assert_value("optim.lr", "0.0001");
+    assert_value("optim.mult", "[1, 2, 4]");
+    assert_value("data.languages", "[ru, \"e n\"]");
+    assert_no_value("train", "train: is a section; name one of its keys, as in train.steps");
+    assert_no_value("data.sources", "data.sources: has lines of its own");
+    assert_no_value("data.sources.shards", "data.sources has no keys below it that could be named");
+    assert_no_value("seed.x", "seed has no keys below it");
+    assert_no_value("train.stpes", "train.stpes: the config has no such key; did you mean train.steps?");
+    assert_no_value("", "the config has no such key");
+    assert_no_value("run.", "run.: the config has no such key");
+    assert_no_value("qqqqqqqqqqq.dir", "qqqqqqqqqqq.dir: the config has no such key");
+}
+
 static void test_describe(void **state)
 {
     StrBuf text = {0};
@@ -638,6 +677,7 @@ int main(void)
         cmocka_unit_test_teardown(test_config_error, teardown),
         cmocka_unit_test_teardown(test_dump, teardown),
         cmocka_unit_test_teardown(test_number_words, teardown),
+        cmocka_unit_test_teardown(test_value, teardown),
         cmocka_unit_test_teardown(test_describe, teardown),
         cmocka_unit_test_teardown(test_variants, teardown),
         cmocka_unit_test_teardown(test_variant_overrides, teardown),

@@ -108,6 +108,20 @@ for launcher in srun mpirun; do
 done
 part "ranks are bound, see their machine's GPUs and their own disk"
 
+# ---- given up: not by the code that this cluster queues again ----
+
+cat >always <<ALWAYS
+#!/bin/bash
+[ "\$1" = train ] || exec "$vasily" "\$@"
+exit 75
+ALWAYS
+chmod +x always
+submit given-up -- --program "$work/always" --tries 1
+await 60 "the end of a job that is given up" job_is FAILED
+scontrol show job -o "$job" | grep -q ' Restarts=0 .* ExitCode=1:0 ' || fail "given up: $(scontrol show job -o "$job")"
+contains given-up.log "the job ends with 1 instead of 75"
+part "a job that is given up stays so"
+
 # ---- srun: the signal of a time limit, a stopped rank, a killed machine ----
 
 submit srun -- --requeue exit

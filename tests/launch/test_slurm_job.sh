@@ -23,12 +23,21 @@ if [ -n "${WAITS-}" ]; then
 fi
 exit "${CODE:-0}"
 SCRIPT
-# scontrol: a site whose RequeueExit is $REQUEUE_EXIT; requeue ends the batch script, as SLURM does.
+# scontrol: a site whose RequeueExit is $REQUEUE_EXIT, or one that is $SILENT; requeue ends the batch script, as SLURM does.
+# Where the batch script lies takes a while where it $WAITS.
 cat >bin/scontrol <<'SCRIPT'
 #!/bin/bash
-case $1 in
-show) [ "$2" = config ] && echo "RequeueExit             = ${REQUEUE_EXIT-(null)}" ;;
-requeue)
+[ -z "${SILENT-}" ] || exit 1
+case $1,$2 in
+show,config) printf '%s = %s\n' RequeueExit "${REQUEUE_EXIT-(null)}" RequeueExitHold "${REQUEUE_HOLD-(null)}" ;;
+show,job)
+    if [ -n "${WAITS-}" ]; then
+        touch scontrol.waits
+        until [ -e scontrol.goes ]; do sleep 0.05; done
+    fi
+    [ -z "${COMMAND-}" ] || echo "JobId=7 Command=$COMMAND WorkDir=/"
+    ;;
+requeue,*)
     echo "$2" >requeued
     [ -z "${REQUEUE_FAILS-}" ] || exit 1
     kill -TERM $PPID
@@ -100,6 +109,31 @@ job 76 CODE=76 STEP=0000030 -- --requeue no tiny.yaml
 not_queued "--requeue no"
 job 76 CODE=76 STEP=0000040 REQUEUE_FAILS=1 -- tiny.yaml
 contains job.log "it cannot be queued again: submit it anew"
+job 75 CODE=76 STEP=0000050 SILENT=1 -- tiny.yaml
+contains job.log "the cluster does not answer; the job ends with 75"
+
+# Given up, a job ends with a code that does not queue it again: the ranks' where it is none, and never with 75.
+given_up() { # CODE-EXPECTED CODE NAME=VALUE... -- ARGUMENT...
+    local want=$1 code=$2
+    shift 2
+    fresh
+    job "$want" CODE="$code" "$@"
+    not_queued "given up: $code"
+    if [ "$want" != "$code" ]; then contains job.log "the job ends with $want instead of $code"; fi
+}
+given_up 1 75 -- tiny.yaml --tries 1
+given_up 1 75 -- tiny.yaml --requeue no
+given_up 1 75 REQUEUE_EXIT=75 -- tiny.yaml --tries 1
+given_up 1 75 SILENT=1 -- tiny.yaml --tries 1
+given_up 1 76 REQUEUE_EXIT=70-80 -- tiny.yaml --tries 1
+given_up 1 76 REQUEUE_EXIT=70-80 -- tiny.yaml --requeue no
+given_up 1 70 REQUEUE_EXIT=70-80 -- tiny.yaml
+given_up 1 3 REQUEUE_HOLD=2-5 -- tiny.yaml
+given_up 1 5 SILENT=1 -- tiny.yaml
+given_up 102 76 REQUEUE_EXIT=1,70-101 -- tiny.yaml --tries 1
+given_up 76 76 REQUEUE_EXIT=75 -- tiny.yaml --tries 1
+job 100 REQUEUE_EXIT=1-3 -- tiny.yaml optim.max_lr=fast
+contains job.log "the job ends with 100 instead of 2"
 
 # Three starts in a row without a new checkpoint are enough; one with a new one counts anew, and so does another job.
 fresh
@@ -144,6 +178,32 @@ signalled TERM 143
 contains signal.log "SLURM ends the job; the ranks ended with 75"
 [ ! -e requeued ] || fail "TERM: queued again, though SLURM ends the job"
 
+# A signal that comes before the ranks are started, as early as it may: nothing was begun, and the job is queued again.
+cp "$slurm/train.sbatch" early_script
+early() { # CODE-EXPECTED ARGUMENT...
+    local code=0 tries=0 want=$1
+    shift
+    rm -rf run scontrol.waits scontrol.goes srun.args requeued
+    SLURM_JOB_ID=9 SLURM_NTASKS=4 SLURM_JOB_NUM_NODES=2 SLURM_NTASKS_PER_NODE=2 WAITS=1 \
+        COMMAND="$slurm/train.sbatch" bash ./early_script --program "$vasily" tiny.yaml "$@" >early.log 2>&1 &
+    local script=$!
+    until [ -e scontrol.waits ]; do
+        kill -0 $script || fail "the job ended before it was told to"
+        [ $((tries += 1)) -lt 1200 ] || fail "nobody asks where the batch script lies"
+        sleep 0.05
+    done
+    kill -USR1 $script
+    touch scontrol.goes
+    wait $script || code=$?
+    [ "$code" = "$want" ] || fail "USR1 before the start: exit code $code instead of $want"
+    [ ! -e srun.args ] || fail "the ranks were started after the signal"
+    contains early.log "time is nearly up already: the ranks are not started"
+}
+early 75
+[ "$(cat requeued)" = 9 ] || fail "USR1 before the start: not queued again"
+early 1 --tries 1 # a time limit that is always too near
+contains early.log "not queued again: 1 starts in a row ended without anything new"
+
 # An mpirun that waits for a machine after its own ranks have ended is not waited for.
 cat >bin/mpirun <<'SCRIPT'
 #!/bin/bash
@@ -168,10 +228,34 @@ job 75 CODE=76 -- tiny.yaml --out frozen
 job 75 CODE=76 -- tiny.yaml --out frozen
 job 76 CODE=76 -- tiny.yaml --out frozen
 contains job.log "3 starts in a row ended without anything new, the last with 76; the run has 1 files"
+for start in 1 2 3 4; do # one file is made anew in each start
+    cp frozen/shapes/000000.text.h5 frozen/shapes/000000.text.h5.tmp-1
+    mv frozen/shapes/000000.text.h5.tmp-1 frozen/shapes/000000.text.h5
+    job 75 CODE=76 -- tiny.yaml --out frozen
+    queued "start $start, before which a file was made anew"
+done
 rm frozen/slurm-starts
 job 75 CODE=76 -- tiny.yaml frozen.path=frozen
 contains job.log "writes to frozen, which has 1 files"
+# The folder is what vasily makes of the command line.
+job 75 CODE=76 -- tiny.yaml --out=frozen --captions 4
+contains job.log "writes to frozen, which has 1 files"
+job 75 CODE=76 -- tiny.yaml --out new/v=1/fz
+contains job.log "writes to new/v=1/fz, which has no files yet"
+[ -e new/v=1/fz/slurm-starts ] || fail "starts are not counted in --out"
+job 75 CODE=76 -- tiny.yaml 'stages=[{name: a, steps: 60, frozen: {path: "of \"a\""}}]' --stage a
+contains job.log 'writes to of "a", which has no files yet'
+expect 0 job.log env -u SLURM_JOB_ID "$script" --program "$vasily" --dry-run tiny.yaml --out frozen # on any number of ranks
+contains job.log "16 ranks on 2 machines"
 script=
+
+# So is the folder of a run.
+name='a "b" \c'
+mkdir -p "$name/checkpoints"
+ln -s step-0000030 "$name/checkpoints/latest"
+job 75 CODE=76 -- tiny.yaml 'run.dir="a \"b\" \\c"'
+contains job.log "writes to $name, which has a checkpoint of step-0000030"
+[ -e "$name/slurm-starts" ] || fail "starts are not counted in run.dir"
 
 # What is wrong is said before anything is started, with the remedy.
 wrong() { # TEXT ARGUMENT...
@@ -190,6 +274,18 @@ wrong "--local needs a value" tiny.yaml --local
 wrong "goes on from its newest checkpoint" tiny.yaml --resume auto
 wrong "optim.max_lr" tiny.yaml optim.max_lr=fast
 wrong "--container no.sif: no such file" tiny.yaml --container no.sif
+wrong "--tries x: a whole number" tiny.yaml --launcher=mpirun --tries=x
+wrong "--launcher ssh: srun or mpirun" --launcher=ssh tiny.yaml
+wrong "--requeue : auto, exit, scontrol or no" tiny.yaml --requeue=
+wrong "--dry-run=yes: --dry-run takes no value" tiny.yaml --dry-run=yes
+wrong "vasily train: there is no option --foo" tiny.yaml --foo
+wrong "vasily train: there is no option --loca" tiny.yaml --loca=/scratch
+wrong "vasily train: --stop-after takes a whole number" tiny.yaml --stop-after=soon
+wrong "vasily train: --stop-after needs a value" tiny.yaml --stop-after
+wrong "there is no stage a" tiny.yaml --only-stage a
+wrong "\"more\" is one argument too many" tiny.yaml more
+contains job.log "not started: the command line or the config is wrong; see above"
+wrong "not started: the program cannot be started; see above" tiny.yaml --program "$work/tiny.yaml"
 
 # Without SLURM: what would start.
 alone() { # CODE LOG ARGUMENT...
@@ -211,6 +307,11 @@ contains dry.log "device.cache=mine --resume auto run.lock_seconds=300"
 alone 0 dry.log --dry-run tiny.yaml train.global_batch=16 data.lanes=16 run.lock_seconds=7
 [ "$(grep -o 'run.lock_seconds=[0-9]*' dry.log | sort | uniq -c | tr -s ' ')" = " 1 run.lock_seconds=7" ] ||
     fail "the config's run.lock_seconds is overridden"
+alone 0 dry.log --dry-run --launcher=mpirun --local=/scratch/me tiny.yaml --stop-after 5 -- train.global_batch=16 data.lanes=16
+contains dry.log "mpirun -n 16"
+contains dry.log "$slurm/rank /scratch/me $vasily train tiny.yaml --stop-after 5 train.global_batch=16"
+alone 2 dry.log --dry-run tiny.yaml train.global_batch=16 data.lanes=16 --foo
+contains dry.log "vasily train: there is no option --foo"
 [ ! -e srun.args ] || fail "--dry-run started something"
 expect 0 help.log "$slurm/train.sbatch" --help
 contains help.log "--tries N"

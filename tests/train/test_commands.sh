@@ -12,6 +12,34 @@ expect 0 config.log "$vasily" config run/config.yaml # what was written is a con
 "$vasily" config tiny.yaml optim.total_steps=0 train.steps=33 > full.yaml
 contains full.yaml "total_steps: 33" # a config written out keeps its schedule
 
+# One value, as it is; and as another command has it, whose command line is looked at as that command would.
+value() { # EXPECTED ARGUMENT...
+    local found
+    found=$("$vasily" config "${@:2}" 2> value.log) || fail "vasily config ${*:2}"
+    [ "$found" = "$1" ] || fail "vasily config ${*:2}: $found instead of $1"
+}
+value 'a "b" \c' --value run.dir tiny.yaml 'run.dir="a \"b\" \\c"'
+value "" --value frozen.path tiny.yaml
+value cpu --value device.name --for train -- tiny.yaml --device cpu --stop-after 5
+value data/v=1/fz --value frozen.path --for precompute -- tiny.yaml frozen.path=other --out data/v=1/fz --captions 4
+value kept --value frozen.path --for precompute -- tiny.yaml frozen.path=kept
+stages='stages=[{name: a, steps: 30, frozen: {path: of-a}}, {name: b, steps: 30}]'
+value of-a --value frozen.path --for precompute -- tiny.yaml "$stages" --stage=a
+refused() { # TEXT ARGUMENT...
+    expect 2 refused.log "$vasily" config "${@:2}"
+    contains refused.log "$1"
+}
+refused "run.dri: the config has no such key; did you mean run.dir?" --value run.dri tiny.yaml
+refused "run: is a section" --value run tiny.yaml
+refused "usage: vasily config" --value run.dir
+refused "usage: vasily train CONFIG" --for train
+refused "--for takes one of train, precompute, not \"sample\"" --for sample tiny.yaml
+refused "vasily train: there is no option --foo" --for train -- tiny.yaml --foo
+refused "vasily precompute: there is no option --stop-after" --for precompute -- tiny.yaml --stop-after 5
+refused "vasily train: --stop-after takes a whole number" --for train -- tiny.yaml --stop-after=soon
+refused "vasily train: \"more\" is one argument too many" --for train -- tiny.yaml more
+refused "there is no stage c; the config has: a, b" --for train -- tiny.yaml "$stages" --only-stage c
+
 # The same seed and captions give the same picture, whatever the batch; another seed or the raw weights, another.
 draw() { # draw OUT options...
     local out=$1
