@@ -144,6 +144,10 @@ static void mistakes_are_named(void **state)
         {"train.steps=61", "train.steps: 61, but the steps of the 3 stages add up to 60; leave it out"},
         {"stages[1].train.steps=3", "stages[1].train.steps cannot be written here, only in train"},
         {"stages[1].data.lanes=4", "stages[1].data.lanes cannot be written here, only in data"},
+        {"stages[1].train.log_evry=1",
+         "stages[1].train.log_evry is not a key; there are: global_batch, micro_batch, resolution, recompute, "
+         "bucket_bytes"},
+        {"stages[1].data.lane=4", "stages[1].data.lane is not a key; there are: sources, shuffle_block, "},
         {"stages[1].data.tokenizer1.model=x", "stages[1].data.tokenizer1 cannot be written here"},
         {"stages[1].optim.max_lr=1", "stages[1].optim is not a key here, but optim is"},
         {"stages[1].train.resolution=100", "stage large: train.resolution"},
