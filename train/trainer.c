@@ -146,7 +146,8 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
     double batch = (double)t->run->train.global_batch;
     return (StepMetrics){
         .step = t->step,
-        .total_steps = t->run->train.steps,
+        .total_steps = t->total_steps,
+        .last = t->step >= t->last_step,
         .stage = stage_run_name(&t->stage),
         .samples = t->samples,
         .loss = (all->losses[0] + all->losses[1]) / batch,
@@ -252,7 +253,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     t->step++;
     t->samples += t->run->train.global_batch;
     t->stage.seconds = step.stage_seconds;
-    if (stage_run_is_over(&t->stage, t->step)) t->last_step = t->step; /* of days it is known only now */
+    if (stage_run_is_over(&t->stage, t->step)) trainer_end_stage(t);
 
     *metrics = describe_step(t, &step, &report, clock_seconds() - start);
     metrics->allocations = mem_thread_allocation_count() - allocated;

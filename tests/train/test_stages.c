@@ -281,6 +281,40 @@ static void days_end_a_stage(void **state)
     unload(&l);
 }
 
+/* Stages that are done count as they were; the one in hand ends where the config says now, or is over at once. */
+static void the_total_is_what_was_and_what_comes(void **state)
+{
+    (void)state;
+    Loaded l;
+    StageRun run;
+    StagePlace place = place_of("large", 8, 0);
+    add_end(&place, "small", 4);
+    open_stages(&l, NULL);
+    assert_ok(stages_enter(l.stages, NULL, 0, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 0, 60), 60);
+    assert_ok(stages_enter(l.stages, &place, 12, true, &run)); /* small has ended with 4 steps, and has 30 now */
+    assert_int_equal(stage_run_total_steps(&run, 12, 60), 4 + 20 + 10);
+    assert_int_equal(stage_run_total_steps(&run, 24, 60), 4 + 20 + 10);
+    unload(&l);
+    open_stages(&l, "stages[1].steps=2");
+    assert_ok(stages_enter(l.stages, &place, 12, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 12, 42), 12 + 10);
+    stage_run_go_on(&run, 12);
+    assert_int_equal(stage_run_total_steps(&run, 12, 42), 12 + 10);
+    assert_int_equal(stage_run_total_steps(&run, 13, 42), 12 + 10);
+    unload(&l);
+    assert_ok(LOAD(&l, "stages[1]={name: large, days: 2}", "optim.total_steps=200"));
+    assert_ok(stages_open(&l.run, l.config, &l.stages));
+    assert_ok(stages_enter(l.stages, &place, 12, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 12, 200), 200);
+    run.seconds = 2 * 86400;
+    assert_int_equal(stage_run_total_steps(&run, 12, 200), 12 + 10);
+    assert_int_equal(stage_run_total_steps(&run, 12, 20), 20);
+    unload(&l);
+    assert_ok(stages_enter(NULL, NULL, 0, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 7, 60), 60);
+}
+
 static void checkpoints_of_other_stages(void **state)
 {
     (void)state;
@@ -388,6 +422,7 @@ int main(void)
         cmocka_unit_test(days_need_a_schedule),
         cmocka_unit_test(a_run_goes_through_its_stages),
         cmocka_unit_test(days_end_a_stage),
+        cmocka_unit_test(the_total_is_what_was_and_what_comes),
         cmocka_unit_test(checkpoints_of_other_stages),
         cmocka_unit_test(state_keeps_the_place),
     };

@@ -121,6 +121,23 @@ expect 2 short.log "$vasily" train staged.yaml run.dir=new stages[2].train.micro
 contains short.log "stage clean: train.micro_batch"
 [ ! -e new ] || fail "a mistake in the last stage was found too late"
 
+# Other steps of a stage that is done or in hand: the run ends where what was and what comes end, and says so. The last
+# step of a process is told, whatever log_every is.
+train shorter.log staged.yaml run.dir=shorter --stop-after 11
+contains shorter.log "large: step 11/18 "
+cp -r shorter earlier
+train shorter.log staged.yaml run.dir=shorter --resume auto stages[1].steps=2
+contains shorter.log "clean: step 15/15 "
+contains shorter.log "the schedule stays one of 18 steps, not 15"
+contains <(grep -A1 '^train:' shorter/config.yaml) "  steps: 15"
+contains <(grep -A1 'name: large' shorter/config.yaml) "    steps: 3"
+"$vasily" config shorter/config.yaml > again.yaml 2> config.log || fail "the config of a run of other steps is refused"
+train earlier.log staged.yaml run.dir=earlier --resume auto stages[0].steps=1000
+contains earlier.log "clean: step 18/18 "
+! grep "past the schedule\|the schedule stays" earlier.log || fail "a stage that is done still counts with other steps"
+contains <(grep -A1 '^train:' earlier/config.yaml) "  steps: 18"
+"$vasily" config earlier/config.yaml > again.yaml 2> config.log || fail "the config of a run of other steps is refused"
+
 # What a later stage will read is looked for at once; it may come until the stage begins.
 mv more elsewhere
 train absent.log staged.yaml run.dir=absent --stop-after 7 'stages[2].data.sources[1].shards=[none/*.tar]' \
