@@ -8,8 +8,6 @@
 #include "base/arena.h"
 #include "base/log.h"
 
-#define SECONDS_OF_DAY 86400.0
-
 /* ---- in state.json ---- */
 
 void stage_place_write(const StagePlace *place, JsonWriter *w)

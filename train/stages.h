@@ -9,6 +9,8 @@
 #include "base/json.h"
 #include "train/run_config.h"
 
+#define SECONDS_OF_DAY 86400.0
+
 /* Where a run stands in its stages: part of state.json. */
 typedef struct StageEnd {
     char name[STAGE_NAME_MOST + 1];

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/memory.h"
+#include "train/stages_ahead.h"
 
 /* Gradients may be infinite now and then; so many times in a row, weights or data are broken. */
 enum { SKIPPED_IN_A_ROW_MAX = 100 };
@@ -366,6 +367,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     log_comparisons(t);
     trainer_log_saves(t);
     log_memory(t);
+    if (t->root && *end == TRAINER_DONE) stages_tell_left_out(&t->stage, t->step, t->run->train.steps);
     if (t->root && *end != TRAINER_STAGE)
         run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     return STATUS_OK;

@@ -193,7 +193,19 @@ awk -v s="$seconds" 'BEGIN { exit !(s >= 0.3456) }' || fail "the timed stage has
 train days-again.log staged.yaml run.dir=days optim.total_steps=1000 --resume auto \
     'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
 contains days-again.log "nothing to do"
+! grep "as optim.total_steps says" days.log days-again.log || fail "stages that were trained are said to be left out"
 launch=()
+
+# A run of days ends with the schedule: what is cut off by that is named, before where it is known, and at the end.
+cut=('stages=[{name: one, steps: 1}, {name: timed, days: 1}, {name: rest, steps: 3}, {name: more, steps: 2}]')
+train cut.log staged.yaml run.dir=cut optim.total_steps=3 "${cut[@]}"
+contains cut.log "stage rest can have at most 1 of its 3 steps: the run ends with step 3, as optim.total_steps says, and the stages before it take 2 steps at least; raise optim.total_steps"
+contains cut.log "stage more can have no step: "
+[ "$(grep -c "can have " cut.log)" = 2 ] || fail "warnings of stages that the end cuts off"
+contains cut.log "the run ends with step 3, as optim.total_steps says: stage timed has had "
+contains cut.log " of its 1 days, stage rest has had no step, stage more has had no step; with a higher optim.total_steps, --resume auto goes on"
+train cut-on.log staged.yaml run.dir=cut optim.total_steps=3 train.steps=4 --resume auto "${cut[@]}" stages[1].days=1e-9
+contains cut-on.log "the run ends with step 4, as train.steps says: stage rest has had 1 of its 3 steps, stage more has had no step"
 
 # Previews: of the old stage at its end, of the new one at its begin, and when it is their turn; none of them changes a bit.
 train drawn.log staged.yaml run.dir=drawn preview.every=5 'preview.prompts=[red circle]' preview.steps=2
