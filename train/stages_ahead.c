@@ -22,13 +22,14 @@ static void look_at(const char *path, Absent *absent)
     if (absent->count++ == 0) snprintf(absent->first, sizeof absent->first, "%s", path);
 }
 
-static void tell(const Stage *stage, const SourceConfig *source, const char *what, const Absent *absent)
+static void tell(const Stage *stage, const SourceConfig *source, const char *what, const Absent *absent,
+                 const char *remedy)
 {
     if (absent->count == 0) return;
     log_warn("stage %s, which comes later: source %s: %zu of %zu %s are not there yet, %s%s; the stage cannot begin "
-             "without them",
+             "without them%s",
              stage->stage->name, source->name, absent->count, absent->listed, what, absent->first,
-             absent->count > 1 ? " and others" : "");
+             absent->count > 1 ? " and others" : "", remedy);
 }
 
 /* The shards themselves (kind -1), or what is precomputed of them. */
@@ -36,14 +37,16 @@ static Status look_at_kind(const Stage *stage, const SourceConfig *source, const
                            const ShardList *list, int kind)
 {
     Status status = STATUS_OK;
-    char path[PATH_MAX], what[64] = "shards";
+    char path[PATH_MAX], what[64] = "shards", remedy[sizeof(PrecomputeCommand) + 32] = "";
+    PrecomputeCommand command;
     Absent absent = {0};
     if (kind >= 0) snprintf(what, sizeof what, "files of precomputed %s", PRECOMPUTED_KIND_WORDS[kind]);
     for (size_t i = 0; i < list->count; i++) {
         if (kind >= 0) TRY(precomputed_path(spec, (PrecomputedKind)kind, source->name, list->paths[i], path));
         look_at(kind >= 0 ? path : list->paths[i], &absent);
     }
-    tell(stage, source, what, &absent);
+    if (kind >= 0) snprintf(remedy, sizeof remedy, "; `%s` makes them", precomputed_command(spec, command));
+    tell(stage, source, what, &absent, remedy);
 fail:
     return status;
 }

@@ -152,6 +152,18 @@ train absent.log staged.yaml run.dir=absent --resume auto
 ! grep "comes later" absent.log || fail "data that is there is missed"
 same whole1 absent
 
+# So are precomputed files, and the command that is named makes them: of the stage, not of what stands outside.
+early=(staged.yaml run.dir=early 'stages[1].frozen.latents=precomputed')
+train early.log "${early[@]}" --stop-after 8
+contains early.log "2 of 2 files of precomputed latents are not there yet, more/000000.latents-32.h5 and others; the stage cannot begin without them; \`vasily precompute CONFIG --stage large\` makes them"
+expect 3 early.log "$vasily" train "${early[@]}" --resume auto --stop-after 9
+contains early.log "more/000000.latents-32.h5 does not exist"
+contains early.log "\`vasily precompute CONFIG --stage large\` makes this file"
+expect 0 early.log "$vasily" precompute "${early[@]}" --stage large
+train early.log "${early[@]}" --resume auto --stop-after 9
+contains early.log "large: step 9/18 "
+rm more/*.h5
+
 # So is the memory that it will take.
 train huge.log staged.yaml run.dir=huge --stop-after 1 stages[1].train.resolution=8192
 contains huge.log "stage large, which comes later: training takes "
