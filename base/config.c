@@ -327,13 +327,24 @@ static bool find_elsewhere(const ConfigSchema *schema, const char *key, char *pa
     return false;
 }
 
-static Status refuse_unknown(Config *config, const ConfigSchema *schema, const Node *node)
+/* Where only some keys of a section may be written, whether this is one of them. NULL: all may. */
+static bool is_allowed(const char *const *some, const char *key)
+{
+    for (size_t i = 0; some && some[i]; i++)
+        if (strcmp(some[i], key) == 0) return true;
+    return !some;
+}
+
+/* What is proposed can be written here. */
+static Status refuse_unknown(Config *config, const ConfigSchema *schema, const char *const *some, const Node *node)
 {
     Status status = STATUS_OK;
     const char **keys = arena_alloc_array(config->arena, schema->field_count + 1, sizeof *keys);
+    size_t count = 0;
     if (!keys) FAIL_WITH(ERR_MEMORY);
-    for (size_t i = 0; i < schema->field_count; i++) keys[i] = schema->fields[i].key;
-    const char *help = suggest(config, node->key, keys, schema->field_count);
+    for (size_t i = 0; i < schema->field_count; i++)
+        if (is_allowed(some, schema->fields[i].key)) keys[count++] = schema->fields[i].key;
+    const char *help = suggest(config, node->key, keys, count);
     char elsewhere[PATH_CAPACITY];
     push_path(config, "%s%s", config->path_length ? "." : "", node->key);
     if (find_elsewhere(config->schema, node->key, elsewhere, sizeof elsewhere, 0))
@@ -343,8 +354,8 @@ fail:
     return status;
 }
 
-/* Whether `node` is a section, or nothing, with keys of the schema only. */
-static Status check_section(Config *config, const ConfigSchema *schema, const Node *node)
+/* Whether `node` is a section, or nothing, with keys of the schema only. `some`: see refuse_unknown. */
+static Status check_section(Config *config, const ConfigSchema *schema, const char *const *some, const Node *node)
 {
     Status status = STATUS_OK;
     if (!node || config_node_is_null(node)) return STATUS_OK;
@@ -356,7 +367,7 @@ static Status check_section(Config *config, const ConfigSchema *schema, const No
         bool known = false;
         for (size_t i = 0; i < schema->field_count && !known; i++)
             known = strcmp(schema->fields[i].key, child->key) == 0;
-        if (!known) FAIL_WITH(refuse_unknown(config, schema, child));
+        if (!known) FAIL_WITH(refuse_unknown(config, schema, some, child));
     }
 fail:
     return status;
@@ -367,7 +378,7 @@ static Status bind_section(Config *config, const ConfigSchema *schema, const Nod
     Status status = STATUS_OK;
     size_t path_length = config->path_length;
     bool empty = !node || config_node_is_null(node);
-    TRY(check_section(config, schema, node));
+    TRY(check_section(config, schema, NULL, node));
     for (size_t i = 0; i < schema->field_count; i++) {
         const ConfigField *field = &schema->fields[i];
         const Node *child = empty ? NULL : config_tree_get(node, field->key);
@@ -388,11 +399,12 @@ fail:
 }
 
 /* Only what is written, without defaults. */
-static Status bind_written(Config *config, const ConfigSchema *schema, const Node *node, void *base)
+static Status bind_written(Config *config, const ConfigSchema *schema, const char *const *some, const Node *node,
+                           void *base)
 {
     Status status = STATUS_OK;
     size_t path_length = config->path_length;
-    TRY(check_section(config, schema, node));
+    TRY(check_section(config, schema, some, node));
     for (size_t i = 0; i < schema->field_count; i++) {
         const ConfigField *field = &schema->fields[i];
         const Node *child = config_tree_get(node, field->key);
@@ -400,7 +412,7 @@ static Status bind_written(Config *config, const ConfigSchema *schema, const Nod
         if (!child) continue;
         push_path(config, ".%s", field->key);
         if (field->type == CONFIG_SECTION)
-            TRY(bind_written(config, field->schema, child, target));
+            TRY(bind_written(config, field->schema, NULL, child, target));
         else
             TRY(bind_value(config, field, child, target));
         pop_path(config, path_length);
@@ -416,11 +428,10 @@ static Status refuse_others(Config *config, const ConfigField *field, const Node
     size_t count = 0;
     while (field->words[count]) count++;
     for (const Node *child = node->kind == NODE_MAP ? node->child : NULL; child; child = child->next) {
-        bool allowed = false, known = false;
-        for (size_t i = 0; i < count && !allowed; i++) allowed = strcmp(field->words[i], child->key) == 0;
+        bool known = false;
         for (size_t i = 0; i < field->schema->field_count && !known; i++)
             known = strcmp(field->schema->fields[i].key, child->key) == 0;
-        if (allowed || !known) continue; /* what is unknown, check_section says better */
+        if (!known || is_allowed(field->words, child->key)) continue; /* what is unknown, check_section says better */
         push_path(config, ".%s", child->key);
         FAIL_WITH(refuse(config, child, "cannot be written here, only in %s%s", field->schema->name,
                          suggest(config, "", field->words, count)));
@@ -436,7 +447,7 @@ static Status bind_patch(Config *config, const ConfigField *field, const Node *n
     if (field->words) TRY(refuse_others(config, field, node));
     void *values = arena_alloc(config->arena, field->schema->struct_size);
     if (!values) FAIL_WITH(ERR_MEMORY);
-    TRY(bind_written(config, field->schema, node, values));
+    TRY(bind_written(config, field->schema, field->words, node, values));
     *out = (ConfigPatch){.written = node, .values = values};
 fail:
     return status;

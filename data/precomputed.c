@@ -120,6 +120,13 @@ void precomputed_spec_free(PrecomputedSpec *spec)
     for (int kind = 0; kind < PRECOMPUTED_KINDS; kind++) precomputed_facts_free(&spec->facts[kind]);
 }
 
+const char *precomputed_command(const PrecomputedSpec *spec, PrecomputeCommand out)
+{
+    snprintf(out, sizeof(PrecomputeCommand), "vasily precompute CONFIG%s%s", spec->stage[0] ? " --stage " : "",
+             spec->stage);
+    return out;
+}
+
 int64_t precomputed_moment_values(const PrecomputedSpec *spec)
 {
     return spec->side * spec->side * spec->moments;

@@ -61,6 +61,8 @@ void precomputed_facts_free(PrecomputedFacts *facts);
 Status precomputed_facts_of_data(const DataConfig *config, const SourceConfig *source, int64_t resolution,
                                  PrecomputedFacts *out);
 
+enum { PRECOMPUTED_STAGE_MOST = 64 };
+
 /* What a run reads, or `vasily precompute` writes. */
 typedef struct PrecomputedSpec {
     bool wanted[PRECOMPUTED_KINDS];
@@ -71,8 +73,13 @@ typedef struct PrecomputedSpec {
     int64_t tokens, width1, pooled, width2;    /* text: (tokens, width1), (pooled), (tokens, width2) */
     bool valid_rows;                           /* padding rows need not be there */
     PrecomputedFacts facts[PRECOMPUTED_KINDS]; /* of the networks; those of the data come on top */
+    char stage[PRECOMPUTED_STAGE_MOST + 1];    /* of the config, whose files these are; "": of none */
 } PrecomputedSpec;
 void precomputed_spec_free(PrecomputedSpec *spec); /* the facts */
+
+/* What makes such files: "vasily precompute CONFIG", of a stage with its name. Errors propose it. */
+typedef char PrecomputeCommand[PRECOMPUTED_STAGE_MOST + 40];
+const char *precomputed_command(const PrecomputedSpec *spec, PrecomputeCommand out);
 
 /* Bytes of a row in memory, as floats. */
 int64_t precomputed_moment_values(const PrecomputedSpec *spec);

@@ -17,7 +17,7 @@
 #define MAX_KEY 8192
 #define MAX_CAPTION ((int64_t)64 << 10)
 #define MAX_CAPTIONS 4096
-#define REMEDY "set the config back to that, or make the file anew with `vasily precompute CONFIG`"
+#define REMEDY "set the config back to that, or make the file anew with `%s`"
 
 struct PrecomputedFile {
     const PrecomputedSpec *spec;
@@ -72,15 +72,18 @@ fail:
 
 /* ---- opening ---- */
 
-static Status check_fact(H5File *h5, const char *path, const char *key, const char *wanted)
+static Status check_fact(H5File *h5, const char *path, const PrecomputedSpec *spec, const char *key, const char *wanted)
 {
     Status status = STATUS_OK;
     char *text = NULL;
     size_t size;
+    PrecomputeCommand command;
+    precomputed_command(spec, command);
     if (h5_read_text(h5, key, &text, &size) != STATUS_OK)
-        FAIL(ERR_MISMATCH, "%s: does not say %s, which is %s in this run; " REMEDY, path, key, wanted);
+        FAIL(ERR_MISMATCH, "%s: does not say %s, which is %s in this run; " REMEDY, path, key, wanted, command);
     if (strlen(wanted) != size || memcmp(text, wanted, size) != 0)
-        FAIL(ERR_MISMATCH, "%s: was made with %s = %.700s; this run has %.700s; " REMEDY, path, key, text, wanted);
+        FAIL(ERR_MISMATCH, "%s: was made with %s = %.700s; this run has %.700s; " REMEDY, path, key, text, wanted,
+             command);
 fail:
     free(text);
     return status;
@@ -95,10 +98,10 @@ static Status check_facts(H5File *h5, const char *path, PrecomputedKind kind, co
     snprintf(wanted, sizeof wanted, PRECOMPUTED_FORMAT, PRECOMPUTED_KIND_WORDS[kind]);
     if (h5_read_text(h5, "format", &format, &size) != STATUS_OK || strcmp(format, wanted) != 0)
         FAIL(ERR_FORMAT, "%s: is not a file of precomputed %s of this version", path, PRECOMPUTED_KIND_WORDS[kind]);
-    TRY(check_fact(h5, path, "frozen.dtype", PRECOMPUTED_TYPE_WORDS[spec->type]));
+    TRY(check_fact(h5, path, spec, "frozen.dtype", PRECOMPUTED_TYPE_WORDS[spec->type]));
     for (size_t i = 0; i < spec->facts[kind].count; i++)
-        TRY(check_fact(h5, path, spec->facts[kind].items[i].key, spec->facts[kind].items[i].value));
-    for (size_t i = 0; i < data->count; i++) TRY(check_fact(h5, path, data->items[i].key, data->items[i].value));
+        TRY(check_fact(h5, path, spec, spec->facts[kind].items[i].key, spec->facts[kind].items[i].value));
+    for (size_t i = 0; i < data->count; i++) TRY(check_fact(h5, path, spec, data->items[i].key, data->items[i].value));
 fail:
     free(format);
     return status;
@@ -124,6 +127,7 @@ static Status read_attributes(H5File *h5, PrecomputedFile *file)
     Status status = STATUS_OK;
     char *text = NULL;
     size_t size;
+    PrecomputeCommand command;
     TRY(h5_read_text(h5, "shard", &file->shard, &size));
     if (size == 0 || strlen(file->shard) != size || strchr(file->shard, '/'))
         FAIL(ERR_FORMAT, "%s: names no shard", file->path);
@@ -138,7 +142,7 @@ static Status read_attributes(H5File *h5, PrecomputedFile *file)
             FAIL(ERR_MISMATCH,
                  "%s: was made with model.text_rows = valid, without the padding rows that padded, as this run has it, "
                  "attends to; " REMEDY,
-                 file->path);
+                 file->path, precomputed_command(file->spec, command));
     }
 fail:
     free(text);

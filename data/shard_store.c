@@ -27,6 +27,7 @@ static Status missing_error(const PrecomputedSpec *spec, PrecomputedKind kind, c
 {
     const char *word = PRECOMPUTED_KIND_WORDS[kind];
     char other[PATH_MAX], pattern[PATH_MAX];
+    PrecomputeCommand command;
     ShardList found = {0};
     other[0] = 0;
     const char *end = strstr(path, ".latents-");
@@ -37,11 +38,10 @@ static Status missing_error(const PrecomputedSpec *spec, PrecomputedKind kind, c
                      (long long)spec->resolution);
         shard_list_free(&found);
     }
-    return status_fail(
-        ERR_IO, __FILE__, __LINE__,
-        "%s does not exist: no precomputed %s of %s%s; `vasily precompute CONFIG` makes this file, frozen.path "
-        "says where such files are, and with frozen.%s: inline none are needed",
-        path, word, SHARD_SHOWN(shard), other, word);
+    return status_fail(ERR_IO, __FILE__, __LINE__,
+                       "%s does not exist: no precomputed %s of %s%s; `%s` makes this file, frozen.path "
+                       "says where such files are, and with frozen.%s: inline none are needed",
+                       path, word, SHARD_SHOWN(shard), other, precomputed_command(spec, command), word);
 }
 
 Status store_open_precomputed(const ShardStore *store, int32_t source, const char *shard, const TarIndex *index,
@@ -52,6 +52,7 @@ Status store_open_precomputed(const ShardStore *store, int32_t source, const cha
     const char *name = data_config_source(store->config, (size_t)source)->name;
     char path[PATH_MAX];
     Hash128 hash = {0}, own;
+    PrecomputeCommand command;
     bool known = index != NULL;
     if (!spec) return STATUS_OK;
     if (index) TRY(precomputed_hash_index(index, &hash));
@@ -63,9 +64,8 @@ Status store_open_precomputed(const ShardStore *store, int32_t source, const cha
         own = precomputed_shard_index(files[kind]);
         if (known && (own.low != hash.low || own.high != hash.high))
             FAIL(ERR_MISMATCH,
-                 "%s: is not of the same samples as %s, which has changed or is another; make it anew with `vasily "
-                 "precompute CONFIG`",
-                 path, index ? SHARD_SHOWN(shard) : precomputed_file_path(files[0]));
+                 "%s: is not of the same samples as %s, which has changed or is another; make it anew with `%s`", path,
+                 index ? SHARD_SHOWN(shard) : precomputed_file_path(files[0]), precomputed_command(spec, command));
         hash = own;
         known = true;
     }

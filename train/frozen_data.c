@@ -236,6 +236,8 @@ void frozen_spec_sizes(const RunConfig *run, PrecomputedSpec *out)
         .width2 = m->text2_dim,
         .valid_rows = m->text_rows == TEXT_ROWS_VALID,
     };
+    _Static_assert(sizeof out->stage == sizeof run->stage, "the names of stages");
+    memcpy(out->stage, run->stage, sizeof out->stage);
 }
 
 Status frozen_spec_create(const RunConfig *run, Comm *comm, bool all, PrecomputedSpec *out)

@@ -11,7 +11,8 @@
 
 typedef struct StepMetrics {
     int64_t step;         /* steps done, this one included: the first is 1 */
-    int64_t total_steps;  /* train.steps */
+    int64_t total_steps;  /* of the whole run */
+    bool last;            /* none follows in this process, or in this stage; not written */
     int64_t samples;      /* samples seen since the start of the run, by all ranks */
     double loss, mse, vb; /* means over the global batch; loss = mse + vb */
     double lr, beta1;

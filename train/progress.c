@@ -57,7 +57,7 @@ void progress_step(Progress *progress, const StepMetrics *step)
     if (!first) progress->seen++;
 
     if (log_is_terminal()) {
-        if (now - progress->last_live < live_interval && step->step < step->total_steps) return;
+        if (now - progress->last_live < live_interval && !step->last) return;
         progress->last_live = now;
         int64_t filled = step->total_steps > 0 ? BAR_WIDTH * step->step / step->total_steps : 0;
         for (int i = 0; i < BAR_WIDTH; i++) bar[i] = i < filled ? '#' : '.';
@@ -70,7 +70,7 @@ void progress_step(Progress *progress, const StepMetrics *step)
         return;
     }
     bool due = (progress->log_every > 0 && step->step % progress->log_every == 0) ||
-               now - progress->last_line >= plain_interval || first || step->step == step->total_steps;
+               now - progress->last_line >= plain_interval || first || step->last;
     if (!due) return;
     progress->last_line = now;
     format_line(progress, step, text, sizeof text);

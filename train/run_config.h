@@ -94,6 +94,8 @@ typedef struct RunConfig {
     WatchConfig watch;
     MaskConfig inpainting; /* a model that paints only */
     ConfigList stages;     /* of StageConfig; none: the run is one piece */
+    /* no key: */
+    char stage[STAGE_NAME_MOST + 1]; /* which of them this is the config of (run_config_load_stage); "": the whole's */
 } RunConfig;
 
 extern const ConfigSchema RUN_CONFIG_SCHEMA;

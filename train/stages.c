@@ -8,8 +8,6 @@
 #include "base/arena.h"
 #include "base/log.h"
 
-#define SECONDS_OF_DAY 86400.0
-
 /* ---- in state.json ---- */
 
 void stage_place_write(const StagePlace *place, JsonWriter *w)
@@ -245,6 +243,21 @@ int64_t stage_run_last_step(const StageRun *run, int64_t steps)
     if (now->stage->days > 0) return steps;
     const int64_t last = run->begin + now->stage->steps;
     return run_config_has_days(run->stages->run) && steps < last ? steps : last;
+}
+
+int64_t stage_run_total_steps(const StageRun *run, int64_t step, int64_t steps)
+{
+    const Stage *now = stage_run_now(run);
+    if (!now) return steps;
+    const bool over = stage_run_is_over(run, step);
+    if (!over && now->stage->days > 0) return steps;
+    int64_t total = over ? step : run->begin + now->stage->steps;
+    for (size_t i = run->index + 1; i < run->stages->count; i++) {
+        const StageConfig *later = run->stages->items[i].stage;
+        if (later->days > 0) return steps;
+        total += later->steps;
+    }
+    return run_config_has_days(run->stages->run) && steps < total ? steps : total;
 }
 
 bool stage_run_is_over(const StageRun *run, int64_t step)

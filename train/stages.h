@@ -9,6 +9,8 @@
 #include "base/json.h"
 #include "train/run_config.h"
 
+#define SECONDS_OF_DAY 86400.0
+
 /* Where a run stands in its stages: part of state.json. */
 typedef struct StageEnd {
     char name[STAGE_NAME_MOST + 1];
@@ -68,6 +70,10 @@ const char *stage_run_name(const StageRun *run); /* NULL without stages */
 /* Where the stage ends, in steps of the whole run; of one given in days at the latest. Without stages `steps`, which is
  * train.steps. */
 int64_t stage_run_last_step(const StageRun *run, int64_t steps);
+/* How many steps the whole run has, as `step` of them are done: those, what is left of the stage in hand, and the
+ * stages that follow. What the config says now of stages that are over is not what they had. With days ahead `steps`,
+ * which is then the most there can be. */
+int64_t stage_run_total_steps(const StageRun *run, int64_t step, int64_t steps);
 /* After `step` steps: the stage is over; and another one comes, of the `steps` of train.steps. */
 bool stage_run_is_over(const StageRun *run, int64_t step);
 bool stage_run_has_next(const StageRun *run, int64_t step, int64_t steps);

@@ -22,13 +22,14 @@ static void look_at(const char *path, Absent *absent)
     if (absent->count++ == 0) snprintf(absent->first, sizeof absent->first, "%s", path);
 }
 
-static void tell(const Stage *stage, const SourceConfig *source, const char *what, const Absent *absent)
+static void tell(const Stage *stage, const SourceConfig *source, const char *what, const Absent *absent,
+                 const char *remedy)
 {
     if (absent->count == 0) return;
     log_warn("stage %s, which comes later: source %s: %zu of %zu %s are not there yet, %s%s; the stage cannot begin "
-             "without them",
+             "without them%s",
              stage->stage->name, source->name, absent->count, absent->listed, what, absent->first,
-             absent->count > 1 ? " and others" : "");
+             absent->count > 1 ? " and others" : "", remedy);
 }
 
 /* The shards themselves (kind -1), or what is precomputed of them. */
@@ -36,14 +37,16 @@ static Status look_at_kind(const Stage *stage, const SourceConfig *source, const
                            const ShardList *list, int kind)
 {
     Status status = STATUS_OK;
-    char path[PATH_MAX], what[64] = "shards";
+    char path[PATH_MAX], what[64] = "shards", remedy[sizeof(PrecomputeCommand) + 32] = "";
+    PrecomputeCommand command;
     Absent absent = {0};
     if (kind >= 0) snprintf(what, sizeof what, "files of precomputed %s", PRECOMPUTED_KIND_WORDS[kind]);
     for (size_t i = 0; i < list->count; i++) {
         if (kind >= 0) TRY(precomputed_path(spec, (PrecomputedKind)kind, source->name, list->paths[i], path));
         look_at(kind >= 0 ? path : list->paths[i], &absent);
     }
-    tell(stage, source, what, &absent);
+    if (kind >= 0) snprintf(remedy, sizeof remedy, "; `%s` makes them", precomputed_command(spec, command));
+    tell(stage, source, what, &absent, remedy);
 fail:
     return status;
 }
@@ -125,4 +128,77 @@ Status stages_look_ahead_memory(const StageRun *run, Backend *backend, int ranks
     }
 fail:
     return status;
+}
+
+/* ---- where a run with days ends ---- */
+
+static bool may_be_cut(const StageRun *run)
+{
+    return run->stages && run_config_has_days(run->stages->run);
+}
+
+/* The key that says so. */
+static const char *key_of_end(const StageRun *run)
+{
+    return config_is_written(run->stages->config, "train.steps") ? "train.steps" : "optim.total_steps";
+}
+
+/* The step with which stage i ends at the earliest: of days nobody knows more than that they take one. */
+static int64_t earliest_end(const StageRun *run, size_t i, int64_t begin, int64_t step)
+{
+    const StageConfig *stage = run->stages->items[i].stage;
+    if (i == run->index && stage_run_is_over(run, step)) return step;
+    if (i == run->index && stage->days > 0) return step + 1;
+    return begin + (stage->days > 0 ? 1 : stage->steps);
+}
+
+void stages_look_ahead_end(const StageRun *run, int64_t step, int64_t steps)
+{
+    int64_t begin = run->begin, end;
+    if (!may_be_cut(run) || step >= steps) return;
+    for (size_t i = run->index; i < run->stages->count; i++, begin = end) {
+        const StageConfig *stage = run->stages->items[i].stage;
+        const char *key = key_of_end(run);
+        char most[64] = "no step";
+        end = earliest_end(run, i, begin, step);
+        if (end <= steps) continue;
+        if (begin < steps)
+            snprintf(most, sizeof most, "at most %lld of its %lld steps", (long long)(steps - begin),
+                     (long long)stage->steps);
+        log_warn("stage %s can have %s: the run ends with step %lld, as %s says, and the stages before it take %lld "
+                 "steps at least; raise %s",
+                 stage->name, most, (long long)steps, key, (long long)begin, key);
+    }
+}
+
+/* Of the stage in hand; nothing where it is over. */
+static void describe_cut(const StageRun *run, int64_t step, StrBuf *text)
+{
+    const StageConfig *stage = run->stages->items[run->index].stage;
+    if (stage_run_is_over(run, step)) return;
+    if (step == run->begin)
+        (void)strbuf_printf(text, "stage %s has had no step", stage->name);
+    else if (stage->days > 0)
+        (void)strbuf_printf(text, "stage %s has had %.2g of its %.15g days", stage->name, run->seconds / SECONDS_OF_DAY,
+                            stage->days);
+    else
+        (void)strbuf_printf(text, "stage %s has had %lld of its %lld steps", stage->name,
+                            (long long)(step - run->begin), (long long)stage->steps);
+}
+
+void stages_tell_left_out(const StageRun *run, int64_t step, int64_t steps)
+{
+    StrBuf text = {0};
+    if (!may_be_cut(run) || step < steps) return;
+    const bool last = run->index + 1 == run->stages->count;
+    if (last && run->stages->items[run->index].stage->days > 0) return;
+    describe_cut(run, step, &text);
+    for (size_t i = run->index + 1; i < run->stages->count; i++)
+        (void)strbuf_printf(&text, "%sstage %s has had no step", text.size ? ", " : "",
+                            run->stages->items[i].stage->name);
+    const char *key = key_of_end(run);
+    if (text.size)
+        log_warn("the run ends with step %lld, as %s says: %s; with a higher %s, --resume auto goes on",
+                 (long long)step, key, text.data, key);
+    strbuf_free(&text);
 }

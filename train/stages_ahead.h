@@ -1,4 +1,4 @@
-/* What later stages will read, looked at before the first of them trains. */
+/* What later stages will read and need, looked at before the first of them trains. */
 #ifndef TRAIN_STAGES_AHEAD_H
 #define TRAIN_STAGES_AHEAD_H
 
@@ -11,5 +11,11 @@ Status stages_look_ahead(const StageRun *run);
 /* And one for each later stage whose plan does not fit the memory that is free now, before this stage takes any. The
  * ranks are those that train, `sharing` of them on this machine. For rank 0. */
 Status stages_look_ahead_memory(const StageRun *run, Backend *backend, int ranks, int sharing);
+
+/* In a run with days, which ends after `steps` steps (train.steps) at the latest: before `step` + 1, a warning for each
+ * stage that cannot have all of its steps, by what the stages before it take at least. And at the end, after `step`,
+ * one that names those that were cut off or never began; a last stage of days ends with the run. For rank 0. */
+void stages_look_ahead_end(const StageRun *run, int64_t step, int64_t steps);
+void stages_tell_left_out(const StageRun *run, int64_t step, int64_t steps);
 
 #endif

@@ -183,6 +183,7 @@ Status run_config_load_stage(const RunConfig *run, const Config *config, size_t 
     char label[STAGE_NAME_MOST + 16];
     snprintf(label, sizeof label, "stage %s: ", run_config_stage(run, i)->name);
     TRY(config_variant(config, "stages", i, label, out, stage));
+    snprintf(out->stage, sizeof out->stage, "%s", run_config_stage(run, i)->name);
     out->train.steps = run->train.steps;
     out->optim.total_steps = run->optim.total_steps;
     TRY(run_config_check(out, *stage));

@@ -13,6 +13,7 @@
 #include "base/file.h"
 #include "base/log.h"
 #include "engine/memory.h"
+#include "train/stages_ahead.h"
 
 /* Gradients may be infinite now and then; so many times in a row, weights or data are broken. */
 enum { SKIPPED_IN_A_ROW_MAX = 100 };
@@ -146,7 +147,8 @@ static StepMetrics describe_step(const Trainer *t, const StepTold *all, const Op
     double batch = (double)t->run->train.global_batch;
     return (StepMetrics){
         .step = t->step,
-        .total_steps = t->run->train.steps,
+        .total_steps = t->total_steps,
+        .last = t->step >= t->last_step,
         .stage = stage_run_name(&t->stage),
         .samples = t->samples,
         .loss = (all->losses[0] + all->losses[1]) / batch,
@@ -252,7 +254,7 @@ static Status train_step(Trainer *t, StepMetrics *metrics, StepEnd *end)
     t->step++;
     t->samples += t->run->train.global_batch;
     t->stage.seconds = step.stage_seconds;
-    if (stage_run_is_over(&t->stage, t->step)) t->last_step = t->step; /* of days it is known only now */
+    if (stage_run_is_over(&t->stage, t->step)) trainer_end_stage(t);
 
     *metrics = describe_step(t, &step, &report, clock_seconds() - start);
     metrics->allocations = mem_thread_allocation_count() - allocated;
@@ -365,6 +367,7 @@ Status trainer_run(Trainer *t, TrainerEnd *end)
     log_comparisons(t);
     trainer_log_saves(t);
     log_memory(t);
+    if (t->root && *end == TRAINER_DONE) stages_tell_left_out(&t->stage, t->step, t->run->train.steps);
     if (t->root && *end != TRAINER_STAGE)
         run_events_add(t->dir.events, t->step, *end == TRAINER_DONE ? "end" : "stop", "%s", TOLD_OF_END[*end]);
     return STATUS_OK;

@@ -63,6 +63,7 @@ struct Trainer {
 
     int64_t step;          /* steps done */
     int64_t last_step;     /* where this process stops */
+    int64_t total_steps;   /* where the run ends; with days ahead at the latest */
     int64_t saved_step;    /* of the newest whole checkpoint on disk; -1: none */
     int64_t samples;       /* seen by all ranks since the start of the run */
     int64_t micro_batches; /* of one step on this rank */
@@ -136,6 +137,7 @@ Status trainer_check_settings(const Trainer *trainer); /* once the stage is know
 int64_t trainer_last_step(const Trainer *trainer);
 Status trainer_write_config(const Trainer *trainer); /* RUN/config.yaml. Rank 0 */
 Status trainer_begin_stage(Trainer *trainer);        /* collective, before the first step of a process */
+void trainer_end_stage(Trainer *trainer);            /* after its last step, which of days is known only then */
 bool trainer_stage_is_over(const Trainer *trainer);  /* false without stages */
 bool trainer_stage_follows(const Trainer *trainer);  /* it is over, and the process goes on with the next one */
 bool trainer_is_at_end(const Trainer *trainer);      /* of the whole run: no step comes, now or after a resume */

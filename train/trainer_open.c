@@ -334,6 +334,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     run = t->run;
     config = t->config;
     if (t->root && !t->switched) TRY(stages_look_ahead(&t->stage));
+    if (t->root && !t->switched) stages_look_ahead_end(&t->stage, state.step, run->train.steps);
     TRY(run_agreement_check_files(run, false, comm));
     const int64_t micro_batch_asked = run->train.micro_batch;
     const int64_t group_asked = run->parallel.group;

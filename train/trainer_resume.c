@@ -77,11 +77,11 @@ Status trainer_check_resumable(const Trainer *t, const CheckpointState *state)
     if (t->run->optim.total_steps != state->total_steps && t->root)
         log_warn("optim.total_steps is frozen when a run begins: the schedule stays one of %lld steps, not %lld",
                  (long long)state->total_steps, (long long)t->run->optim.total_steps);
-    if (t->run->train.steps > state->total_steps && t->root)
+    if (t->total_steps > state->total_steps && t->root)
         log_warn(
             "train.steps %lld is past the schedule's %lld steps (optim.total_steps, frozen when the run began); from "
             "there the learning rate keeps its last value",
-            (long long)t->run->train.steps, (long long)state->total_steps);
+            (long long)t->total_steps, (long long)state->total_steps);
 fail:
     return status;
 }

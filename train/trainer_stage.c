@@ -34,6 +34,19 @@ fail:
     return status;
 }
 
+/* t->run and t->config become the stage's. */
+static void take_config(Trainer *t, const Stage *now, int64_t step)
+{
+    t->of_stage = now->run;
+    t->run = &t->of_stage;
+    t->config = now->config;
+    t->total_steps = stage_run_total_steps(&t->stage, step, t->run->train.steps);
+    if (run_config_has_days(t->whole)) return; /* train.steps is where the run ends at the latest */
+    /* The sum of the stages, as they were; so is a schedule's length that was not written. */
+    if (t->run->optim.total_steps == t->run->train.steps) t->run->optim.total_steps = t->total_steps;
+    t->run->train.steps = t->total_steps;
+}
+
 /* `state`: of the checkpoint; NULL: a new run. From here on t->run and t->config are the stage's. */
 Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const CheckpointState *state)
 {
@@ -45,6 +58,7 @@ Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const Chec
     if (next.index != t->stage.index && !t->switched) TRY(owes_validation(t, step, &t->owes));
     if (!t->owes) t->stage = next;
     const Stage *now = stage_run_now(&t->stage);
+    t->total_steps = t->run->train.steps;
     if (!now) return STATUS_OK;
     const char *wanted = options->only_stage;
     const bool stays = t->owes && wanted && strcmp(wanted, stage_run_name(&t->stage)) == 0;
@@ -55,9 +69,7 @@ Status trainer_enter_stage(Trainer *t, const TrainerOptions *options, const Chec
              "--only-stage %s: the run stands %s stage %s, after %lld steps; train that one first, or drop "
              "--only-stage",
              wanted, step == next.begin ? "before" : "in", name, (long long)step);
-    t->of_stage = now->run;
-    t->run = &t->of_stage;
-    t->config = now->config;
+    take_config(t, now, step);
 fail:
     return status;
 }
@@ -86,14 +98,32 @@ int64_t trainer_last_step(const Trainer *t)
     return t->stop_after > 0 && t->stop_after < last ? t->stop_after : last;
 }
 
+/* The stages with the lengths that those which are over had, whatever the config says of them now: facts, with which
+ * train.steps is the sum again. Those of days keep them. `items`: room for all. */
+static void write_lengths(const Trainer *t, RunConfig *whole, StageConfig *items)
+{
+    const StagePlace *place = &t->stage.place;
+    memcpy(items, whole->stages.items, whole->stages.count * sizeof *items);
+    for (int32_t i = 0; i < place->ended_count; i++) {
+        const int64_t begin = i > 0 ? place->ended[i - 1].step : 0;
+        if (items[i].steps > 0) items[i].steps = place->ended[i].step - begin;
+    }
+    StageConfig *now = &items[t->stage.index];
+    if (now->steps > 0 && trainer_stage_is_over(t)) now->steps = t->step - t->stage.begin;
+    whole->stages.items = items;
+    whole->train.steps = t->run->train.steps;
+}
+
 /* All stages; a checkpoint has the config of its own. */
 Status trainer_write_config(const Trainer *t)
 {
     Status status = STATUS_OK;
     StrBuf text = {0};
     RunConfig whole = *t->whole;
+    StageConfig items[STAGES_MOST];
     if (!t->stage.stages) return run_dir_write_config(&t->dir, t->config_text.data, t->config_text.size);
     whole.optim.total_steps = t->run->optim.total_steps;
+    write_lengths(t, &whole, items);
     TRY(config_dump(&RUN_CONFIG_SCHEMA, &whole, &text));
     TRY(run_dir_write_config(&t->dir, text.data, text.size));
 fail:
@@ -126,6 +156,12 @@ int trainer_give_lock(Trainer *t)
     const int lock = t ? t->dir.lock : -1;
     if (t) t->dir.lock = -1;
     return lock;
+}
+
+void trainer_end_stage(Trainer *t)
+{
+    t->last_step = t->step;
+    t->total_steps = stage_run_total_steps(&t->stage, t->step, t->run->train.steps);
 }
 
 bool trainer_stage_is_over(const Trainer *t)

@@ -612,7 +612,10 @@ static void test_refuses_parts(void **state)
     assert_fails(load(PARTS, "parts[1].train.steps=3"), ERR_CONFIG,
                  "parts[1].train.steps cannot be written here, only in train; there are: global_batch, part, fast");
     assert_fails(load(PARTS, "parts[1].train.fsat=true"), ERR_CONFIG,
-                 "parts[1].train.fsat is not a key; did you mean fast?");
+                 "parts[1].train.fsat is not a key; did you mean fast? There are: global_batch, part, fast");
+    assert_null(strstr(status_message(), "precision"));
+    assert_fails(load(PARTS, "parts[1].train.stesp=3"), ERR_CONFIG, /* not steps, which cannot be written here */
+                 "parts[1].train.stesp is not a key; there are: global_batch, part, fast");
     assert_fails(load(PARTS, "parts[0].optim.lr=1"), ERR_CONFIG, "parts[0].optim is not a key here, but optim is");
     assert_fails(load(PARTS, "parts[1].train.global_batch=0"), ERR_CONFIG, "parts[1].train.global_batch is 0");
     assert_fails(load(PARTS, "parts[1].data.filter.side=x"), ERR_CONFIG, "parts[1].data.filter.side wants a whole");

@@ -303,7 +303,11 @@ static void test_facts(void **state)
     spec.facts[PRECOMPUTED_TEXT].items[0].value[8] = '2';
     assert_int_equal(precomputed_open(path, PRECOMPUTED_TEXT, &spec, &data, &file), ERR_MISMATCH);
     check_message("facts.h5: was made with model.text_encoder1 = weights 1; this run has weights 2");
-    check_message("vasily precompute CONFIG");
+    check_message("anew with `vasily precompute CONFIG`");
+    strcpy(spec.stage, "large");
+    assert_int_equal(precomputed_open(path, PRECOMPUTED_TEXT, &spec, &data, &file), ERR_MISMATCH);
+    check_message("anew with `vasily precompute CONFIG --stage large`");
+    spec.stage[0] = 0;
     spec.facts[PRECOMPUTED_TEXT].items[0].value[8] = '1';
     assert_ok(precomputed_facts_add(&data, "data.new", "x"));
     assert_int_equal(precomputed_open(path, PRECOMPUTED_TEXT, &spec, &data, &file), ERR_MISMATCH);

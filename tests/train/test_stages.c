@@ -144,6 +144,10 @@ static void mistakes_are_named(void **state)
         {"train.steps=61", "train.steps: 61, but the steps of the 3 stages add up to 60; leave it out"},
         {"stages[1].train.steps=3", "stages[1].train.steps cannot be written here, only in train"},
         {"stages[1].data.lanes=4", "stages[1].data.lanes cannot be written here, only in data"},
+        {"stages[1].train.log_evry=1",
+         "stages[1].train.log_evry is not a key; there are: global_batch, micro_batch, resolution, recompute, "
+         "bucket_bytes"},
+        {"stages[1].data.lane=4", "stages[1].data.lane is not a key; there are: sources, shuffle_block, "},
         {"stages[1].data.tokenizer1.model=x", "stages[1].data.tokenizer1 cannot be written here"},
         {"stages[1].optim.max_lr=1", "stages[1].optim is not a key here, but optim is"},
         {"stages[1].train.resolution=100", "stage large: train.resolution"},
@@ -277,6 +281,40 @@ static void days_end_a_stage(void **state)
     unload(&l);
 }
 
+/* Stages that are done count as they were; the one in hand ends where the config says now, or is over at once. */
+static void the_total_is_what_was_and_what_comes(void **state)
+{
+    (void)state;
+    Loaded l;
+    StageRun run;
+    StagePlace place = place_of("large", 8, 0);
+    add_end(&place, "small", 4);
+    open_stages(&l, NULL);
+    assert_ok(stages_enter(l.stages, NULL, 0, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 0, 60), 60);
+    assert_ok(stages_enter(l.stages, &place, 12, true, &run)); /* small has ended with 4 steps, and has 30 now */
+    assert_int_equal(stage_run_total_steps(&run, 12, 60), 4 + 20 + 10);
+    assert_int_equal(stage_run_total_steps(&run, 24, 60), 4 + 20 + 10);
+    unload(&l);
+    open_stages(&l, "stages[1].steps=2");
+    assert_ok(stages_enter(l.stages, &place, 12, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 12, 42), 12 + 10);
+    stage_run_go_on(&run, 12);
+    assert_int_equal(stage_run_total_steps(&run, 12, 42), 12 + 10);
+    assert_int_equal(stage_run_total_steps(&run, 13, 42), 12 + 10);
+    unload(&l);
+    assert_ok(LOAD(&l, "stages[1]={name: large, days: 2}", "optim.total_steps=200"));
+    assert_ok(stages_open(&l.run, l.config, &l.stages));
+    assert_ok(stages_enter(l.stages, &place, 12, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 12, 200), 200);
+    run.seconds = 2 * 86400;
+    assert_int_equal(stage_run_total_steps(&run, 12, 200), 12 + 10);
+    assert_int_equal(stage_run_total_steps(&run, 12, 20), 20);
+    unload(&l);
+    assert_ok(stages_enter(NULL, NULL, 0, true, &run));
+    assert_int_equal(stage_run_total_steps(&run, 7, 60), 60);
+}
+
 static void checkpoints_of_other_stages(void **state)
 {
     (void)state;
@@ -384,6 +422,7 @@ int main(void)
         cmocka_unit_test(days_need_a_schedule),
         cmocka_unit_test(a_run_goes_through_its_stages),
         cmocka_unit_test(days_end_a_stage),
+        cmocka_unit_test(the_total_is_what_was_and_what_comes),
         cmocka_unit_test(checkpoints_of_other_stages),
         cmocka_unit_test(state_keeps_the_place),
     };

@@ -121,6 +121,23 @@ expect 2 short.log "$vasily" train staged.yaml run.dir=new stages[2].train.micro
 contains short.log "stage clean: train.micro_batch"
 [ ! -e new ] || fail "a mistake in the last stage was found too late"
 
+# Other steps of a stage that is done or in hand: the run ends where what was and what comes end, and says so. The last
+# step of a process is told, whatever log_every is.
+train shorter.log staged.yaml run.dir=shorter --stop-after 11
+contains shorter.log "large: step 11/18 "
+cp -r shorter earlier
+train shorter.log staged.yaml run.dir=shorter --resume auto stages[1].steps=2
+contains shorter.log "clean: step 15/15 "
+contains shorter.log "the schedule stays one of 18 steps, not 15"
+contains <(grep -A1 '^train:' shorter/config.yaml) "  steps: 15"
+contains <(grep -A1 'name: large' shorter/config.yaml) "    steps: 3"
+"$vasily" config shorter/config.yaml > again.yaml 2> config.log || fail "the config of a run of other steps is refused"
+train earlier.log staged.yaml run.dir=earlier --resume auto stages[0].steps=1000
+contains earlier.log "clean: step 18/18 "
+! grep "past the schedule\|the schedule stays" earlier.log || fail "a stage that is done still counts with other steps"
+contains <(grep -A1 '^train:' earlier/config.yaml) "  steps: 18"
+"$vasily" config earlier/config.yaml > again.yaml 2> config.log || fail "the config of a run of other steps is refused"
+
 # What a later stage will read is looked for at once; it may come until the stage begins.
 mv more elsewhere
 train absent.log staged.yaml run.dir=absent --stop-after 7 'stages[2].data.sources[1].shards=[none/*.tar]' \
@@ -134,6 +151,18 @@ mv elsewhere more
 train absent.log staged.yaml run.dir=absent --resume auto
 ! grep "comes later" absent.log || fail "data that is there is missed"
 same whole1 absent
+
+# So are precomputed files, and the command that is named makes them: of the stage, not of what stands outside.
+early=(staged.yaml run.dir=early 'stages[1].frozen.latents=precomputed')
+train early.log "${early[@]}" --stop-after 8
+contains early.log "2 of 2 files of precomputed latents are not there yet, more/000000.latents-32.h5 and others; the stage cannot begin without them; \`vasily precompute CONFIG --stage large\` makes them"
+expect 3 early.log "$vasily" train "${early[@]}" --resume auto --stop-after 9
+contains early.log "more/000000.latents-32.h5 does not exist"
+contains early.log "\`vasily precompute CONFIG --stage large\` makes this file"
+expect 0 early.log "$vasily" precompute "${early[@]}" --stage large
+train early.log "${early[@]}" --resume auto --stop-after 9
+contains early.log "large: step 9/18 "
+rm more/*.h5
 
 # So is the memory that it will take.
 train huge.log staged.yaml run.dir=huge --stop-after 1 stages[1].train.resolution=8192
@@ -176,7 +205,19 @@ awk -v s="$seconds" 'BEGIN { exit !(s >= 0.3456) }' || fail "the timed stage has
 train days-again.log staged.yaml run.dir=days optim.total_steps=1000 --resume auto \
     'stages=[{name: timed, days: 4e-6}, {name: rest, steps: 3, train: {global_batch: 4}}]'
 contains days-again.log "nothing to do"
+! grep "as optim.total_steps says" days.log days-again.log || fail "stages that were trained are said to be left out"
 launch=()
+
+# A run of days ends with the schedule: what is cut off by that is named, before where it is known, and at the end.
+cut=('stages=[{name: one, steps: 1}, {name: timed, days: 1}, {name: rest, steps: 3}, {name: more, steps: 2}]')
+train cut.log staged.yaml run.dir=cut optim.total_steps=3 "${cut[@]}"
+contains cut.log "stage rest can have at most 1 of its 3 steps: the run ends with step 3, as optim.total_steps says, and the stages before it take 2 steps at least; raise optim.total_steps"
+contains cut.log "stage more can have no step: "
+[ "$(grep -c "can have " cut.log)" = 2 ] || fail "warnings of stages that the end cuts off"
+contains cut.log "the run ends with step 3, as optim.total_steps says: stage timed has had "
+contains cut.log " of its 1 days, stage rest has had no step, stage more has had no step; with a higher optim.total_steps, --resume auto goes on"
+train cut-on.log staged.yaml run.dir=cut optim.total_steps=3 train.steps=4 --resume auto "${cut[@]}" stages[1].days=1e-9
+contains cut-on.log "the run ends with step 4, as train.steps says: stage rest has had 1 of its 3 steps, stage more has had no step"
 
 # Previews: of the old stage at its end, of the new one at its begin, and when it is their turn; none of them changes a bit.
 train drawn.log staged.yaml run.dir=drawn preview.every=5 'preview.prompts=[red circle]' preview.steps=2
