@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "base/file.h"
+#include "data/filter_set.h"
 #include "data/tokenizer.h"
 #include "train/held_params.h"
 #include "train/run_config.h"
@@ -65,6 +66,22 @@ static void nearest_divisors(int64_t value, int64_t near, char *out, size_t capa
         snprintf(out, capacity, "%lld", (long long)below);
 }
 
+/* What does not divide the share of one rank alone divides that of none among more. */
+static Status check_micro_batch(const TrainConfig *train, const Config *config, int world)
+{
+    Status status = STATUS_OK;
+    char right[64];
+    const int64_t local = train->global_batch / world;
+    if (train->micro_batch == 0 || train->micro_batch == MICRO_BATCH_AUTO || local % train->micro_batch == 0)
+        return STATUS_OK;
+    nearest_divisors(local, train->micro_batch, right, sizeof right);
+    FAIL_WITH(config_error(
+        config, "train.micro_batch", "%lld does not divide a rank's share of the batch, %lld / %d = %lld; %s would",
+        (long long)train->micro_batch, (long long)train->global_batch, world, (long long)local, right));
+fail:
+    return status;
+}
+
 Status run_config_check_ranks(RunConfig *run, const Config *config, int world, int local_world)
 {
     Status status = STATUS_OK;
@@ -75,14 +92,8 @@ Status run_config_check_ranks(RunConfig *run, const Config *config, int world, i
         FAIL_WITH(config_error(config, "train.global_batch", "%lld is not divisible by the %d ranks; %s would be",
                                (long long)train->global_batch, world, right));
     }
-    int64_t local = train->global_batch / world;
-    if (train->micro_batch == 0) train->micro_batch = local;
-    if (train->micro_batch != MICRO_BATCH_AUTO && local % train->micro_batch) {
-        nearest_divisors(local, train->micro_batch, right, sizeof right);
-        FAIL_WITH(config_error(
-            config, "train.micro_batch", "%lld does not divide a rank's share of the batch, %lld / %d = %lld; %s would",
-            (long long)train->micro_batch, (long long)train->global_batch, world, (long long)local, right));
-    }
+    if (train->micro_batch == 0) train->micro_batch = train->global_batch / world;
+    TRY(check_micro_batch(train, config, world));
     if (run->data.lanes % world) {
         nearest_multiples(run->data.lanes, world, right, sizeof right);
         FAIL_WITH(
@@ -98,15 +109,30 @@ fail:
     return status;
 }
 
-static Status check_tokenizer(const RunConfig *run, const Config *config, const TokenizerConfig *tokenizer, int which)
+/* What needs no file. */
+static Status check_tokenizer_settings(const RunConfig *run, const Config *config, int which)
 {
     Status status = STATUS_OK;
+    const TokenizerConfig *tokenizer = which == 1 ? &run->data.tokenizer1 : &run->data.tokenizer2;
+    char key[64];
+    snprintf(key, sizeof key, "data.tokenizer%d.model", which);
+    if (!tokenizer->model[0])
+        FAIL_WITH(config_error(config, key, "is empty; text encoder %d needs a SentencePiece model", which));
+    snprintf(key, sizeof key, "data.tokenizer%d.max_tokens", which);
+    if (tokenizer->max_tokens != run->model.max_tokens)
+        FAIL_WITH(config_error(config, key, "%lld differs from model.max_tokens, %lld; they are the same rows",
+                               (long long)tokenizer->max_tokens, (long long)run->model.max_tokens));
+fail:
+    return status;
+}
+
+static Status check_tokenizer(const RunConfig *run, const Config *config, int which)
+{
+    Status status = STATUS_OK;
+    const TokenizerConfig *tokenizer = which == 1 ? &run->data.tokenizer1 : &run->data.tokenizer2;
     char key[64];
     Tokenizer *opened = NULL;
-    if (!tokenizer->model[0]) {
-        snprintf(key, sizeof key, "data.tokenizer%d.model", which);
-        FAIL_WITH(config_error(config, key, "is empty; text encoder %d needs a SentencePiece model", which));
-    }
+    TRY(check_tokenizer_settings(run, config, which));
     if (!file_exists(tokenizer->model)) {
         snprintf(key, sizeof key, "data.tokenizer%d.model", which);
         FAIL_WITH(
@@ -120,11 +146,6 @@ static Status check_tokenizer(const RunConfig *run, const Config *config, const 
         FAIL_WITH(config_error(config, key,
                                "%lld rows are too few for %s, whose ids go up to %d; it must be at least %d",
                                (long long)rows, tokenizer->model, vocabulary - 1, vocabulary));
-    }
-    if (tokenizer->max_tokens != run->model.max_tokens) {
-        snprintf(key, sizeof key, "data.tokenizer%d.max_tokens", which);
-        FAIL_WITH(config_error(config, key, "%lld differs from model.max_tokens, %lld; they are the same rows",
-                               (long long)tokenizer->max_tokens, (long long)run->model.max_tokens));
     }
 fail:
     tokenizer_free(opened);
@@ -151,31 +172,70 @@ Status run_config_check_precompute(const RunConfig *run, const Config *config)
     TRY(data_config_check(config, "data", &run->data));
     TRY(check_augment(run, config));
     if (run->frozen.text == FROZEN_INLINE) return STATUS_OK;
-    TRY(check_tokenizer(run, config, &run->data.tokenizer1, 1));
-    TRY(check_tokenizer(run, config, &run->data.tokenizer2, 2));
+    TRY(check_tokenizer(run, config, 1));
+    TRY(check_tokenizer(run, config, 2));
 fail:
     return status;
 }
 
-Status run_config_check_mixture(const RunConfig *run, const Config *config)
+Status run_config_check_settings(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
     TRY(check_augment(run, config));
+    if (run->frozen.text == FROZEN_PRECOMPUTED) return STATUS_OK;
+    TRY(check_tokenizer_settings(run, config, 1));
+    TRY(check_tokenizer_settings(run, config, 2));
 fail:
+    return status;
+}
+
+/* Of a run without data, as `vasily bench step` and `vasily plan` take one. */
+static Status check_without_sources(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    FilterSet *filters = NULL;
+    TRY(filter_set_create(config, "data", &run->data, &filters));
+    TRY(check_augment(run, config));
+fail:
+    filter_set_free(filters);
+    return status;
+}
+
+static Status check_trainable(const RunConfig *run, const Config *config, bool batch)
+{
+    Status status = STATUS_OK;
+    if (batch) TRY(check_micro_batch(&run->train, config, 1));
+    TRY(run->data.sources.count == 0 ? check_without_sources(run, config) : run_config_check_settings(run, config));
+fail:
+    return status;
+}
+
+Status run_config_check_trainable(const RunConfig *run, const Config *config, bool batch)
+{
+    Status status = STATUS_OK;
+    RunConfig one;
+    Config *file = NULL;
+    if (run->stages.count == 0) return check_trainable(run, config, batch);
+    for (size_t i = 0; i < run->stages.count; i++) {
+        TRY(run_config_load_stage(run, config, i, &one, &file));
+        TRY(check_trainable(&one, file, batch));
+        config_free(file);
+        file = NULL;
+    }
+fail:
+    config_free(file);
     return status;
 }
 
 Status run_config_check_data(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
-    TRY(run_config_check_mixture(run, config));
+    TRY(run_config_check_settings(run, config));
     /* with precomputed text, tokenizers serve previews alone */
     bool precomputed = run->frozen.text == FROZEN_PRECOMPUTED;
-    if (!precomputed || file_exists(run->data.tokenizer1.model))
-        TRY(check_tokenizer(run, config, &run->data.tokenizer1, 1));
-    if (!precomputed || file_exists(run->data.tokenizer2.model))
-        TRY(check_tokenizer(run, config, &run->data.tokenizer2, 2));
+    if (!precomputed || file_exists(run->data.tokenizer1.model)) TRY(check_tokenizer(run, config, 1));
+    if (!precomputed || file_exists(run->data.tokenizer2.model)) TRY(check_tokenizer(run, config, 2));
 fail:
     return status;
 }
