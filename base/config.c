@@ -8,6 +8,7 @@
 
 #include "base/config_tree.h"
 #include "base/file.h"
+#include "base/json.h"
 
 #define PATH_CAPACITY 1024
 #define FOUND_MAX 60
@@ -473,6 +474,7 @@ Status config_load(const char *path, const char *text, const ConfigSchema *schem
         text = data;
     } else
         size = strlen(text);
+    utf8_skip_mark(&text, &size);
     TRY(config_tree_parse(loaded->arena, loaded->name, text, size, &loaded->root));
     for (size_t i = 0; i < override_count; i++) TRY(config_tree_override(loaded->arena, loaded->root, overrides[i]));
     memset(out, 0, schema->struct_size);

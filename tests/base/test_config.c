@@ -84,6 +84,13 @@ static void test_from_file(void **state)
     config_free(config);
     assert_ok(config_load(temp_path("run.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &config));
     assert_int_equal(sample.train.steps, 10);
+    /* With the byte order mark of some editors, and lines that end as theirs do. */
+    static const char MARKED[] = "\xef\xbb\xbfrun: {dir: x}\r\ntrain:\r\n  steps: 11\r\n";
+    temp_write("run.yaml", MARKED, sizeof MARKED - 1);
+    config_free(config);
+    assert_ok(config_load(temp_path("run.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &config));
+    assert_int_equal(sample.train.steps, 11);
+    assert_fails(load("\xef\xbb\xbfrun: {dir: x}\nsteps: 3\n", NULL), ERR_CONFIG, "c.yaml:2: steps is not a key");
     Config *none = NULL;
     assert_fails(config_load(temp_path("gone.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &none), ERR_IO,
                  "gone.yaml");
