@@ -74,6 +74,19 @@ contains absent.log "absent.yaml"
 expect 3 shards.log "$vasily" train tiny.yaml 'data.sources=[{name: gone, shards: [gone.tar]}]'
 contains shards.log "gone.tar"
 
+# Captions that are not UTF-8, and files that are no config: seen before anything is opened.
+printf 'en\tcat\r\n\r\nbad\377\r\n' > captions.txt
+expect 3 captions.log "$vasily" sample run --prompts captions.txt
+contains captions.log "captions.txt:3: the caption is not valid UTF-8"
+expect 2 captions.log "$vasily" sample run --prompt cat --prompt $'bad\377'
+contains captions.log "--prompt number 2 is not valid UTF-8"
+printf '\211HDF\r\n\032\n\0\0\0' > ema.h5
+for command in "sample ema.h5 --prompt cat" "validate ema.h5"; do
+    # shellcheck disable=SC2086
+    expect 2 weights.log "$vasily" $command
+    contains weights.log "ema.h5: is no text, and so no config; name a run, the folder of a checkpoint, or a config"
+done
+
 for command in train precompute sample plan "bench step" "bench data" "probe unet" "data order" "data stats" export config; do
     expect 0 help.log "$vasily" $command --help
     contains help.log "usage: vasily $command"
