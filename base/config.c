@@ -8,6 +8,7 @@
 
 #include "base/config_tree.h"
 #include "base/file.h"
+#include "base/json.h"
 
 #define PATH_CAPACITY 1024
 #define FOUND_MAX 60
@@ -78,6 +79,14 @@ static const char *describe_found(Config *config, const Node *node)
 static Status refuse_type(Config *config, const Node *node, const char *wanted)
 {
     return refuse(config, node, "wants %s, found %s", wanted, describe_found(config, node));
+}
+
+/* Of a list or a section. An override that begins like one was meant for one. */
+static Status refuse_shape(Config *config, const Node *node, const char *wanted)
+{
+    if (node->problem && (node->text[0] == '[' || node->text[0] == '{'))
+        return refuse(config, node, "wants %s, but what is written cannot be read: %s", wanted, node->problem);
+    return refuse_type(config, node, wanted);
 }
 
 static Status refuse_range(Config *config, const ConfigField *field, const Node *node)
@@ -187,7 +196,7 @@ static Status bind_map(Config *config, const Node *node, ConfigPairs *out)
     Status status = STATUS_OK;
     const size_t path_length = config->path_length;
     if (node->kind != NODE_MAP)
-        FAIL_WITH(refuse_type(config, node, "texts under keys, lines of \"key: text\" indented below it"));
+        FAIL_WITH(refuse_shape(config, node, "texts under keys, lines of \"key: text\" indented below it"));
     *out = (ConfigPairs){.keys = arena_alloc_array(config->arena, node->child_count + 1, sizeof(char *)),
                          .values = arena_alloc_array(config->arena, node->child_count + 1, sizeof(char *))};
     if (!out->keys || !out->values) FAIL_WITH(ERR_MEMORY);
@@ -238,10 +247,10 @@ static Status bind_list(Config *config, const ConfigField *field, const Node *no
     Status status = STATUS_OK;
     size_t path_length = config->path_length;
     if (node->kind != NODE_LIST)
-        FAIL_WITH(refuse_type(config, node,
-                              field->type == CONFIG_INT_LIST      ? "a list of whole numbers such as [1, 2, 4]"
-                              : field->type == CONFIG_STRING_LIST ? "a list of texts such as [\"a\", \"b\"]"
-                                                                  : "a list of sections, each begun with \"- \""));
+        FAIL_WITH(refuse_shape(config, node,
+                               field->type == CONFIG_INT_LIST      ? "a list of whole numbers such as [1, 2, 4]"
+                               : field->type == CONFIG_STRING_LIST ? "a list of texts such as [\"a\", \"b\"]"
+                                                                   : "a list of sections, each begun with \"- \""));
     size_t count = node->child_count;
     size_t item_size = field->type == CONFIG_INT_LIST      ? sizeof(int64_t)
                        : field->type == CONFIG_STRING_LIST ? sizeof(char *)
@@ -361,7 +370,7 @@ static Status check_section(Config *config, const ConfigSchema *schema, const ch
     if (!node || config_node_is_null(node)) return STATUS_OK;
     if (node->kind != NODE_MAP) {
         if (config->path_length == 0) push_path(config, "the config");
-        FAIL_WITH(refuse_type(config, node, "a section, lines of \"key: value\" indented below it"));
+        FAIL_WITH(refuse_shape(config, node, "a section, lines of \"key: value\" indented below it"));
     }
     for (const Node *child = node->child; child; child = child->next) {
         bool known = false;
@@ -484,6 +493,7 @@ Status config_load(const char *path, const char *text, const ConfigSchema *schem
         text = data;
     } else
         size = strlen(text);
+    utf8_skip_mark(&text, &size);
     TRY(config_tree_parse(loaded->arena, loaded->name, text, size, &loaded->root));
     for (size_t i = 0; i < override_count; i++) TRY(config_tree_override(loaded->arena, loaded->root, overrides[i]));
     memset(out, 0, schema->struct_size);

@@ -24,6 +24,7 @@ static Status copy_node(Arena *arena, const Node *node, Node **out)
     TRY(copy_text(arena, node->override, &copy->override));
     TRY(copy_text(arena, node->key, &copy->key));
     TRY(copy_text(arena, node->text, &copy->text));
+    TRY(copy_text(arena, node->problem, &copy->problem));
     *out = copy;
 fail:
     return status;

@@ -33,12 +33,16 @@ static Status next_event(Parser *parser, yaml_event_t *event)
     size_t line = yaml->problem_mark.line + 1;
     if (yaml->error == YAML_MEMORY_ERROR) FAIL(ERR_MEMORY, "%s: out of memory while reading it", parser->name);
     if (yaml->error == YAML_READER_ERROR)
-        FAIL(ERR_CONFIG, "%s: not a text in UTF-8: %s at byte %zu", parser->name, problem, yaml->problem_offset);
+        FAIL(ERR_CONFIG, "%s: not a text in UTF-8: %s at byte %zu; save it in UTF-8, if it is a text", parser->name,
+             problem, yaml->problem_offset);
     const char *remedy = "";
     if (strstr(problem, "cannot start any token"))
         remedy = "; tabs cannot indent, and a text that begins with a special character needs quotes";
     else if (strstr(problem, "mapping values are not allowed"))
         remedy = "; a text with \": \" inside needs quotes, and keys of one section the same indent";
+    else if (yaml->context &&
+             (strstr(yaml->context, "scanning an alias") || strstr(yaml->context, "scanning an anchor")))
+        remedy = "; a text that begins with * or & needs quotes";
     if (yaml->context && yaml->context_mark.line + 1 != line)
         FAIL(ERR_CONFIG, "%s:%zu: not valid YAML: %s %s from line %zu%s", parser->name, line, problem, yaml->context,
              yaml->context_mark.line + 1, remedy);
@@ -119,9 +123,12 @@ static Status refuse_duplicates(const Parser *parser, const Node *map)
     for (Node *node = map->child; node; node = node->next) sorted[count++] = node;
     qsort(sorted, count, sizeof *sorted, compare_keys);
     for (size_t i = 1; i < count; i++) {
-        if (strcmp(sorted[i - 1]->key, sorted[i]->key) == 0)
-            FAIL(ERR_CONFIG, "%s:%d: the key %s is written twice, first in line %d; keep one of them", parser->name,
-                 sorted[i]->line, sorted[i]->key, sorted[i - 1]->line);
+        if (strcmp(sorted[i - 1]->key, sorted[i]->key) != 0) continue;
+        if (sorted[i - 1]->line == sorted[i]->line)
+            FAIL(ERR_CONFIG, "%s:%d: the key %s is written twice; keep one of them", parser->name, sorted[i]->line,
+                 sorted[i]->key);
+        FAIL(ERR_CONFIG, "%s:%d: the key %s is written twice, first in line %d; keep one of them", parser->name,
+             sorted[i]->line, sorted[i]->key, sorted[i - 1]->line);
     }
 fail:
     free(sorted);
@@ -325,6 +332,17 @@ static void mark_override(Node *node, const char *assignment)
     for (Node *child = node->child; child; child = child->next) mark_override(child, assignment);
 }
 
+/* The reason of the last failure, without the place, which has no lines. */
+static Status keep_problem(Arena *arena, Node *node)
+{
+    Status status = STATUS_OK;
+    const char *message = status_message(), *reason = strstr(message, ": ");
+    node->problem = arena_strdup(arena, reason ? reason + 2 : message);
+    if (!node->problem) FAIL_WITH(ERR_MEMORY);
+fail:
+    return status;
+}
+
 /* The value as YAML. What is not YAML, such as *.tar or {00..07}.tar, is a text: the shell has taken the quotes. */
 static Status parse_value(Arena *arena, const char *assignment, const char *value, Node **out)
 {
@@ -341,6 +359,7 @@ static Status parse_value(Arena *arena, const char *assignment, const char *valu
         if (!node) FAIL_WITH(ERR_MEMORY);
         node->kind = NODE_SCALAR;
     }
+    if (parsed != STATUS_OK) TRY(keep_problem(arena, node));
     if (parsed != STATUS_OK || node->kind != NODE_SCALAR || value[0] == '\0') {
         node->text = arena_strdup(arena, value);
         if (!node->text) FAIL_WITH(ERR_MEMORY);
@@ -402,8 +421,9 @@ Status config_tree_override(Arena *arena, Node *root, const char *assignment)
             node->text = NULL;
         }
         if (node->kind != wanted)
-            FAIL(ERR_CONFIG, "command line: %s: %.*s is not a %s", kept, prefix, path_text,
-                 wanted == NODE_MAP ? "section" : "list");
+            FAIL(ERR_CONFIG, "command line: %s: %.*s is not a %s%s%s", kept, prefix, path_text,
+                 wanted == NODE_MAP ? "section" : "list",
+                 node->problem ? "; what was written there cannot be read: " : "", node->problem ? node->problem : "");
         Node *child = wanted == NODE_MAP ? config_tree_get(node, step.key) : config_tree_item(node, step.index);
         if (wanted == NODE_LIST && step.index > node->child_count)
             FAIL(ERR_CONFIG, "command line: %s: %.*s has %zu items, the next to add is [%zu]", kept, prefix, path_text,

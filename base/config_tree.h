@@ -17,6 +17,7 @@ typedef struct Node {
     const char *override; /* "train.steps=abc" where the command line wrote it, else NULL */
     const char *key;      /* in a map */
     const char *text;     /* scalars; and what an override wrote, whatever its kind */
+    const char *problem;  /* why what an override wrote is not YAML, and so a text; else NULL */
     bool quoted;          /* scalars: in quotes or a block, so certainly a text */
     struct Node *child, *last_child, *next;
     size_t child_count;

@@ -48,6 +48,14 @@ bool utf8_has_controls(const char *text, size_t size)
     return false;
 }
 
+void utf8_skip_mark(const char **text, size_t *size)
+{
+    static const char MARK[] = "\xef\xbb\xbf";
+    if (*size < 3 || memcmp(*text, MARK, 3) != 0) return;
+    *text += 3;
+    *size -= 3;
+}
+
 bool utf8_valid(const char *text, size_t size)
 {
     const unsigned char *s = (const unsigned char *)text, *end = s + size;
@@ -117,6 +125,7 @@ Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out)
     *out = NULL;
     if (size > limit) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %zu are read", size, limit);
     if (size > INT32_MAX - 1) FAIL(ERR_LIMIT, "JSON of %zu bytes, at most %d are read", size, INT32_MAX - 1);
+    utf8_skip_mark(&text, &size);
     if (!utf8_valid(text, size)) FAIL(ERR_FORMAT, "JSON is not valid UTF-8");
     size_t members = 0, written = 0;
     TRY(json_check_grammar(text, size, MAX_DEPTH, &written));

@@ -26,7 +26,7 @@ void json_float(JsonWriter *w, const char *key, double value); /* shortest text 
 void json_bool(JsonWriter *w, const char *key, bool value);
 
 /* Reading. A document of at most `limit` bytes and depth 32; NaN and Infinity, as Python writes them, are read as
- * doubles; invalid UTF-8 and trailing text are ERR_FORMAT. */
+ * doubles; a byte order mark before it is passed over; invalid UTF-8 and trailing text are ERR_FORMAT. */
 typedef struct JsonDoc JsonDoc;     /* owns everything below */
 typedef struct JsonValue JsonValue; /* a node; NULL means absent and is accepted by every function here */
 Status json_parse(const char *text, size_t size, size_t limit, JsonDoc **out);
@@ -53,6 +53,8 @@ void float_format(double value, char out[40]);
 
 /* True when the bytes are valid UTF-8 (no surrogates, no overlongs, no NUL). */
 bool utf8_valid(const char *text, size_t size);
+/* Moves past the byte order mark that some editors put before UTF-8. */
+void utf8_skip_mark(const char **text, size_t *size);
 /* True when valid UTF-8 has characters that a terminal obeys: U+0000 to U+001F and U+007F to U+009F. */
 bool utf8_has_controls(const char *text, size_t size);
 

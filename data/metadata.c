@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/json.h"
+
 static const char *const watermark_names[] = {"pwatermark", "watermark_score", NULL};
 static const char *const unsafe_names[] = {"punsafe", NULL};
 static const char *const similarity_names[] = {"similarity", "clip_similarity_vitb32", "clip_similarity_vitl14", NULL};
@@ -37,6 +39,7 @@ static const char *find_text(const JsonValue *root, const char *const *names, si
 void caption_trim(const char **text, size_t *size)
 {
     static const char blanks[] = {' ', '\t', '\n', '\r', '\f', '\v'};
+    utf8_skip_mark(text, size); /* a .txt may have one, and who reads it into a .json hands it on */
     while (*size > 0 && memchr(blanks, (*text)[0], sizeof blanks)) (*text)++, (*size)--;
     while (*size > 0 && memchr(blanks, (*text)[*size - 1], sizeof blanks)) (*size)--;
 }

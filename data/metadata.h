@@ -29,7 +29,7 @@ typedef struct Metadata {
 /* root NULL: everything is missing. Fields of the wrong type, NaN and null count as missing. */
 void metadata_read(const JsonValue *root, Metadata *out);
 
-/* Leaves the blanks of ASCII around a caption out. */
+/* Leaves the blanks of ASCII around a caption out, and a byte order mark before it. */
 void caption_trim(const char **text, size_t *size);
 /* Characters (Unicode code points) without the blanks around it. */
 int64_t caption_length(const char *text, size_t size);

@@ -251,8 +251,7 @@ fail:
 
 Status shard_list_parse(const char *text, size_t size, const char *folder, ShardList *list)
 {
-    static const char MARK[] = "\xef\xbb\xbf"; /* what some editors put before UTF-8 */
-    if (size >= 3 && memcmp(text, MARK, 3) == 0) text += 3, size -= 3;
+    utf8_skip_mark(&text, &size);
     return size > 0 && text[0] == '{' ? parse_json(text, size, folder, list) : parse_lines(text, size, folder, list);
 }
 

@@ -1,6 +1,7 @@
 /* vasily config: every key with its type, range, default and meaning; or a config with all its keys, or one value. */
 #include <stdio.h>
 
+#include "base/log.h"
 #include "train/command.h"
 #include "train/run_config.h"
 
@@ -36,9 +37,17 @@ static Status load(const CommandCall *call, RunConfig *config, Config **file)
     const ConfigArguments *arguments = call->options;
     const char *const *overrides;
     size_t override_count;
-    if (arguments->command >= 0) return load_for(call, COMMANDS[arguments->command], config, file);
-    TRY(command_arguments(call, 1, &overrides, &override_count));
-    TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, config, file));
+    if (arguments->command >= 0) {
+        TRY(load_for(call, COMMANDS[arguments->command], config, file));
+    } else {
+        TRY(command_arguments(call, 1, &overrides, &override_count));
+        TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, config, file));
+    }
+    if (arguments->command >= 0 && COMMANDS[arguments->command] != &command_train) return STATUS_OK;
+    TRY(run_config_check_trainable(config, *file, true));
+    if (config->stages.count == 0 && config->data.sources.count == 0)
+        log_warn("%s: data.sources is empty: this config can be planned and measured, not trained",
+                 call->positional.items[0]);
 fail:
     return status;
 }
@@ -80,8 +89,9 @@ const Command command_config = {
     .summary = "list the config's keys, or check a config",
     .usage = "[CONFIG [key.path=value ...]] [--value KEY] | --for COMMAND [--value KEY] -- ARGUMENT ...",
     .details =
-        "Without CONFIG: every key with its type, range, default and meaning. With one: checks it and prints it with\n"
-        "every key, as training would write it into the run's folder.\n"
+        "Without CONFIG: every key with its type, range, default and meaning. With one: checks it, and each of its\n"
+        "stages, as training would before it reads anything, and prints it with every key, as training would write it\n"
+        "into the run's folder.\n"
         "\n"
         "For scripts: `vasily config --value run.dir CONFIG` prints one value. `vasily config --for precompute "
         "--value\n"

@@ -386,6 +386,8 @@ static Status run(CommandCall *call)
     TRY(command_arguments(call, 1, &overrides, &override_count));
     TRY(choose_machine(p, arguments));
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &whole, &file));
+    /* Not the batch, which may be --per-rank's: check_ranks looks at it. */
+    TRY(run_config_check_trainable(&whole, file, false));
     json_begin(&w, &text);
     json_object(&w, NULL);
     if (whole.stages.count > 0 || arguments->stage) {

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "base/hash.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "data/png_write.h"
 #include "engine/param_image.h"
@@ -49,9 +50,22 @@ static Status read_prompts(const char *path, Arena *arena, char **text, ArgTexts
     Status status = STATUS_OK;
     size_t size;
     TRY(file_read(path, PROMPT_FILE_LIMIT, text, &size));
-    if (strlen(*text) != size) FAIL(ERR_FORMAT, "%s: holds a zero byte; it is no list of captions", path);
-    for (char *line = strtok(*text, "\r\n"); line; line = strtok(NULL, "\r\n"))
-        if (*line) TRY(args_texts_add(out, arena, line));
+    if (strlen(*text) != size)
+        FAIL(ERR_FORMAT, "%s: holds a zero byte; captions are a text in UTF-8, not in UTF-16 or a file of another kind",
+             path);
+    const char *begin = *text;
+    utf8_skip_mark(&begin, &size);
+    char *line = *text + (begin - *text);
+    for (int64_t number = 1; *line; number++) {
+        const size_t length = strcspn(line, "\r\n");
+        char *end = line + length;
+        char *next = end + (end[0] == '\r' && end[1] == '\n' ? 2 : end[0] != 0);
+        *end = 0;
+        if (!utf8_valid(line, length))
+            FAIL(ERR_FORMAT, "%s:%" PRId64 ": the caption is not valid UTF-8; save the file in UTF-8", path, number);
+        if (length) TRY(args_texts_add(out, arena, line));
+        line = next;
+    }
     if (!out->count) FAIL(ERR_FORMAT, "%s: has no captions; one a line, or language<TAB>caption", path);
 fail:
     return status;
@@ -352,6 +366,7 @@ static Status prepare(Job *job, CommandCall *call, const char *const *overrides,
     Status status = STATUS_OK;
     SampleArguments *a = &job->a;
     TRY(check_out(a->out));
+    TRY(sample_arguments_check_prompts(a));
     TRY(sample_arguments_check_grid(a));
     if (a->like) TRY(sample_arguments_like(a, job->arena, like));
     TRY(read_subjects(job, text));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/json.h"
 #include "data/tokenizer.h"
 #include "train/command.h"
 
@@ -82,7 +83,10 @@ static Status run(CommandCall *call)
     ssize_t size;
     for (int64_t number = 1; (size = getline(&lines.line, &lines.capacity, lines.in)) >= 0; number++) {
         if (size > 0 && lines.line[size - 1] == '\n') size--;
-        status = tokenizer_encode(lines.tokenizer, lines.line, (size_t)size, lines.ids, lines.mask);
+        const char *caption = lines.line;
+        size_t length = (size_t)size;
+        if (number == 1) utf8_skip_mark(&caption, &length);
+        status = tokenizer_encode(lines.tokenizer, caption, length, lines.ids, lines.mask);
         if (status) status_prefix("%s, line %lld: ", lines.in_name, (long long)number);
         TRY(status);
         TRY(write_row(&lines));

@@ -133,7 +133,10 @@ Status run_config_load_one(const char *path, const char *const *overrides, size_
  * engine/comm.h), and checks that batch, lanes and groups fit `world` ranks, `local_world` of them on this machine. */
 Status run_config_check_ranks(RunConfig *run, const Config *config, int world, int local_world);
 /* Of what is below, all that needs no file. */
-Status run_config_check_mixture(const RunConfig *run, const Config *config);
+Status run_config_check_settings(const RunConfig *run, const Config *config);
+/* That, of every stage where there are some: what training refuses wherever and on however many ranks it runs; with
+ * `batch` the micro-batches, too. Without sources, as a run is that is only measured, what there is of `data`. */
+Status run_config_check_trainable(const RunConfig *run, const Config *config, bool batch);
 /* What a command needs that reads samples: sources, tokenizers of the model's length. */
 Status run_config_check_data(const RunConfig *run, const Config *config);
 /* The same for a command that makes precomputed data: tokenizers only where text is. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/json.h"
 #include "model/sampler.h"
 
 enum { PNG_LIMIT = 1 << 30 };
@@ -158,6 +159,19 @@ Status sample_notes_of(const SampleArguments *a, Arena *arena, SampleNotes *note
         if (spec->offset == AT(batch) && !batch_matters(a)) continue;
         if (text) TRY(sample_note(notes, spec->name, text));
     }
+fail:
+    return status;
+}
+
+/* ---- captions ---- */
+
+Status sample_arguments_check_prompts(const SampleArguments *a)
+{
+    Status status = STATUS_OK;
+    for (size_t i = 0; i < a->prompts.count; i++)
+        if (!utf8_valid(a->prompts.items[i], strlen(a->prompts.items[i])))
+            FAIL(ERR_USAGE, "vasily sample: --prompt number %zu is not valid UTF-8; is the terminal set to UTF-8?",
+                 i + 1);
 fail:
     return status;
 }

@@ -31,6 +31,8 @@ extern const SampleArguments SAMPLE_ARGUMENT_DEFAULTS;
 /* Fills what was not given from the texts of the PNG a->like, and the captions (or the grid) where there are none.
  * ERR_FORMAT: they were not written by `vasily sample`. */
 Status sample_arguments_like(SampleArguments *a, Arena *arena, PngTexts *texts);
+/* ERR_USAGE where a --prompt is not UTF-8. Before sample_arguments_like. */
+Status sample_arguments_check_prompts(const SampleArguments *a);
 /* ERR_USAGE where there is a grid and what contradicts it. Before sample_arguments_like. */
 Status sample_arguments_check_grid(const SampleArguments *a);
 /* Fills what was not given from the run, and checks what does not need the model: then nothing but `like`, `mask`,

@@ -1,7 +1,9 @@
 #include "train/saved_model.h"
 
 #include <libgen.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "base/log.h"
@@ -69,10 +71,33 @@ fail:
     return status;
 }
 
+/* A config is a text: no zero among its first bytes, as files of weights and arrays have. Of UTF-16, which has some
+ * too, the config's own errors tell. Only of plain files: what a pipe gives, it gives once. */
+static Status check_text(const char *path)
+{
+    Status status = STATUS_OK;
+    char head[512];
+    struct stat info;
+    if (stat(path, &info) || !S_ISREG(info.st_mode)) return STATUS_OK;
+    FILE *file = fopen(path, "rb");
+    if (!file) return STATUS_OK; /* who reads it says why */
+    const size_t size = fread(head, 1, sizeof head, file);
+    fclose(file);
+    const bool utf16 = size >= 2 && (memcmp(head, "\xff\xfe", 2) == 0 || memcmp(head, "\xfe\xff", 2) == 0);
+    if (!utf16 && memchr(head, 0, size))
+        FAIL(ERR_USAGE,
+             "%s: is no text, and so no config; name a run, the folder of a checkpoint, or a config (weights in a file "
+             "need a config that describes them: CONFIG init.from=%s)",
+             path, path);
+fail:
+    return status;
+}
+
 Status saved_model_open_config(const char *path, const char *const *overrides, size_t override_count, SavedModel *out)
 {
     Status status = STATUS_OK;
     memset(out, 0, sizeof *out);
+    TRY(check_text(path));
     TRY(run_config_load(path, NULL, overrides, override_count, &out->run, &out->config));
     if (!out->run.init.from[0])
         FAIL_WITH(config_error(out->config, "init.from",

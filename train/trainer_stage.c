@@ -84,7 +84,7 @@ Status trainer_check_settings(const Trainer *t)
         RunConfig run = stages ? stages->items[i].run : *t->run;
         const Config *config = stages ? stages->items[i].config : t->config;
         TRY(run_config_check_ranks(&run, config, comm_world(t->comm), comm_local_world(t->comm)));
-        TRY(run_config_check_mixture(&run, config));
+        TRY(run_config_check_settings(&run, config));
     }
 fail:
     return status;

@@ -84,6 +84,13 @@ static void test_from_file(void **state)
     config_free(config);
     assert_ok(config_load(temp_path("run.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &config));
     assert_int_equal(sample.train.steps, 10);
+    /* With the byte order mark of some editors, and lines that end as theirs do. */
+    static const char MARKED[] = "\xef\xbb\xbfrun: {dir: x}\r\ntrain:\r\n  steps: 11\r\n";
+    temp_write("run.yaml", MARKED, sizeof MARKED - 1);
+    config_free(config);
+    assert_ok(config_load(temp_path("run.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &config));
+    assert_int_equal(sample.train.steps, 11);
+    assert_fails(load("\xef\xbb\xbfrun: {dir: x}\nsteps: 3\n", NULL), ERR_CONFIG, "c.yaml:2: steps is not a key");
     Config *none = NULL;
     assert_fails(config_load(temp_path("gone.yaml"), NULL, &SAMPLE_SCHEMA, NULL, 0, &sample, &none), ERR_IO,
                  "gone.yaml");
@@ -310,12 +317,28 @@ static void test_refuses_overrides(void **state)
         {NEEDED, "data.sources[0].weight=1", "data.sources[0].shards is missing", 0},
         {NEEDED, "train[0]=1", "command line: train[0]=1: train is not a list", 0},
         {NEEDED, "train.steps.x=1", "train.steps is not a section", 0},
+        /* Meant as a list or a section: why it is none. */
+        {NEEDED, "data.sources=[{shards: [a], weight: 0, weight: 1}]",
+         "data.sources wants a list of sections, each begun with \"- \", but what is written cannot be read: the key "
+         "weight is written twice; keep one of them",
+         0},
+        {NEEDED, "data.sources=[{shards: [a]]", "cannot be read: not valid YAML: did not find expected ',' or '}'", 0},
+        {NEEDED, "data.sources=[{shards: *.tar}]", "a text that begins with * or & needs quotes", 0},
+        {NEEDED, "data.sources=[{shards: *tar}]", "YAML aliases (*tar) are not used here", 0},
+        {NEEDED, "optim={lr: 0.5", "optim wants a section, lines of \"key: value\" indented below it, but what", 0},
+        {NEEDED, "data.names={ru: a, ru: b}", "the key ru is written twice; keep one of them", 0},
+        {NEEDED, "optim.mult=[1, 2", "optim.mult wants a list of whole numbers such as [1, 2, 4], but what", 0},
+        {NEEDED, "optim.mult=*", "such as [1, 2, 4], found *", 0},
         {NEEDED, "run.dir=", "command line: run.dir=: run.dir wants a text such as \"abc\", found nothing", 0},
         {NEEDED, "run.dir=\xff", "not valid UTF-8", 0},
         {NEEDED, "a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a=1", "nested more than 16 deep", ERR_LIMIT},
         {NEEDED, "data.sources[99999999999999999999].weight=1", "a key is written", 0},
     };
     REFUSALS(R);
+    const char *two[] = {"data.sources=[{shards: [a]]", "data.sources[0].weight=1"};
+    Config *none;
+    assert_fails(config_load("c.yaml", NEEDED, &SAMPLE_SCHEMA, two, 2, &sample, &none), ERR_CONFIG,
+                 "data.sources is not a list; what was written there cannot be read: not valid YAML");
 }
 
 static void test_config_error(void **state)

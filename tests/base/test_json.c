@@ -60,6 +60,11 @@ static void test_reading(void **state)
     assert_null(json_item(NULL, 0));
     assert_null(json_member(NULL, 0, &key));
     json_free(doc);
+    doc = parse("\xef\xbb\xbf{\"a\": 1}"); /* as some editors save it */
+    assert_true(json_integer(json_get(json_root(doc), "a"), &whole) && whole == 1);
+    json_free(doc);
+    refuse("\xef\xbb\xbf\xef\xbb\xbf{}", ERR_FORMAT);
+    refuse("\xef\xbb\xbf", ERR_FORMAT);
     json_free(NULL);
 }
 

@@ -76,15 +76,16 @@ static void test_members(void **state)
 
 /* ---- samples ---- */
 
-/* {key, members...}: "suffix|text", NULL at the end. */
+/* {key, members...}: "suffix|text", NULL at the end. \357\273\277 is the byte order mark that some editors put before
+ * UTF-8, and no part of a caption. */
 static const char *const samples[][6] = {
     {"object", "json|{\"captions\": {\"en\": \"cat\", \"ru\": \"\xd0\xba\xd0\xbe\xd1\x82\", \"de\": \" \"}}"},
     {"lists", "json|{\"captions\": {\"en\": [\"cat\", \" tom \", 5, \"\"], \"ru\": [], \"fr\": \"chat\"}}"},
     {"list", "json|{\"captions\": [\"one\", \"two\"], \"LANGUAGE\": \"en\"}"},
     {"unknown", "json|{\"captions\": [\"one\", \"two\"]}"},
-    {"single", "json|{\"caption\": \"chat\", \"LANGUAGE\": \"fr\"}"},
-    {"plain", "txt|a dog\n"},
-    {"members", "ru.txt|\xd0\xbf\xd1\x91\xd1\x81\n", "en.txt|dog", "txt|other", "fr.txt| \n"},
+    {"single", "json|\357\273\277{\"caption\": \"chat\", \"LANGUAGE\": \"fr\"}"},
+    {"plain", "txt|\357\273\277a dog\n"},
+    {"members", "ru.txt|\xd0\xbf\xd1\x91\xd1\x81\n", "en.txt|\357\273\277dog", "txt|other", "fr.txt| \n"},
     {"mixed", "json|{\"captions\": {\"xx\": 3}, \"caption\": \"hound\"}", "txt|dog"},
     {"none", "json|{\"captions\": {\"en\": \" \"}}"},
     {"upper", "json|{\"captions\": {\"EN\": \"up\"}}"},

@@ -58,6 +58,7 @@ static void test_spellings(void **state)
     /* characters, without the blanks around */
     assert_int_equal(read("{\"TEXT\": \"\\u043a\\u043e\\u0442 \\ud83d\\udc22\\n\"}").caption_length, 5);
     assert_int_equal(read("{\"caption\": \" \\t\"}").caption_length, 0);
+    assert_int_equal(read("{\"caption\": \"\\ufeffcat\\n\"}").caption_length, 3); /* a byte order mark before it */
     assert_int_equal(read("{\"caption\": \"\"}").caption_length, -1);
     assert_int_equal(read("{\"caption\": \"\\ud83d!\"}").caption_length, 2); /* half a pair is one, too */
     /* numbers as texts: decimal notation and nothing else */

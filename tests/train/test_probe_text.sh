@@ -15,6 +15,7 @@ IDS
 cmp <(head -3 ids.txt) wanted.txt || fail "ids: $(cat ids.txt)"
 [ "$(wc -l < ids.txt)" = 4 ] || fail "four captions make four lines"
 cmp ids.txt <("${tokenize[@]}" 8 < captions.txt) || fail "standard input gives other ids"
+cmp ids.txt <({ printf '\357\273\277'; cat captions.txt; } | "${tokenize[@]}" 8) || fail "a byte order mark has ids"
 [ -z "$("${tokenize[@]}" 8 < /dev/null)" ] || fail "ids of nothing"
 [ "$(head -1 captions.txt | "${tokenize[@]}" 77 | wc -w)" = 77 ] || fail "a row has 77 ids"
 

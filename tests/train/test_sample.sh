@@ -33,6 +33,14 @@ contains mistake.log "the public code has no dpm++"
     'preview.prompts=["a"]' > preview.log 2>&1 || fail "a preview with dpm++"
 [ -s seen/previews/step-0000001.png ] || fail "no preview"
 
+# Captions from a file as editors of another system save it: byte order mark, CRLF. The picture notes them, too.
+printf 'en\tred circle\nblue square\n' > captions.txt
+printf '\357\273\277en\tred circle\r\n\r\nblue square\r\n' > marked.txt
+for name in captions marked; do
+    expect 0 sample.log "$vasily" sample run --prompts $name.txt --steps 1 --out $name.png
+done
+cmp captions.png marked.png || fail "a byte order mark is read as part of a caption"
+
 # Sizes: multiples of the autoencoder's 2 pixels, rounded up to 4 (two levels) and cropped back.
 draw wide.png --size 22x14
 [ "$(size_of wide.png)" = 22x14 ] || fail "--size 22x14 gave $(size_of wide.png)"

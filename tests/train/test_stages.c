@@ -180,6 +180,36 @@ static void mistakes_are_named(void **state)
     unload(&l);
 }
 
+/* What `vasily config` and `vasily plan` ask of every stage. */
+static void training_refuses_a_stage(void **state)
+{
+    (void)state;
+    static const char *const CASES[][2] = {
+        {"stages[1].data.caption_language=rnadom", "stage large: data.caption_language"},
+        {"stages[1].data.sources=[{name: c, shards: [\"s/{00..0x}.tar\"]}]", "stage large: data.sources[0].shards"},
+        {"stages[2].data.filter.where=[widht > 3]", "stage clean: data.filter.where[0]"},
+        {"stages[1].frozen={latents: precomputed}", "stage large: data.augment.flip"},
+        {"stages[2].train.micro_batch=5", "stage clean: train.micro_batch: 5 does not divide"},
+        {"data.tokenizer2.max_tokens=9", "stage small: data.tokenizer2.max_tokens: 9 differs from model.max_tokens"},
+    };
+    static const char *const TOKENIZERS[] = {"data.tokenizer1.model=a.model", "data.tokenizer2.model=a.model",
+                                             "data.augment.flip=0.5"};
+    Loaded l;
+    for (size_t i = 0; i < sizeof CASES / sizeof CASES[0]; i++) {
+        assert_ok(LOAD(&l, TOKENIZERS[0], TOKENIZERS[1], TOKENIZERS[2], CASES[i][0]));
+        assert_fails(run_config_check_trainable(&l.run, l.config, true), ERR_CONFIG, CASES[i][1]);
+        unload(&l);
+    }
+    assert_ok(LOAD(&l, TOKENIZERS[0], TOKENIZERS[1], TOKENIZERS[2], "stages[2].train.micro_batch=5"));
+    assert_ok(run_config_check_trainable(&l.run, l.config, false));
+    unload(&l);
+    /* what no stage trains with is as wrong as it likes */
+    assert_ok(LOAD(&l, TOKENIZERS[0], TOKENIZERS[1], "stages=[{name: a, steps: 1, data: {caption_language: first}}]",
+                   "data.caption_language=rnadom"));
+    assert_ok(run_config_check_trainable(&l.run, l.config, true));
+    unload(&l);
+}
+
 static void days_need_a_schedule(void **state)
 {
     (void)state;
@@ -419,6 +449,7 @@ int main(void)
         cmocka_unit_test(each_stage_has_its_config),
         cmocka_unit_test(the_dump_loads_again),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(training_refuses_a_stage),
         cmocka_unit_test(days_need_a_schedule),
         cmocka_unit_test(a_run_goes_through_its_stages),
         cmocka_unit_test(days_end_a_stage),

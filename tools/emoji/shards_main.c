@@ -68,7 +68,9 @@ static Status read_list(const char *path, Words *words)
     size_t size = 0;
     TRY(file_read(path, LIST_LIMIT, &words->text, &size));
     if (!utf8_valid(words->text, size)) FAIL(ERR_FORMAT, "%s: not valid UTF-8", path);
-    char *rest = words->text;
+    const char *begin = words->text;
+    utf8_skip_mark(&begin, &size);
+    char *rest = words->text + (begin - words->text);
     for (char *line = strsep(&rest, "\n"); line; line = strsep(&rest, "\n")) {
         if (line[0] == '#' && (line[1] == ' ' || line[1] == 0)) continue;
         line += strspn(line, " \t\r");
