@@ -135,6 +135,7 @@ mistake "--strength 0:" --init base.png --strength 0
 mistake "--strength 1:" --init base.png --strength 1
 mistake "--strength 1.5:" --init base.png --strength 1.5
 mistake "leaves none of 2 steps" --init base.png --strength 0.9 --steps 2
+draw once.png --init base.png --strength 0.9 --steps 10 # of which one is left
 mistake "--place takes X,Y" --init base.png --place 4
 mistake "outside of the canvas" --init base.png --place 16,0
 mistake "takes no mask" --init base.png --mask mask.png --compat reference --sampler ddim
