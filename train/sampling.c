@@ -53,7 +53,13 @@ const char *prompt_caption(const char *prompt)
 void prompt_label(const char *prompt, char *label, size_t capacity)
 {
     const char *tab = strchr(prompt, '\t');
-    snprintf(label, capacity, "%.*s", tab ? (int)(tab - prompt) : (int)strlen(prompt), prompt);
+    size_t size = tab ? (size_t)(tab - prompt) : strlen(prompt);
+    if (size >= capacity) { /* cut before a character of UTF-8, not within one */
+        size = capacity - 1;
+        while (size > 0 && ((unsigned char)prompt[size] & 0xc0) == 0x80) size--;
+    }
+    memcpy(label, prompt, size);
+    label[size] = '\0';
 }
 
 /* Row `row` of the four token arrays. */
