@@ -103,6 +103,20 @@ expect 2 refused.log "$vasily" train tiny.yaml run.dir=none preview.init=base.pn
 contains refused.log "not one for inpainting"
 expect 2 refused.log "$vasily" data masks paint.yaml
 contains refused.log "--out names the PNG"
+# A widened convolution that is held would never see anything; one that has learnt to may be.
+refused "optim.groups[1]" 'optim.groups=[{match: out.*}, {match: "input_blocks.*", lr: 0}]'
+contains refused.log "the network would never see either"
+held=('optim.groups=[{match: "input_blocks.0.0.*", lr: 0}]' train.steps=1)
+expect 0 held.log "$vasily" train paint.yaml run.dir=held-later init.from=whole "${held[@]}"
+expect 0 held.log "$vasily" train paint.yaml run.dir=held-other "${held[@]}" \
+    'optim.groups=[{match: input_blocks.0.0.weight}, {match: "input_blocks.*", lr: 0}]'
+expect 0 held.log "$vasily" validate paint.yaml "${valid[@]}" "${held[@]}" # which trains nothing
+# Nor may a resume hold what is zero still: it is as long as every mask has been the whole picture.
+blank=(run.dir=blank inpainting.box=0 inpainting.polygon=0 inpainting.stroke=0 inpainting.frame=0 train.steps=2)
+expect 0 blank.log "$vasily" train paint.yaml "${blank[@]}" --stop-after 1
+expect 2 blank.log "$vasily" train paint.yaml "${blank[@]}" "${held[@]:0:1}" --resume auto
+contains blank.log "optim.groups[0]"
+expect 0 blank.log "$vasily" train paint.yaml "${blank[@]}" --resume auto
 code=0
 "$vasily" train paint.yaml run.dir=none2 "${seen[@]}" preview.init=absent.png preview.mask=mask.png > refused.log 2>&1 ||
     code=$?
