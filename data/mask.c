@@ -145,14 +145,27 @@ static void draw_shape(const MaskConfig *config, MaskKind kind, Dice *dice, Mask
     if (kind == MASK_FRAME) draw_frame(config, dice, out);
 }
 
+/* Whether there is anything that could come on top of a first shape. */
+static bool can_add(const MaskConfig *config)
+{
+    return config->share[MASK_BOX] + config->share[MASK_POLYGON] + config->share[MASK_STROKE] > 0;
+}
+
+double mask_more_share(const MaskConfig *config)
+{
+    double sum = 0;
+    for (int k = 0; k < MASK_KINDS; k++) sum += config->share[k];
+    return can_add(config) ? config->more * (1 - config->share[MASK_WHOLE] / sum) : 0;
+}
+
 void mask_draw(const MaskConfig *config, uint64_t seed, uint64_t index, Mask *out)
 {
-    const bool can_add = config->share[MASK_BOX] + config->share[MASK_POLYGON] + config->share[MASK_STROKE] > 0;
+    const bool more = can_add(config);
     out->count = 0;
     for (int32_t i = 0; i < MASK_SHAPES; i++) {
         Dice dice = {seed, index, (uint64_t)i * DRAWS};
         const double on = uniform(&dice), which = uniform(&dice);
-        if (i > 0 && (on >= config->more || !can_add)) return;
+        if (i > 0 && (on >= config->more || !more)) return;
         MaskKind kind = kind_at(config, i == 0 ? MASK_KINDS : MASK_STROKE + 1, which);
         draw_shape(config, kind, &dice, &out->shape[out->count++]);
         if (kind == MASK_WHOLE) return;

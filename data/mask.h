@@ -36,6 +36,10 @@ typedef struct Mask {
 
 void mask_draw(const MaskConfig *config, uint64_t seed, uint64_t index, Mask *out);
 
+/* The share of masks that have more than one shape: `more` of those that begin with another than the whole picture, and
+ * none where box, polygon and stroke, of which the others are, have no share. */
+double mask_more_share(const MaskConfig *config);
+
 /* The mask of every step-th pixel, down and across, of a picture of side x step pixels a side: out (side,side) is 1
  * where the middle of that pixel is kept, else 0. step 1: of every pixel. With the autoencoder's factor as the step it
  * is what the nearest pixel of a picture's mask gives each latent (sampler_latent_mask). */

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
 
@@ -108,4 +109,10 @@ Status png_write_rgb(const char *path, int width, int height, const uint8_t *rgb
 fail:
     strbuf_free(&png);
     return status;
+}
+
+bool png_is_name(const char *path)
+{
+    const size_t length = strlen(path);
+    return length > 4 && strcasecmp(path + length - 4, ".png") == 0;
 }

@@ -2,6 +2,7 @@
 #ifndef DATA_PNG_WRITE_H
 #define DATA_PNG_WRITE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/arena.h"
@@ -14,5 +15,8 @@ Status png_write_rgb(const char *path, int width, int height, const uint8_t *rgb
 /* The same into memory, appended to `out`. */
 Status png_encode_rgb(int width, int height, const uint8_t *rgb, const char *const *keys, const char *const *values,
                       int count, StrBuf *out);
+
+/* Whether a path ends in .png, in small or large letters, with something before it. */
+bool png_is_name(const char *path);
 
 #endif

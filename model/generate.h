@@ -60,8 +60,8 @@ Status generator_run(Generator *generator, const GeneratorTokens *prompts, const
                      const uint64_t *picture, float *pixels,
                      void (*progress)(void *context, int32_t done, int32_t total), void *context);
 
-/* The latents of the last run, F32 (batch,h,w,C), and those of the picture given, (h,w,C), with its mask (h,w); NULL
- * where there are none. For tests. */
+/* The latents of the last run, F32 (batch,h,w,C), and those of the picture given, (h,w,C), with its mask (h,w), 1 =
+ * keep; NULL where there are none. */
 const float *generator_latents(const Generator *generator, int64_t *h, int64_t *w);
 const float *generator_known(const Generator *generator);
 const float *generator_known_mask(const Generator *generator);

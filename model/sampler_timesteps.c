@@ -6,6 +6,9 @@
 #include "base/arena.h"
 #include "model/sampler_inside.h"
 
+/* Far above what rounding takes from count (1 - strength), far below what anybody's decimals say. */
+#define ROUNDING 1e-9
+
 /* (T - 1) (k / (N - 1))^2, rounded to whole timesteps and pushed apart where several would fall on one: the quadratic
  * spacing of Song et al. 2020. With dpm++ it follows exact trajectories of toy distributions, guided or not, more
  * closely than spacings even in time, even in the log signal-to-noise ratio, or after Karras et al. 2022 do
@@ -29,8 +32,9 @@ fail:
     return status;
 }
 
-/* (int)(count (1 - strength)) as the public code computes it, or all of them. */
-static Status steps_of_strength(int32_t count, double strength, int32_t *out)
+/* How many of `count` steps strength leaves, or all of them: (int)(count (1 - strength)), for `reference` to the bit as
+ * the public code computes it. Ours takes decimals at their word: 10 (1 - 0.9) is 1 and not 0.9999999999999998. */
+static Status steps_of_strength(int32_t count, double strength, bool reference, int32_t *out)
 {
     Status status = STATUS_OK;
     if (!(strength >= 0 && strength < 1))
@@ -38,7 +42,7 @@ static Status steps_of_strength(int32_t count, double strength, int32_t *out)
              "strength %g: how much of the picture stays, more than 0 and less than 1; 0.7 keeps 70%% and redraws from "
              "30%% of the noise",
              strength);
-    *out = strength == 0 ? count : (int32_t)(count * (1 - strength));
+    *out = strength == 0 ? count : (int32_t)(count * (1 - strength) + (reference ? 0 : ROUNDING));
 fail:
     return status;
 }
@@ -64,7 +68,7 @@ Status sampler_choose_timesteps(const Diffusion *base, int32_t steps, const Samp
         snprintf(sections, sizeof sections, "%s%d", shifted ? "ddim" : "", steps);
         TRY(diffusion_space_timesteps(base->steps, sections, &list, &visited));
     }
-    TRY(steps_of_strength(shifted ? base->steps : visited, o->strength, &start));
+    TRY(steps_of_strength(shifted ? base->steps : visited, o->strength, o->reference, &start));
     if (shifted && o->strength > 0) {
         /* The public ddim and plms count strength in timesteps of the full process, noise the picture to the one before
          * and begin with the next one that they visit. */

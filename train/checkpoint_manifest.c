@@ -152,3 +152,21 @@ fail:
     free(files);
     return status;
 }
+
+Status manifest_verify_file(const char *folder, const char *name, bool *listed)
+{
+    Status status = STATUS_OK;
+    FileFacts *files = NULL;
+    size_t count = 0;
+    int64_t format;
+    *listed = false;
+    TRY(manifest_read(folder, &format, &files, &count));
+    for (size_t i = 0; i < count && !*listed; i++) {
+        if (strcmp(files[i].name, name) != 0) continue;
+        *listed = true;
+        TRY(verify_file(folder, &files[i]));
+    }
+fail:
+    free(files);
+    return status;
+}

@@ -2,6 +2,7 @@
 #ifndef TRAIN_CHECKPOINT_MANIFEST_H
 #define TRAIN_CHECKPOINT_MANIFEST_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/hash.h"
@@ -22,6 +23,8 @@ Status file_facts_take(const char *folder, const char *name, FileFacts *out);
 Status manifest_write(const char *folder, int format, int64_t step, const FileFacts *files, size_t count);
 /* Compares sizes and hashes. ERR_FORMAT names the file that is missing, short or changed. */
 Status manifest_verify(const char *folder);
+/* The same of one file, where the manifest lists it; *listed. */
+Status manifest_verify_file(const char *folder, const char *name, bool *listed);
 /* What it lists, without looking at the files; the caller frees. */
 Status manifest_read(const char *folder, int64_t *format, FileFacts **files, size_t *count);
 

@@ -36,7 +36,7 @@ typedef struct Sheet {
 /* Sums over masks. */
 typedef struct Figures {
     int64_t masks, first[MASK_KINDS], shapes;
-    int64_t may_have_more, have_more;
+    int64_t more;              /* of more than one shape */
     int64_t untouched, wholly; /* masks with no latent to paint, and with none to keep */
     double kept_pixels, kept_latents;
 } Figures;
@@ -108,10 +108,7 @@ static void count_mask(const Sheet *s, const Mask *mask, Figures *f)
     f->masks++;
     f->first[mask->shape[0].kind]++;
     f->shapes += mask->count;
-    if (mask->shape[0].kind != MASK_WHOLE) {
-        f->may_have_more++;
-        f->have_more += mask->count > 1;
-    }
+    f->more += mask->count > 1;
     f->untouched += latents >= 1;
     f->wholly += latents <= 0;
     f->kept_pixels += mean(s->pixels, s->tile * s->tile);
@@ -136,8 +133,13 @@ static void print_figures(const Sheet *s, const Figures *f, int64_t first)
     for (int k = 0; k < MASK_KINDS; k++)
         printf("  %-22s %6.1f%% %6.1f%%\n", MASK_WORDS[k], percent(c->share[k], sum),
                percent((double)f->first[k], masks));
-    printf("  %-22s %6.1f%% %6.1f%%\n", "more than one shape", 100 * c->more,
-           percent((double)f->have_more, (double)f->may_have_more));
+    printf("  %-22s %6.1f%% %6.1f%%\n", "more than one shape", 100 * mask_more_share(c),
+           percent((double)f->more, masks));
+    if (c->more > 0 && mask_more_share(c) == 0)
+        printf(
+            "  inpainting.more, %g, does nothing here: it adds boxes, polygons and strokes, by their shares, to masks "
+            "that do not begin with whole\n",
+            c->more);
     printf("  shapes in a mask: %.2f on average\n", (double)f->shapes / masks);
     printf("  kept on average: %.1f%% of the picture, %.1f%% of its latents (what is painted spreads to neighbours)\n",
            percent(f->kept_pixels, masks), percent(f->kept_latents, masks));
@@ -175,6 +177,8 @@ static Status run(CommandCall *call)
     Mask mask;
     TRY(command_arguments(call, 1, &overrides, &override_count));
     if (!a->out) FAIL(ERR_USAGE, "vasily data masks: --out names the PNG file to write");
+    if (!png_is_name(a->out))
+        FAIL(ERR_USAGE, "vasily data masks: --out %s: the sheet is a PNG; let its name end in .png", a->out);
     TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, &config, &file));
     TRY(open_sheet(&config, a->count, &sheet));
     for (int64_t k = 0; k < a->count || k < COUNTED; k++) {

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/file.h"
 #include "base/hash.h"
@@ -326,12 +327,6 @@ static Status draw_grid(Job *job, const char *out, bool to_folder)
                                out, to_folder);
 }
 
-static bool is_png(const char *path)
-{
-    size_t length = strlen(path);
-    return length > 4 && strcmp(path + length - 4, ".png") == 0;
-}
-
 /* ---- the command ---- */
 
 /* A run or checkpoint, or a config with the weights of its init.from. */
@@ -343,12 +338,28 @@ static Status open_model(Job *job, const char *path, const char *const *override
                   : saved_model_open(path, !job->a.no_ema, overrides, override_count, &job->model);
 }
 
+/* The ending of a kind of picture that a name has and we do not write; NULL for none of them. */
+static const char *foreign_ending(const char *path)
+{
+    static const char *const endings[] = {".jpg", ".jpeg", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".ppm", ".avif"};
+    const char *dot = strrchr(path, '.');
+    for (size_t k = 0; dot && k < sizeof endings / sizeof *endings; k++)
+        if (strcasecmp(dot, endings[k]) == 0) return dot;
+    return NULL;
+}
+
 /* Before anything is drawn, which may take hours. */
 static Status check_out(const char *out)
 {
     Status status = STATUS_OK;
     if (!out[0]) FAIL(ERR_USAGE, "vasily sample: --out is empty");
-    const char *slash = is_png(out) ? strrchr(out, '/') : NULL;
+    const char *foreign = foreign_ending(out);
+    if (foreign)
+        FAIL(ERR_USAGE,
+             "vasily sample: --out %s: pictures are written as PNG, not %s; X.png is one file, another name a folder "
+             "(%s/ for one of this name)",
+             out, foreign, out);
+    const char *slash = png_is_name(out) ? strrchr(out, '/') : NULL;
     if (!slash || slash == out) return STATUS_OK;
     char folder[PATH_MAX];
     int size = snprintf(folder, sizeof folder, "%.*s", (int)(slash - out), out);
@@ -430,9 +441,9 @@ static Status run(CommandCall *call)
              options.steps, options.scale);
     sample_progress_begin(&job.progress, pictures);
     if (has_grid(&job))
-        TRY(draw_grid(&job, job.a.out, !is_png(job.a.out)));
+        TRY(draw_grid(&job, job.a.out, !png_is_name(job.a.out)));
     else
-        TRY(is_png(job.a.out) ? draw_one(&job, job.a.out) : draw_each(&job, job.a.out, options.batch));
+        TRY(png_is_name(job.a.out) ? draw_one(&job, job.a.out) : draw_each(&job, job.a.out, options.batch));
     sample_progress_end();
     sampling_times(job.sampling, &own, &all);
     log_info("wrote %s (%.1f s, of them %.1f s drawing, %.1f%% of that in the sampler itself)", job.a.out,

@@ -1,5 +1,7 @@
 #include "train/held_params.h"
 
+#include <stdio.h>
+
 #include "base/log.h"
 #include "model/training_graph.h"
 #include "optim/param_groups.h"
@@ -47,6 +49,36 @@ Status held_params_declare(const RunConfig *run, ParamTable *params)
     }
 fail:
     param_table_free(table);
+    return status;
+}
+
+/* Whether a convolution's (O,KH,KW,C) weights of channels from `first` on are all zero. */
+static bool channels_are_zero(const ParamStore *store, int32_t index, int64_t first)
+{
+    const Param *param = param_table_get(store->table, index);
+    const float *weights = param_store_weight(store, index);
+    const int64_t channels = param->shape.dim[param->shape.ndim - 1];
+    for (int64_t i = 0; i < param->count; i++)
+        if (i % channels >= first && weights[i] != 0) return false;
+    return true;
+}
+
+Status held_params_check_widened(const RunConfig *run, const Config *config, const ParamStore *store)
+{
+    static const char first[] = "input_blocks.0.0.weight";
+    Status status = STATUS_OK;
+    char key[48];
+    const int32_t index = param_table_find(store->table, first);
+    if (!model_paints(&run->model) || index < 0 || !param_table_get(store->table, index)->held) return STATUS_OK;
+    if (!channels_are_zero(store, index, model_latent_channels(&run->model))) return STATUS_OK;
+    const int32_t group = param_group_of(&run->optim, first) - 1;
+    snprintf(key, sizeof key, "optim.groups[%d]", group);
+    FAIL_WITH(config_error(config, key,
+                           "%s holds %s (lr 0), whose weights for picture and mask are zero, as widening for "
+                           "inpainting leaves them: held, the network would never see either; put {match: %s} before "
+                           "this group, or give the group an lr above 0",
+                           ((const OptimGroup *)run->optim.groups.items)[group].match, first, first));
+fail:
     return status;
 }
 

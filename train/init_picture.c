@@ -145,6 +145,18 @@ fail:
     return status;
 }
 
+void init_picture_missed(const InitPicture *p, const float *keep, int64_t h, int64_t w, int64_t *painted,
+                         int64_t *missed)
+{
+    *painted = *missed = 0;
+    for (int64_t y = 0; y < p->height; y++)
+        for (int64_t x = 0; x < p->width; x++) {
+            if (p->mask[y * p->drawn_width + x] == 1) continue;
+            ++*painted;
+            *missed += keep[y * h / p->drawn_height * w + x * w / p->drawn_width] == 1;
+        }
+}
+
 void init_picture_free(InitPicture *picture)
 {
     free(picture->pixels);

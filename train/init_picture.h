@@ -27,6 +27,10 @@ typedef struct InitPicture {
 /* PNG, JPEG or WebP. The mask is as large as the picture's file; what is white (128 and above, the mean of the three
  * colours) is kept. ERR_USAGE: it has another size, or the place leaves nothing to see. */
 Status init_picture_load(const InitPictureOptions *options, InitPicture *out);
+/* Pixels of the picture (not of what it is widened by) that the mask wants painted, and how many of them lie in latents
+ * that are kept all the same: keep (h, w), 1 = keep, as sampler_latent_mask makes it of the mask. */
+void init_picture_missed(const InitPicture *picture, const float *keep, int64_t h, int64_t w, int64_t *painted,
+                         int64_t *missed);
 void init_picture_free(InitPicture *picture); /* zeroed is fine */
 /* Puts the known pixels back into a drawn picture (height, width, 3). */
 void init_picture_paste(const InitPicture *picture, uint8_t *rgb);

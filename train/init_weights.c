@@ -1,5 +1,6 @@
 #include "train/init_weights.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -7,6 +8,8 @@
 #include "model/weights.h"
 #include "train/checkpoint.h"
 #include "train/checkpoint_arrays.h"
+#include "train/checkpoint_manifest.h"
+#include "train/checkpoint_snapshot.h"
 
 static const char *const OPTIMIZER_WORDS[] = {"fresh", "kept", NULL};
 static const ConfigField FIELDS[] = {
@@ -52,6 +55,50 @@ fail:
     return status;
 }
 
+/* ---- a single file of a checkpoint ---- */
+
+enum { NOT_AN_ARRAY = -1 };
+
+/* Which array of a checkpoint (CHECKPOINT_ARRAY_WORDS) a file is by its name, WHAT.h5 or WHAT.shares.json. */
+static int array_of(const char *name, bool *in_shares)
+{
+    for (int k = 0; k < CHECKPOINT_ARRAYS; k++) {
+        const size_t length = strlen(CHECKPOINT_ARRAY_WORDS[k]);
+        if (strncmp(name, CHECKPOINT_ARRAY_WORDS[k], length) != 0) continue;
+        *in_shares = strcmp(name + length, ".shares.json") == 0;
+        if (*in_shares || strcmp(name + length, ".h5") == 0) return k;
+    }
+    return NOT_AN_ARRAY;
+}
+
+/* A file of a checkpoint is held to the manifest beside it, as the whole checkpoint would be; moments have the names
+ * and the shapes of weights, and are none. */
+static Status check_file(const char *path)
+{
+    Status status = STATUS_OK;
+    char folder[PATH_MAX], manifest[PATH_MAX];
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    bool in_shares = false, listed;
+    const int array = array_of(name, &in_shares);
+    if (array == NOT_AN_ARRAY) return STATUS_OK;
+    if (array == CHECKPOINT_M || array == CHECKPOINT_V)
+        FAIL(ERR_USAGE,
+             "%s: these are moments of Adam (%s), no weights; name the checkpoint's folder, or its ema or weights file",
+             path, CHECKPOINT_ARRAY_WORDS[array]);
+    const size_t length = slash ? (size_t)(slash - path) : 0;
+    if (length >= sizeof folder) FAIL(ERR_LIMIT, "a path of %zu bytes is too long", strlen(path));
+    snprintf(folder, sizeof folder, "%.*s", (int)length, path);
+    if (length == 0) snprintf(folder, sizeof folder, "%s", slash ? "/" : ".");
+    TRY(path_join(manifest, sizeof manifest, folder, "manifest.json"));
+    if (!file_exists(manifest)) return STATUS_OK;
+    if (in_shares)
+        TRY(manifest_verify(folder)); /* every share has a part of it */
+    else
+        TRY(manifest_verify_file(folder, name, &listed));
+fail:
+    return status;
+}
+
 Status init_weights_load(const InitConfig *init, ParamStore *store)
 {
     Status status = STATUS_OK;
@@ -60,6 +107,7 @@ Status init_weights_load(const InitConfig *init, ParamStore *store)
     int64_t narrow, wide;
     if (!init->from[0]) return STATUS_OK;
     TRY(init_weights_find(init->from, init->ema, path, &is_ema));
+    if (strcmp(path, init->from) == 0) TRY(check_file(path));
     TRY(weights_load_unet(path, store, &narrow, &wide));
     log_info("the weights are those of %s%s", path, is_ema ? " (moving average)" : "");
     if (wide > 0)

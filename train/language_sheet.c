@@ -63,12 +63,20 @@ static int32_t column_left(const Layout *l, int32_t column)
     return GAP + column * (l->width + GAP) + (column == l->columns ? MEAN_GAP : 0);
 }
 
+/* From `left` to the sheet's right side; what the font cannot write stays out. */
+static void draw_text(const char *text, const Layout *l, int32_t left, int32_t top, PictureGrid *out)
+{
+    const int32_t width = (int32_t)l->sheet_width - GAP - left;
+    if (width > 0 && picture_font_has(text))
+        picture_font_draw(&(PictureCanvas){out->rgb, out->width}, text, left, top, width, l->scale);
+}
+
 static void draw_heads(const LanguageSheet *sheet, const Layout *l, PictureGrid *out)
 {
     PictureCanvas canvas = {out->rgb, out->width};
     const int32_t above = PICTURE_FONT_ABOVE * l->scale;
     char head[32];
-    picture_font_draw(&canvas, sheet->subject->title, GAP, GAP + above, (int32_t)l->sheet_width - 2 * GAP, l->scale);
+    draw_text(sheet->subject->title, l, GAP, GAP + above, out);
     for (int32_t c = 0; c <= l->columns; c++) {
         snprintf(head, sizeof head, "seed %lld", c < l->columns ? (long long)sheet->seeds->items[c] : 0);
         picture_font_draw(&canvas, c < l->columns ? head : "mean", column_left(l, c), GAP + l->line + above, l->width,
@@ -76,16 +84,13 @@ static void draw_heads(const LanguageSheet *sheet, const Layout *l, PictureGrid 
     }
 }
 
-/* The language, and the caption where it can be read. */
 static void draw_caption(const LanguageSheet *sheet, const Layout *l, int32_t row, int32_t top, PictureGrid *out)
 {
     const char *language = sheet->subject->prompts.keys[row], *caption = sheet->subject->prompts.values[row];
-    PictureCanvas canvas = {out->rgb, out->width};
     const int32_t left = GAP + (picture_font_length(language) + 2) * PICTURE_FONT_PITCH * l->scale;
     top += PICTURE_FONT_ABOVE * l->scale;
-    picture_font_draw(&canvas, language, GAP, top, (int32_t)l->sheet_width - 2 * GAP, l->scale);
-    if (left < l->sheet_width - GAP && picture_font_has(caption))
-        picture_font_draw(&canvas, caption, left, top, (int32_t)l->sheet_width - GAP - left, l->scale);
+    draw_text(language, l, GAP, top, out);
+    draw_text(caption, l, left, top, out);
 }
 
 static void draw_picture(const LanguageSheet *sheet, const Layout *l, const uint8_t *rgb, int32_t left, int32_t top,

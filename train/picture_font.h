@@ -1,6 +1,7 @@
-/* The font of labels in pictures: our own, 5x7 with descenders. ASCII, Latin letters with the usual accents, Greek and
- * Cyrillic (Russian, Ukrainian, Belarusian, Bulgarian); other scripts want another technique, and who draws labels asks
- * picture_font_has before. */
+/* The font of labels in pictures: our own, 5x7 with descenders. ASCII; the letters of Latin-1, of Latin
+ * Extended-A and of Vietnamese; Greek with one accent; Cyrillic of U+0400 to U+045F and of some Turkic languages;
+ * common punctuation. All as one character each: accents that are characters of their own (NFD) it does not have. Other
+ * scripts want another technique, and who draws labels asks picture_font_has before. */
 #ifndef TRAIN_PICTURE_FONT_H
 #define TRAIN_PICTURE_FONT_H
 

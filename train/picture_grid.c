@@ -59,7 +59,7 @@ Status picture_grid_draw(const GridSpec *spec, PictureGrid *out)
         int32_t left = GAP + (i % columns) * (width + GAP), top = GAP + (i / columns) * (height + label + GAP);
         draw_picture(out, spec->pictures + 3 * (int64_t)i * spec->width * spec->height, spec->width, spec->height, left,
                      top, zoom);
-        if (spec->labels && spec->labels[i])
+        if (spec->labels && spec->labels[i] && picture_font_has(spec->labels[i]))
             picture_font_draw(&(PictureCanvas){out->rgb, out->width}, spec->labels[i], left, top + height + 2 * scale,
                               width, scale);
     }

@@ -14,8 +14,8 @@ void picture_grid_free(PictureGrid *picture);
 
 typedef struct GridSpec {
     const uint8_t *pictures;   /* count x height x width x 3 */
-    const char *const *labels; /* count, NULL entries are left out; NULL: no labels. Cut to the cell's width;
-                                * characters that the font has not are boxes */
+    const char *const *labels; /* count, NULL entries are left out; NULL: no labels. Cut to the cell's width; left
+                                * out where the font has not every character */
     int32_t count, width, height;
     int32_t columns; /* 0: about square */
 } GridSpec;

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/arena.h"
+#include "base/log.h"
 #include "data/tokenizer.h"
 #include "model/autoencoder.h"
 
@@ -53,7 +54,13 @@ const char *prompt_caption(const char *prompt)
 void prompt_label(const char *prompt, char *label, size_t capacity)
 {
     const char *tab = strchr(prompt, '\t');
-    snprintf(label, capacity, "%.*s", tab ? (int)(tab - prompt) : (int)strlen(prompt), prompt);
+    size_t size = tab ? (size_t)(tab - prompt) : strlen(prompt);
+    if (size >= capacity) { /* cut before a character of UTF-8, not within one */
+        size = capacity - 1;
+        while (size > 0 && ((unsigned char)prompt[size] & 0xc0) == 0x80) size--;
+    }
+    memcpy(label, prompt, size);
+    label[size] = '\0';
 }
 
 /* Row `row` of the four token arrays. */
@@ -171,9 +178,30 @@ void sampling_free(Sampling *sampling)
     free(sampling);
 }
 
+/* Says so where the latents' mask keeps what the picture's mask does not. */
+static void warn_of_missed_holes(const Sampling *sampling, const InitPicture *picture)
+{
+    int64_t h, w, painted, missed;
+    const float *keep = generator_known_mask(sampling->generator);
+    if (!keep) return;
+    generator_latents(sampling->generator, &h, &w);
+    init_picture_missed(picture, keep, h, w, &painted, &missed);
+    if (painted == 0)
+        log_warn("nothing is drawn anew: at the size that is drawn mask and place keep every pixel of the picture");
+    else if (missed > 0)
+        log_warn("%lld of the %lld pixels that are to be drawn anew are kept%s: a latent is drawn where the upper left "
+                 "pixel of its %lldx%lld, or of a neighbour's, is black in the mask; make the hole larger",
+                 (long long)missed, (long long)painted, missed == painted ? ", and so nothing is drawn anew" : "",
+                 (long long)(picture->drawn_width / w), (long long)(picture->drawn_height / h));
+}
+
 Status sampling_use_picture(Sampling *sampling, const InitPicture *picture)
 {
-    return generator_use_picture(sampling->generator, picture->pixels, picture->mask);
+    Status status = STATUS_OK;
+    TRY(generator_use_picture(sampling->generator, picture->pixels, picture->mask));
+    warn_of_missed_holes(sampling, picture);
+fail:
+    return status;
 }
 
 void sampling_times(const Sampling *sampling, double *sampler, double *all)

@@ -34,7 +34,7 @@ Status sampling_plan_bytes(const RunConfig *run, Backend *backend, ParamTable *p
                            const SamplingOptions *options, int64_t *kept, int64_t *scratch);
 
 /* The picture that all are drawn from, at the size of the options; it is encoded at once and need not outlive the call.
- */
+ * A warning counts what its mask wants drawn anew and no latent is drawn anew for. */
 Status sampling_use_picture(Sampling *sampling, const InitPicture *picture);
 
 /* Called as steps are done: `done` of `total` over all batches. May be NULL. */

@@ -372,6 +372,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
             trainer_log_differences(t, &state);
         }
     }
+    TRY(held_params_check_widened(run, config, &t->network.store)); /* resumed ones, too: the groups may be others */
     TRY(open_consistency(t));
     t->last_step = trainer_last_step(t);
     if (t->step >= t->last_step && !t->owes)

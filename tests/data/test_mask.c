@@ -76,6 +76,7 @@ static void shares_match(void **state)
         }
         const int64_t others = MASKS - first[MASK_WHOLE], added = later[0] + later[1] + later[2];
         for (int k = 0; k < MASK_KINDS; k++) assert_share(SHARES[k], first[k], MASKS, want[k]);
+        assert_share("more than one shape", MASKS - first[MASK_WHOLE] - shapes[1], MASKS, mask_more_share(&masks));
         assert_share("one shape", shapes[1], others, 0.7);
         assert_share("two shapes", shapes[2], others, 0.3 * 0.7);
         assert_share("three shapes", shapes[3], others, 0.09 * 0.7);
@@ -99,6 +100,11 @@ static void shares_of_nothing(void **state)
         assert_int_equal(mask.count, 1);
         assert_int_equal(mask.shape[0].kind, MASK_FRAME);
     }
+    assert_true(mask_more_share(&masks) == 0);
+    masks = only(MASK_WHOLE, 1);
+    assert_true(mask_more_share(&masks) == 0);
+    masks = configure("{box: 1, polygon: 0, stroke: 0, frame: 1, whole: 2, more: 0.5}");
+    assert_true(fabs(mask_more_share(&masks) - 0.25) < 1e-12);
     masks = configure("{box: 0, polygon: 1, stroke: 0, frame: 1, whole: 0, more: 1}");
     for (uint64_t i = 0; i < 1000; i++) {
         Mask mask;

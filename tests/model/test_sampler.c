@@ -252,6 +252,34 @@ static void test_refusals(void **state)
     }
 }
 
+/* Decimals are meant as they are written: 10 (1 - 0.9) is one step, though in floating point it is less. The public
+ * code takes it as it comes. */
+static void test_strength_in_decimals(void **state)
+{
+    (void)state;
+    static const struct {
+        int32_t steps;
+        double strength;
+        int32_t ours, reference;
+    } cases[] = {{10, 0.9, 1, 0},  {20, 0.9, 2, 1},    {100, 0.9, 10, 9}, {10, 0.8, 2, 1},    {10, 0.7, 3, 3},
+                 {10, 0.85, 1, 1}, {50, 0.25, 37, 37}, {10, 0.89, 1, 1},  {1000, 0.999, 1, 1}};
+    for (size_t k = 0; k < sizeof cases / sizeof *cases; k++)
+        for (int reference = 0; reference < 2; reference++) {
+            const int32_t want = reference ? cases[k].reference : cases[k].ours;
+            SamplerOptions o = plain(SAMPLER_DDPM);
+            Sampler *sampler = NULL;
+            o.strength = cases[k].strength;
+            o.reference = reference;
+            if (want == 0) {
+                refuses(cases[k].steps, o, "leaves none");
+                continue;
+            }
+            OK(sampler_create(base, cases[k].steps, &o, 1, 1, 1, &sampler));
+            assert_int_equal(sampler_steps(sampler), want);
+            sampler_free(sampler);
+        }
+}
+
 /* Every count of steps visits as many different timesteps, up to the last one, in every sampler; and one alone works.
  */
 static void test_timesteps(void **state)
@@ -468,6 +496,7 @@ int main(void)
         cmocka_unit_test(test_own_samplers),
         cmocka_unit_test(test_guided_diffusion),
         cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_strength_in_decimals),
         cmocka_unit_test(test_timesteps),
         cmocka_unit_test(test_not_finite),
         cmocka_unit_test(test_known_latents_are_kept),

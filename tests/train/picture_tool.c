@@ -1,5 +1,6 @@
 /* Pictures for the tests of `vasily sample`:
- *     picture_tool make OUT.png WIDTH HEIGHT gradient|left     left: white in the left half, black in the right one
+ *     picture_tool make OUT.png WIDTH HEIGHT gradient|left|white|dot     left: white in the left half, black in the
+ *                                     right one; dot: white but for pixel (9,9)
  *     picture_tool compare A B X Y WIDTH HEIGHT LEVELS         exit code 1: a level in the box differs by more */
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,13 @@ static int number(const char *text)
     return (int)strtol(text, NULL, 10);
 }
 
+/* What a pixel of a mask is, 0 or 255. */
+static int grey(const char *kind, int x, int y, int width)
+{
+    if (strcmp(kind, "left") == 0) return 2 * x < width ? 255 : 0;
+    return strcmp(kind, "dot") == 0 && x == 9 && y == 9 ? 0 : 255;
+}
+
 static int make(char **argv)
 {
     int width = number(argv[1]), height = number(argv[2]);
@@ -22,8 +30,9 @@ static int make(char **argv)
     for (int y = 0; y < height; y++)
         for (int x = 0; x < width; x++) {
             uint8_t *pixel = rgb + 3 * (y * width + x);
-            int half = 2 * x < width ? 255 : 0, gradient[3] = {60 + 9 * x, 200 - 8 * y, 90 + 4 * (x + y)};
-            for (int c = 0; c < 3; c++) pixel[c] = (uint8_t)(strcmp(argv[3], "left") == 0 ? half : gradient[c]);
+            int gradient[3] = {60 + 9 * x, 200 - 8 * y, 90 + 4 * (x + y)};
+            for (int c = 0; c < 3; c++)
+                pixel[c] = (uint8_t)(strcmp(argv[3], "gradient") ? grey(argv[3], x, y, width) : gradient[c]);
         }
     Status status = png_write_rgb(argv[0], width, height, rgb, NULL, NULL, 0);
     free(rgb);

@@ -82,6 +82,17 @@ expect 0 masks.log "$vasily" data masks paint.yaml inpainting.box=0 inpainting.s
 awk '$1 == "polygon" { polygon = $3 + 0 } $1 == "whole" { whole = $3 + 0 } $1 == "box" { box = $3 + 0 }
     END { exit !(polygon > 73 && polygon < 77 && whole > 23 && whole < 27 && box == 0) }' masks.log ||
     fail "drawn are not 75% polygons and 25% whole: $(cat masks.log)"
+# Asked and drawn are shares of the same masks: half of the three quarters that do not begin with whole.
+awk '/more than one shape/ { asked = $5 + 0; drawn = $6 + 0 }
+    END { exit !(asked == 37.5 && drawn > 35 && drawn < 40) }' masks.log || fail "not of the same masks: $(cat masks.log)"
+! grep -q "does nothing" masks.log || fail "inpainting.more is said to do nothing"
+for nothing in 'inpainting.box=0 inpainting.polygon=0 inpainting.stroke=0' inpainting.whole=1e6; do
+    # shellcheck disable=SC2086 # words
+    expect 0 masks.log "$vasily" data masks paint.yaml --out masks.png --count 1 $nothing inpainting.more=1
+    awk '/more than one shape/ { seen = $5 == "0.0%" && $6 == "0.0%" } END { exit !seen }' masks.log ||
+        fail "more than can come is asked: $(cat masks.log)"
+    [ "$nothing" = inpainting.whole=1e6 ] || contains masks.log "inpainting.more, 1, does nothing here"
+done
 expect 0 masks.log "$vasily" data masks tiny.yaml --out text-masks.png --count 1 --first 7
 contains masks.log "trains no inpainting model"
 
@@ -103,6 +114,23 @@ expect 2 refused.log "$vasily" train tiny.yaml run.dir=none preview.init=base.pn
 contains refused.log "not one for inpainting"
 expect 2 refused.log "$vasily" data masks paint.yaml
 contains refused.log "--out names the PNG"
+expect 2 refused.log "$vasily" data masks paint.yaml --out masks.jpg
+contains refused.log "let its name end in .png"
+[ ! -e masks.jpg ] || fail "masks.jpg was written"
+# A widened convolution that is held would never see anything; one that has learnt to may be.
+refused "optim.groups[1]" 'optim.groups=[{match: out.*}, {match: "input_blocks.*", lr: 0}]'
+contains refused.log "the network would never see either"
+held=('optim.groups=[{match: "input_blocks.0.0.*", lr: 0}]' train.steps=1)
+expect 0 held.log "$vasily" train paint.yaml run.dir=held-later init.from=whole "${held[@]}"
+expect 0 held.log "$vasily" train paint.yaml run.dir=held-other "${held[@]}" \
+    'optim.groups=[{match: input_blocks.0.0.weight}, {match: "input_blocks.*", lr: 0}]'
+expect 0 held.log "$vasily" validate paint.yaml "${valid[@]}" "${held[@]}" # which trains nothing
+# Nor may a resume hold what is zero still: it is as long as every mask has been the whole picture.
+blank=(run.dir=blank inpainting.box=0 inpainting.polygon=0 inpainting.stroke=0 inpainting.frame=0 train.steps=2)
+expect 0 blank.log "$vasily" train paint.yaml "${blank[@]}" --stop-after 1
+expect 2 blank.log "$vasily" train paint.yaml "${blank[@]}" "${held[@]:0:1}" --resume auto
+contains blank.log "optim.groups[0]"
+expect 0 blank.log "$vasily" train paint.yaml "${blank[@]}" --resume auto
 code=0
 "$vasily" train paint.yaml run.dir=none2 "${seen[@]}" preview.init=absent.png preview.mask=mask.png > refused.log 2>&1 ||
     code=$?

@@ -142,6 +142,54 @@ static void letters_are_legible(void **state)
     assert_int_equal(picture_font_length("aжÉ猫😀"), 5);
 }
 
+/* Every character of a range but those of `none`. */
+static void has_all(unsigned first, unsigned last, const char *none)
+{
+    for (unsigned code = first; code <= last; code++) {
+        char text[4] = {0};
+        if (code < 0x80) {
+            text[0] = (char)code;
+        } else if (code < 0x800) {
+            text[0] = (char)(0xc0 | code >> 6);
+            text[1] = (char)(0x80 | (code & 0x3f));
+        } else {
+            text[0] = (char)(0xe0 | code >> 12);
+            text[1] = (char)(0x80 | (code >> 6 & 0x3f));
+            text[2] = (char)(0x80 | (code & 0x3f));
+        }
+        if (picture_font_has(text) == (strstr(none, text) != NULL)) fail_msg("U+%04X, %s", code, text);
+    }
+}
+
+/* What picture_font.h and docs/sampling.md promise. */
+static void promised_letters_are_there(void **state)
+{
+    (void)state;
+    has_all(0x20, 0x7e, "");
+    has_all(0xc0, 0xff, "\xc3\xb7"); /* which is the sign of division */
+    has_all(0x100, 0x17f, "");
+    has_all(0x1ea0, 0x1ef9, "");
+    has_all(0x386, 0x386, "");
+    has_all(0x388, 0x3ce, "\xce\x8b\xce\x8d\xce\xa2"); /* of which there are none */
+    has_all(0x400, 0x45f, "");
+    assert_true(picture_font_has("Tiếng Việt có dấu, ữ Ơ ơ Ư ư"));
+    assert_true(picture_font_has("Ђорђе, Љубљана, Ћуприја, Џез, Ѓорѓи, Ќе, Ґ ґ"));
+    assert_true(picture_font_has("Қазақ тілі: ә ғ ң ө ұ ү һ; хәрефләр җ; тоҷикӣ ӯ ҳ қ"));
+    assert_true(picture_font_has("„Ja…“ «да» ‘a’ – — • № ° € £ © ® § ¿ ¡ → −"));
+    assert_false(picture_font_has("e\xcc\x81")); /* an accent that is a character of its own */
+}
+
+/* Two accents: over a small letter one above the other, over a large one by making the letter smaller. */
+static void accents_are_stacked(void **state)
+{
+    (void)state;
+    assert_string_equal(drawn("ấ", 5), "...#.\n..#..\n..#..\n.#.#.\n.###.\n....#\n.####\n#...#\n.####\n.....\n");
+    assert_string_equal(drawn("Ấ", 5), "...#.\n..#..\n..#..\n.#.#.\n.###.\n#...#\n#####\n#...#\n#...#\n.....\n");
+    assert_string_equal(drawn("ệ", 5), ".....\n.....\n..#..\n.#.#.\n.###.\n#...#\n#####\n#....\n.###.\n..#..\n");
+    assert_string_equal(drawn("ị", 5), ".....\n.....\n..#..\n.....\n.##..\n..#..\n..#..\n..#..\n.###.\n..#..\n");
+    assert_string_equal(drawn("ї", 5), drawn("ï", 5));
+}
+
 static void long_texts_end_in_dots(void **state)
 {
     (void)state;
@@ -210,6 +258,15 @@ static void sheets_are_laid_out(void **state)
         assert_true(code > 10);
         assert_int_equal(caption > 10, row != 1); /* Arabic is left to its code, not drawn as boxes */
     }
+    for (int k = 0; k < 2; k++) { /* a title is left out likewise: its line is the first */
+        subject.title = k ? "猫" : "a cat";
+        picture_grid_free(&grid);
+        OK(language_sheet_draw(&sheet, &grid));
+        int ink = 0;
+        for (int i = 0; i < (4 + line) * width; i++) ink += grid.rgb[3 * i] < 128;
+        assert_int_equal(ink > 10, k == 0);
+        assert_true(k == 0 || ink == 0);
+    }
     sheet.labels = false;
     OK(language_sheet_draw(&sheet, &plain));
     assert_int_equal(plain.height, 4 + 3 * 68);
@@ -226,9 +283,14 @@ static void sheets_are_laid_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(grids_are_read),         cmocka_unit_test(mistakes_are_named),
-        cmocka_unit_test(shipped_grids_are_good), cmocka_unit_test(letters_are_legible),
-        cmocka_unit_test(long_texts_end_in_dots), cmocka_unit_test(mean_is_of_light),
+        cmocka_unit_test(grids_are_read),
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(shipped_grids_are_good),
+        cmocka_unit_test(letters_are_legible),
+        cmocka_unit_test(promised_letters_are_there),
+        cmocka_unit_test(accents_are_stacked),
+        cmocka_unit_test(long_texts_end_in_dots),
+        cmocka_unit_test(mean_is_of_light),
         cmocka_unit_test(sheets_are_laid_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

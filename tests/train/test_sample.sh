@@ -62,6 +62,16 @@ differ nearer.png farther.png
 "$picture_tool" make mask.png 16 16 left
 "$picture_tool" make other.png 8 16 left
 draw paint.png --init base.png --mask mask.png
+! grep -q "drawn anew" sample.log || fail "a hole that is drawn is said to be kept"
+# Of a mask that changes nothing it is said: no black pixel, or none that a latent is drawn anew for.
+"$picture_tool" make white.png 16 16 white
+"$picture_tool" make dot.png 16 16 dot
+draw white-hole.png --init base.png --mask white.png
+contains sample.log "nothing is drawn anew: at the size"
+draw dot-hole.png --init base.png --mask dot.png
+contains sample.log "1 of the 1 pixels that are to be drawn anew are kept, and so nothing is"
+cmp -s <("$picture_tool" compare white-hole.png dot-hole.png 0 0 16 16 0) <(echo "levels differ by at most 0") ||
+    fail "the dot is not missed"
 draw pasted.png --init base.png --mask mask.png --paste
 draw around.png --init base.png --place 8,4 --size 32x24
 [ "$(size_of around.png)" = 32x24 ] || fail "the canvas is $(size_of around.png)"
@@ -143,6 +153,7 @@ mistake "--strength 0:" --init base.png --strength 0
 mistake "--strength 1:" --init base.png --strength 1
 mistake "--strength 1.5:" --init base.png --strength 1.5
 mistake "leaves none of 2 steps" --init base.png --strength 0.9 --steps 2
+draw once.png --init base.png --strength 0.9 --steps 10 # of which one is left
 mistake "--place takes X,Y" --init base.png --place 4
 mistake "outside of the canvas" --init base.png --place 16,0
 mistake "takes no mask" --init base.png --mask mask.png --compat reference --sampler ddim
@@ -153,5 +164,12 @@ expect 3 mistake.log "$vasily" sample run --prompt x --init gone.png
 contains mistake.log "gone.png"
 expect 3 mistake.log "$vasily" sample run --prompt x --out absent/x.png
 contains mistake.log "there is no folder absent"
+# What is written is PNG, whatever the case of its name.
+for name in x.jpg X.JPEG x.webp; do
+    mistake "pictures are written as PNG" --out $name
+    [ ! -e $name ] || fail "$name was made"
+done
+draw UP.PNG
+[ -f UP.PNG ] || fail "UP.PNG is no file"
 expect 3 mistake.log "$vasily" sample run --prompt x --init tiny.yaml
 contains mistake.log "tiny.yaml: neither PNG"

@@ -18,6 +18,7 @@
 #include "data/png_text.h"
 #include "data/png_write.h"
 #include "data/resize.h"
+#include "model/sampler.h"
 #include "train/init_picture.h"
 #include "train/sample_arguments.h"
 
@@ -53,6 +54,13 @@ static void check_fails(Status status, Status want, const char *words, int line)
 static const char *in_folder(const char *name)
 {
     return arena_printf(arena, "%s/%s", folder, name);
+}
+
+static void test_names_of_png(void **state)
+{
+    (void)state;
+    assert_true(png_is_name("x.png") && png_is_name("a/UP.PNG") && png_is_name("x.jpg.Png"));
+    assert_false(png_is_name(".png") || png_is_name("x.png/") || png_is_name("x.jpg") || png_is_name("png"));
 }
 
 /* Pixel (x,y) is (10 x, 10 y, 100). */
@@ -181,6 +189,30 @@ static void test_place(void **state)
         o.y = outside[k][1];
         FAILS(init_picture_load(&o, &p), ERR_USAGE, "outside of the canvas of 20x12");
         assert_null(p.rgb);
+    }
+}
+
+/* Black pixels that no latent is drawn anew for are counted; where sizes were rounded up there is no picture. */
+static void test_missed_holes(void **state)
+{
+    (void)state;
+    static const struct {
+        int x, width, height, want; /* the hole, from (x,x) on; missed pixels */
+    } cases[] = {{9, 1, 1, 1}, {8, 1, 1, 0}, {9, 3, 3, 9}, {5, 4, 4, 0}, {1, 6, 2, 12}, {0, 0, 0, 0}};
+    for (size_t k = 0; k < sizeof cases / sizeof cases[0]; k++) {
+        float pixels[16 * 16], keep[2][4 * 4];
+        InitPicture p = {.mask = pixels, .width = 14, .height = 14, .drawn_width = 16, .drawn_height = 16};
+        int64_t painted, missed;
+        for (int y = 0; y < 16; y++)
+            for (int x = 0; x < 16; x++) {
+                const bool inside = x >= cases[k].x && x < cases[k].x + cases[k].width && y >= cases[k].x &&
+                                    y < cases[k].x + cases[k].height;
+                pixels[y * 16 + x] = inside || x == 15 ? 0 : 1;
+            }
+        sampler_latent_mask(pixels, 16, 16, 4, 4, keep[0], keep[1]);
+        init_picture_missed(&p, keep[1], 4, 4, &painted, &missed);
+        assert_int_equal(painted, cases[k].width * cases[k].height);
+        assert_int_equal(missed, cases[k].want);
     }
 }
 
@@ -366,6 +398,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fit),
         cmocka_unit_test(test_place),
+        cmocka_unit_test(test_names_of_png),
+        cmocka_unit_test(test_missed_holes),
         cmocka_unit_test(test_refused_pictures),
         cmocka_unit_test(test_resize_box),
         cmocka_unit_test(test_png_texts),

@@ -210,6 +210,16 @@ static void grid_places_pictures(void **state)
     for (int y = 0; y < grid.height; y++)
         assert_int_equal(PIXEL(grid.width - 1, y), 255); /* labels end in their cell */
     picture_grid_free(&grid);
+    const char *const unwritten[] = {"\xe7\x8c\xab", "\xd8\xae\xd8\xb7 cat", "cat"}; /* no boxes: left out */
+    spec.labels = unwritten;
+    assert_int_equal(picture_grid_draw(&spec, &grid), STATUS_OK);
+    int inks[2] = {0};
+    for (int y = 68; y < grid.height; y++)
+        for (int x = 0; x < grid.width; x++)
+            if (y < 79 || y >= 147) inks[y >= 147] += PIXEL(x, y) != 255;
+    assert_int_equal(inks[0], 0);
+    assert_in_range(inks[1], 15, 60);
+    picture_grid_free(&grid);
     spec.count = 1 << 19;
     assert_int_equal(picture_grid_draw(&spec, &grid), ERR_LIMIT);
 }
@@ -224,6 +234,10 @@ static void prompts_and_times(void **state)
     assert_string_equal(text, "de");
     prompt_label("a long caption", text, sizeof text);
     assert_string_equal(text, "a long ");
+    prompt_label("abc \xd0\xba\xd0\xbe\xd1\x82", text, sizeof text); /* no half of a letter */
+    assert_string_equal(text, "abc \xd0\xba");
+    prompt_label("\xe7\x8c\xab\xe7\x8c\xab\tcat", text, sizeof text);
+    assert_string_equal(text, "\xe7\x8c\xab\xe7\x8c\xab");
     progress_format_time(3723.4, text, sizeof text);
     assert_string_equal(text, "1:02:03");
     progress_format_time(-1, text, sizeof text);

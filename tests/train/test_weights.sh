@@ -71,6 +71,29 @@ contains init.log "time_embed.0.weight (128,32), wanted (256,64)"
 expect 3 init.log "$vasily" train tiny.yaml run.dir=absent init.from=absent.safetensors
 contains init.log "absent.safetensors"
 
+# One file of a checkpoint: as sound as the manifest beside it says, and no moments.
+begin from_array init.from=run/checkpoints/latest/ema.h5 seed=8
+cmp from_array.safetensors ema.safetensors || fail "init.from ema.h5: other weights"
+for moments in adam_m adam_v; do
+    expect 2 init.log "$vasily" train tiny.yaml run.dir=wrong init.from=run/checkpoints/latest/$moments.h5
+    contains init.log "$moments.h5: these are moments of Adam"
+done
+cp -rL run/checkpoints/latest damaged
+size=$(stat -c %s damaged/ema.h5)
+byte=$(od -An -tu1 -j $((size / 2)) -N 1 damaged/ema.h5)
+# shellcheck disable=SC2059
+printf "\\x$(printf %02x $((255 - byte)))" | dd of=damaged/ema.h5 bs=1 seek=$((size / 2)) conv=notrunc status=none
+for from in damaged/ema.h5 damaged; do
+    expect 3 init.log "$vasily" train tiny.yaml run.dir=wrong init.from=$from
+    contains init.log "ema.h5: its contents have changed"
+done
+(cd damaged && expect 3 ../init.log "$vasily" train ../tiny.yaml run.dir=../wrong init.from=ema.h5 \
+    'data.sources=[{name: shapes, shards: ["../shards/{000000..000003}.tar"]}]' \
+    data.tokenizer1.model=../tokenizer.model data.tokenizer2.model=../tokenizer.model)
+contains init.log "ema.h5: its contents have changed"
+begin from_other init.from=damaged/weights.h5 seed=8
+cmp from_other.safetensors weights.safetensors || fail "init.from weights.h5: other weights"
+
 # Frozen weights: what a file holds enters the state's fingerprints, and resume names a difference.
 contains run/checkpoints/latest/state.json '"text_encoder1"'
 expect 6 frozen.log "$vasily" train tiny.yaml run.dir=wrong model.text_encoder1.weights=weights.safetensors
