@@ -50,7 +50,12 @@ Status init_kept_load(const InitConfig *init, Comm *comm, ParamStore *store, Opt
     log_info("weights, moments and moving average are those of %s, after %lld updates", path,
              (long long)state.optimizer.t);
 fail:
-    if (status) status_prefix("init.optimizer: kept: ");
+    if (status == ERR_MISMATCH)
+        status_prefix(
+            "init.optimizer: kept: goes on with the same network only; fresh takes the weights alone, and widens "
+            "them for inpainting: ");
+    else if (status)
+        status_prefix("init.optimizer: kept: ");
     checkpoint_state_free(&found);
     return status;
 }

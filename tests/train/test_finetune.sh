@@ -106,6 +106,6 @@ refused 2 "optim.groups[0].lr" "-1" 'optim.groups=[{match: "*", lr: -1}]'
 refused 2 "init.optimizer" "init.from is empty" init.optimizer=kept
 expect 0 export.log "$vasily" export base --out weights.safetensors
 refused 2 "init.optimizer" "no checkpoint of ours" init.optimizer=kept init.from=weights.safetensors
-refused 6 "init.optimizer: kept: " "out.2.weight is 24x32x3x3" init.optimizer=kept init.from=base model.channels=64
+refused 6 "init.optimizer: kept: goes on with the same network only; fresh " "out.2.weight is 24x32x3x3" init.optimizer=kept init.from=base model.channels=64
 refused 6 "init.optimizer: kept: " "which this model does not have" init.optimizer=kept init.from=base model.res_blocks=2
 refused 3 "init.optimizer: kept: " "output_blocks.3.1." init.optimizer=kept init.from=base 'model.attention_levels=[1, 2]'
