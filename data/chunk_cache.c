@@ -343,14 +343,15 @@ bool chunk_cache_doubt(ChunkCache *cache, ChunkKey key)
     bool again = false;
     double now = clock_seconds();
     pthread_mutex_lock(&cache->lock);
-    Doubt *doubt = doubt_of(cache, hash);
+    const Doubt *before = doubt_of(cache, hash);
     int32_t i = find(cache, key);
     const SlotState state = i == NONE ? SLOT_FREE : cache->slots[i].state;
-    const bool failed = doubt->key == hash && doubt->failed;
+    const bool failed = before->key == hash && before->failed;
     if (!failed &&
         (state == SLOT_FREE || state == SLOT_FETCHING || (state == SLOT_READY && !cache->slots[i].checked))) {
         Hash128 bytes = {0};
         bool known = state == SLOT_READY && hash_slot(cache, i, &bytes);
+        Doubt *doubt = doubt_of(cache, hash); /* while the bytes were looked at, others may have doubted */
         if (doubt->key != hash || now - doubt->last > DOUBT_SECONDS)
             doubt->count = 0; /* but what came then is kept in mind */
         bool same = known && doubt->key == hash && doubt->bytes.low == bytes.low && doubt->bytes.high == bytes.high;

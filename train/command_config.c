@@ -43,11 +43,11 @@ static Status load(const CommandCall *call, RunConfig *config, Config **file)
         TRY(command_arguments(call, 1, &overrides, &override_count));
         TRY(run_config_load(call->positional.items[0], NULL, overrides, override_count, config, file));
     }
-    if (arguments->command >= 0 && COMMANDS[arguments->command] != &command_train) return STATUS_OK;
+    if (arguments->command >= 0 && COMMANDS[arguments->command] == &command_precompute)
+        return run_config_check_precompute_settings(config, *file);
     TRY(run_config_check_trainable(config, *file, true));
     if (config->stages.count == 0 && config->data.sources.count == 0)
-        log_warn("%s: data.sources is empty: this config can be planned and measured, not trained",
-                 call->positional.items[0]);
+        log_warn("data.sources is empty: this config can be planned and measured, not trained");
 fail:
     return status;
 }

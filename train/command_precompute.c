@@ -35,6 +35,11 @@ static Status load(CommandCall *call, RunConfig *config, Config **file)
     TRY(run_config_load_one(call->positional.items[0], overrides, override_count, arguments->stage, config, file));
     if (arguments->out) config->frozen.path = arena_strdup(call->arena, arguments->out);
     if (!config->frozen.path) FAIL(ERR_MEMORY, "out of memory");
+    if (config->frozen.latents == FROZEN_INLINE && config->frozen.text == FROZEN_INLINE) {
+        log_info("frozen.latents and frozen.text are inline: both are precomputed; set them to precomputed to train "
+                 "with what is written");
+        config->frozen.latents = config->frozen.text = FROZEN_PRECOMPUTED;
+    }
 fail:
     return status;
 }
@@ -47,11 +52,6 @@ static Status run(CommandCall *call)
     Config *file = NULL;
     DataConfig all = {0};
     TRY(load(call, &config, &file));
-    if (config.frozen.latents == FROZEN_INLINE && config.frozen.text == FROZEN_INLINE) {
-        log_info("frozen.latents and frozen.text are inline: both are precomputed; set them to precomputed to train "
-                 "with what is written");
-        config.frozen.latents = config.frozen.text = FROZEN_PRECOMPUTED;
-    }
     TRY(check_one_run(&config, arguments, call->comm));
     TRY(run_config_check_precompute(&config, file));
     TRY(validation_config_all_data(&config.validation, &config.data, &all));

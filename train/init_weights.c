@@ -1,6 +1,7 @@
 #include "train/init_weights.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
@@ -71,14 +72,29 @@ static int array_of(const char *name, bool *in_shares)
     return NOT_AN_ARRAY;
 }
 
-/* A file of a checkpoint is held to the manifest beside it, as the whole checkpoint would be; moments have the names
- * and the shapes of weights, and are none. */
-static Status check_file(const char *path)
+/* Files of these names may have a manifest.json of another program beside them. */
+static bool is_of_a_checkpoint(const char *folder, const char *path)
+{
+    FileFacts *files = NULL;
+    size_t count;
+    int64_t format;
+    const bool ours = manifest_read(folder, &format, &files, &count) == STATUS_OK;
+    if (!ours)
+        log_warn("init.from: %s is not checked, for what lies beside it is no checkpoint's: %s", path,
+                 status_message());
+    free(files);
+    return ours;
+}
+
+/* A file of a checkpoint, or a link to one, is held to the manifest beside it, as the whole checkpoint would be;
+ * moments have the names and the shapes of weights, and are none. */
+static Status check_file(const char *given)
 {
     Status status = STATUS_OK;
-    char folder[PATH_MAX], manifest[PATH_MAX];
+    char folder[PATH_MAX], manifest[PATH_MAX], resolved[PATH_MAX];
+    const char *path = realpath(given, resolved) ? resolved : given;
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    bool in_shares = false, listed;
+    bool in_shares = false, listed = true;
     const int array = array_of(name, &in_shares);
     if (array == NOT_AN_ARRAY) return STATUS_OK;
     if (array == CHECKPOINT_M || array == CHECKPOINT_V)
@@ -90,11 +106,12 @@ static Status check_file(const char *path)
     snprintf(folder, sizeof folder, "%.*s", (int)length, path);
     if (length == 0) snprintf(folder, sizeof folder, "%s", slash ? "/" : ".");
     TRY(path_join(manifest, sizeof manifest, folder, "manifest.json"));
-    if (!file_exists(manifest)) return STATUS_OK;
+    if (!file_exists(manifest) || !is_of_a_checkpoint(folder, path)) return STATUS_OK;
     if (in_shares)
         TRY(manifest_verify(folder)); /* every share has a part of it */
     else
         TRY(manifest_verify_file(folder, name, &listed));
+    if (!listed) log_warn("init.from: %s is not checked, for %s does not list it", path, manifest);
 fail:
     return status;
 }

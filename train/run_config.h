@@ -141,5 +141,7 @@ Status run_config_check_trainable(const RunConfig *run, const Config *config, bo
 Status run_config_check_data(const RunConfig *run, const Config *config);
 /* The same for a command that makes precomputed data: tokenizers only where text is. */
 Status run_config_check_precompute(const RunConfig *run, const Config *config);
+/* The part of it for which no file is read. */
+Status run_config_check_precompute_settings(const RunConfig *run, const Config *config);
 
 #endif

@@ -166,11 +166,22 @@ fail:
     return status;
 }
 
-Status run_config_check_precompute(const RunConfig *run, const Config *config)
+Status run_config_check_precompute_settings(const RunConfig *run, const Config *config)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
     TRY(check_augment(run, config));
+    if (run->frozen.text == FROZEN_INLINE) return STATUS_OK;
+    TRY(check_tokenizer_settings(run, config, 1));
+    TRY(check_tokenizer_settings(run, config, 2));
+fail:
+    return status;
+}
+
+Status run_config_check_precompute(const RunConfig *run, const Config *config)
+{
+    Status status = STATUS_OK;
+    TRY(run_config_check_precompute_settings(run, config));
     if (run->frozen.text == FROZEN_INLINE) return STATUS_OK;
     TRY(check_tokenizer(run, config, 1));
     TRY(check_tokenizer(run, config, 2));

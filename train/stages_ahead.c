@@ -137,8 +137,7 @@ static bool may_be_cut(const StageRun *run)
     return run->stages && run_config_has_days(run->stages->run);
 }
 
-/* The key that says so. */
-static const char *key_of_end(const StageRun *run)
+const char *stages_key_of_end(const StageRun *run)
 {
     return config_is_written(run->stages->config, "train.steps") ? "train.steps" : "optim.total_steps";
 }
@@ -158,7 +157,7 @@ void stages_look_ahead_end(const StageRun *run, int64_t step, int64_t steps)
     if (!may_be_cut(run) || step >= steps) return;
     for (size_t i = run->index; i < run->stages->count; i++, begin = end) {
         const StageConfig *stage = run->stages->items[i].stage;
-        const char *key = key_of_end(run);
+        const char *key = stages_key_of_end(run);
         char most[64] = "no step";
         end = earliest_end(run, i, begin, step);
         if (end <= steps) continue;
@@ -196,9 +195,9 @@ void stages_tell_left_out(const StageRun *run, int64_t step, int64_t steps)
     for (size_t i = run->index + 1; i < run->stages->count; i++)
         (void)strbuf_printf(&text, "%sstage %s has had no step", text.size ? ", " : "",
                             run->stages->items[i].stage->name);
-    const char *key = key_of_end(run);
+    const char *key = stages_key_of_end(run);
     if (text.size)
         log_warn("the run ends with step %lld, as %s says: %s; with a higher %s, --resume auto goes on",
-                 (long long)step, key, text.data, key);
+                 (long long)steps, key, text.data, key);
     strbuf_free(&text);
 }

@@ -17,5 +17,7 @@ Status stages_look_ahead_memory(const StageRun *run, Backend *backend, int ranks
  * one that names those that were cut off or never began; a last stage of days ends with the run. For rank 0. */
 void stages_look_ahead_end(const StageRun *run, int64_t step, int64_t steps);
 void stages_tell_left_out(const StageRun *run, int64_t step, int64_t steps);
+/* The key that says after how many steps it ends. */
+const char *stages_key_of_end(const StageRun *run);
 
 #endif

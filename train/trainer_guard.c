@@ -90,7 +90,11 @@ Status trainer_guard_end(Trainer *t, const StepMetrics *step)
     const int64_t in_a_row = guard_in_a_row(t->guard);
     if (!step->guard || config->action == GUARD_LOG) return STATUS_OK;
     if (config->action == GUARD_SKIP && in_a_row < config->skips_in_a_row) return STATUS_OK;
-    TRY(trainer_save_finish(t)); /* the newest checkpoint is the one that is still being written */
+    status = trainer_save_finish(t); /* the newest checkpoint is the one that is still being written */
+    if (status != STATUS_OK) {
+        status_prefix("step %lld stands out, and guard.action ends the run; then: ", (long long)step->step);
+        goto fail;
+    }
     TRY(comm_barrier(t->comm));
     if (config->action == GUARD_STOP)
         FAIL(ERR_NUMERIC,

@@ -302,7 +302,10 @@ static Status dump_config(Trainer *t, int64_t micro_batch_asked, int64_t group_a
 static const char *remedy_of_end(const Trainer *t)
 {
     if (t->stop_after > 0 && t->step >= t->stop_after) return "raise --stop-after";
-    return trainer_stage_is_over(t) ? "let the last stage be longer, or add one," : "raise train.steps";
+    if (trainer_stage_is_over(t)) return "let the last stage be longer, or add one,";
+    return run_config_has_days(t->whole) && t->stage.stages && strcmp(stages_key_of_end(&t->stage), "train.steps") != 0
+               ? "raise optim.total_steps"
+               : "raise train.steps";
 }
 
 Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const TrainerOptions *options, Trainer **out)

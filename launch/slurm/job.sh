@@ -358,13 +358,14 @@ job_main() {
     command=("${run[@]}" "$kind" "${arguments[@]}")
     if [ "$kind" = train ]; then
         command+=(--resume auto)
-        if [ -n "$local" ] && [ -z "$(job_value device.cache)" ]; then command+=("device.cache=$local/plans"); fi
+        cache=$(job_value device.cache) && lock=$(job_value run.lock_seconds) && folder=$(job_value run.dir) ||
+            die "not started: the config cannot be read any more"
+        if [ -n "$local" ] && [ -z "$cache" ]; then command+=("device.cache=$local/plans"); fi
         # A file server holds the lock of a machine that was lost for a while.
-        if [ "$(job_value run.lock_seconds)" = 0 ]; then command+=(run.lock_seconds=300); fi
-        folder=$(job_value run.dir) || die "not started: the config's run.dir cannot be read any more"
+        if [ "$lock" = 0 ]; then command+=(run.lock_seconds=300); fi
     else
         # "" is beside the shards.
-        folder=$(job_value frozen.path) || die "not started: the config's frozen.path cannot be read any more"
+        folder=$(job_value frozen.path) || die "not started: the config cannot be read any more"
     fi
     before=$(job_progress)
     job_launch

@@ -33,7 +33,10 @@ show,config) printf '%s = %s\n' RequeueExit "${REQUEUE_EXIT-(null)}" RequeueExit
 show,job)
     if [ -n "${WAITS-}" ]; then
         touch scontrol.waits
-        until [ -e scontrol.goes ]; do sleep 0.05; done
+        for ((i = 0; i < 4800; i++)); do # four minutes: the test may have ended
+            if [ -e scontrol.goes ]; then break; fi
+            sleep 0.05
+        done
     fi
     [ -z "${COMMAND-}" ] || echo "JobId=7 Command=$COMMAND WorkDir=/"
     ;;

@@ -35,6 +35,8 @@ refused "usage: vasily config" --value run.dir
 refused "usage: vasily train CONFIG" --for train
 refused "--for takes one of train, precompute, not \"sample\"" --for sample tiny.yaml
 refused "vasily train: there is no option --foo" --for train -- tiny.yaml --foo
+refused "data.filter.where[0]: " --for precompute -- tiny.yaml 'data.filter.where=["widht > 3"]'
+refused "data.tokenizer1.max_tokens: " --for precompute -- tiny.yaml data.tokenizer1.max_tokens=9
 refused "vasily precompute: there is no option --stop-after" --for precompute -- tiny.yaml --stop-after 5
 refused "vasily train: --stop-after takes a whole number" --for train -- tiny.yaml --stop-after=soon
 refused "vasily train: \"more\" is one argument too many" --for train -- tiny.yaml more

@@ -187,7 +187,9 @@ static void accents_are_stacked(void **state)
     assert_string_equal(drawn("Ấ", 5), "...#.\n..#..\n..#..\n.#.#.\n.###.\n#...#\n#####\n#...#\n#...#\n.....\n");
     assert_string_equal(drawn("ệ", 5), ".....\n.....\n..#..\n.#.#.\n.###.\n#...#\n#####\n#....\n.###.\n..#..\n");
     assert_string_equal(drawn("ị", 5), ".....\n.....\n..#..\n.....\n.##..\n..#..\n..#..\n..#..\n.###.\n..#..\n");
-    assert_string_equal(drawn("ї", 5), drawn("ï", 5));
+    char latin[64];
+    snprintf(latin, sizeof latin, "%s", drawn("ï", 5));
+    assert_string_equal(drawn("ї", 5), latin);
 }
 
 static void long_texts_end_in_dots(void **state)

@@ -218,6 +218,9 @@ contains cut.log "the run ends with step 3, as optim.total_steps says: stage tim
 contains cut.log " of its 1 days, stage rest has had no step, stage more has had no step; with a higher optim.total_steps, --resume auto goes on"
 train cut-on.log staged.yaml run.dir=cut optim.total_steps=3 train.steps=4 --resume auto "${cut[@]}" stages[1].days=1e-9
 contains cut-on.log "the run ends with step 4, as train.steps says: stage rest has had 1 of its 3 steps, stage more has had no step"
+train cut-back.log staged.yaml run.dir=cut optim.total_steps=2 --resume auto "${cut[@]}" # less than there is
+contains cut-back.log "nothing to do: 4 steps are done, this run ends at 2; raise optim.total_steps to go on"
+contains cut-back.log "the run ends with step 2, as optim.total_steps says: "
 
 # Previews: of the old stage at its end, of the new one at its begin, and when it is their turn; none of them changes a bit.
 train drawn.log staged.yaml run.dir=drawn preview.every=5 'preview.prompts=[red circle]' preview.steps=2

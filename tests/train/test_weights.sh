@@ -91,6 +91,23 @@ done
     'data.sources=[{name: shapes, shards: ["../shards/{000000..000003}.tar"]}]' \
     data.tokenizer1.model=../tokenizer.model data.tokenizer2.model=../tokenizer.model)
 contains init.log "ema.h5: its contents have changed"
+# Links are followed; a manifest of another program says nothing of our file.
+ln -s run/checkpoints/latest/adam_m.h5 linked.h5
+expect 2 init.log "$vasily" train tiny.yaml run.dir=wrong init.from=linked.h5
+contains init.log "adam_m.h5: these are moments of Adam"
+ln -s damaged/ema.h5 linked_ema.h5
+expect 3 init.log "$vasily" train tiny.yaml run.dir=wrong init.from=linked_ema.h5
+contains init.log "ema.h5: its contents have changed"
+mkdir other
+cp run/checkpoints/latest/weights.h5 other
+echo '{"name": "an app"}' > other/manifest.json
+expect 0 init.log "$vasily" train tiny.yaml run.dir=beside_other init.from=other/weights.h5 train.steps=1
+contains init.log "weights.h5 is not checked, for what lies beside it is no checkpoint's: "
+cp run/checkpoints/latest/manifest.json other
+mv other/weights.h5 other/ema.h5
+sed -i 's/"ema.h5"/"else.h5"/' other/manifest.json
+expect 0 init.log "$vasily" train tiny.yaml run.dir=unlisted init.from=other/ema.h5 train.steps=1
+contains init.log "ema.h5 is not checked, for "
 begin from_other init.from=damaged/weights.h5 seed=8
 cmp from_other.safetensors weights.safetensors || fail "init.from weights.h5: other weights"
 
