@@ -149,7 +149,10 @@ Status checkpoint_remove(const char *folder, int64_t step)
     TRY(checkpoint_step_path(doomed, folder, step, ".removed.tmp"));
     TRY(file_remove_tree(doomed));
     if (!file_exists(path)) return STATUS_OK;
-    TRY(file_rename(path, doomed));
+    const Status renamed = file_rename(path, doomed);
+    if (renamed && !file_exists(path))
+        return STATUS_OK; /* `checkpoint prune` beside the run was faster, or it than us */
+    TRY(renamed);
     TRY(file_remove_tree(doomed));
 fail:
     return status;
