@@ -17,6 +17,7 @@
 #include "train/checkpoint.h"
 #include "train/checkpoint_aside.h"
 #include "train/checkpoint_folder.h"
+#include "train/checkpoint_manifest.h"
 #include "train/config_difference.h"
 #include "train/metrics.h"
 #include "train/picture_grid.h"
@@ -385,12 +386,37 @@ static void removed_by_two(void **state)
     assert_int_equal(file_remove_tree(folder), STATUS_OK);
 }
 
+/* One without optimizer state, which somebody has put where the run saves, only steps aside. */
+static void light_steps_aside(void **state)
+{
+    (void)state;
+    static const char *const want[] = {"latest", "step-0000060", "step-0000060.set-aside"};
+    const FileFacts weights = {.name = "weights.h5"};
+    char folder[] = "/tmp/vasily-parts.XXXXXX", path[PATH_MAX], **names;
+    size_t count;
+    bool committed;
+    assert_non_null(mkdtemp(folder));
+    make_entry(folder, "step-0000060");
+    make_entry(folder, "step-0000060.tmp");
+    assert_int_equal(path_join(path, sizeof path, folder, "step-0000060"), STATUS_OK);
+    assert_int_equal(manifest_write(path, CHECKPOINT_FORMAT_WHOLE, 60, &weights, 1), STATUS_OK);
+    assert_true(checkpoint_lacks_optimizer(path));
+    assert_int_equal(checkpoint_commit(folder, 60, (CheckpointKeep){.keep = 1}, &committed), STATUS_OK);
+    assert_true(committed);
+    assert_int_equal(file_list(folder, &names, &count), STATUS_OK);
+    assert_int_equal(count, 3);
+    for (size_t i = 0; i < 3; i++) assert_string_equal(names[i], want[i]);
+    file_free_list(names, count);
+    assert_int_equal(file_remove_tree(folder), STATUS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_what_was_set_aside),
         cmocka_unit_test(latest_that_cannot_be_moved),
         cmocka_unit_test(removed_by_two),
+        cmocka_unit_test(light_steps_aside),
         cmocka_unit_test(chooses_old_checkpoints),
         cmocka_unit_test(args_both_forms),
         cmocka_unit_test(args_mistakes),
