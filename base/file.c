@@ -384,7 +384,8 @@ fail:
     return status;
 }
 
-/* Works with folder handles, so a folder that is exchanged for a link meanwhile is not followed. */
+/* Works with folder handles, so a folder that is exchanged for a link meanwhile is not followed. What another process
+ * removes meanwhile is gone, as was asked for. */
 static Status remove_at(int dir, const char *name, const char *path, int depth)
 {
     Status status = STATUS_OK;
@@ -393,6 +394,7 @@ static Status remove_at(int dir, const char *name, const char *path, int depth)
     if (errno != EISDIR && errno != EPERM) FAIL_WITH(file_system_error(errno, "remove", path));
     if (depth > MAX_TREE_DEPTH) FAIL(ERR_LIMIT, "%s: folders more than %d deep are not removed", path, MAX_TREE_DEPTH);
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT) return STATUS_OK;
     if (fd < 0) FAIL_WITH(file_system_error(errno, "remove", path));
     stream = fdopendir(fd);
     if (!stream) {
@@ -404,7 +406,7 @@ static Status remove_at(int dir, const char *name, const char *path, int depth)
         errno = 0;
         struct dirent *entry = readdir(stream);
         if (!entry) {
-            if (errno) FAIL_WITH(file_system_error(errno, "read the folder", path));
+            if (errno && errno != ENOENT) FAIL_WITH(file_system_error(errno, "read the folder", path));
             break;
         }
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;

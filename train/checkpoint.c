@@ -2,11 +2,13 @@
 #include "train/checkpoint.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/file.h"
 #include "base/log.h"
+#include "model/weight_shares.h"
 #include "train/checkpoint_arrays.h"
 #include "train/checkpoint_aside.h"
 #include "train/checkpoint_folder.h"
@@ -40,33 +42,46 @@ static bool is_usable(const char *path, bool resumes, PassedOver *passed)
 
 static Status none_usable(const char *folder, PassedOver passed)
 {
+    char **names = NULL, aside[PATH_MAX] = "";
+    size_t count = 0;
+    if (checkpoint_list_aside(folder, &names, &count) == STATUS_OK && count > 0)
+        snprintf(aside, sizeof aside, "; set aside, and to be named by their path: %zu, the last of them %s", count,
+                 names[count - 1]);
+    file_free_list(names, count);
     if (!passed.bad)
         return status_fail(
             ERR_FORMAT, __FILE__, __LINE__,
             "%s: none of its %zu checkpoints has optimizer state; to begin a new run with the weights of "
-            "one, name it in init.from and choose another run.dir",
-            folder, passed.light);
+            "one, name it in init.from and choose another run.dir%s",
+            folder, passed.light, aside);
     return status_fail(ERR_FORMAT, __FILE__, __LINE__,
-                       "%s: none of its %zu checkpoints is usable; to start over, choose another run.dir", folder,
-                       passed.bad + passed.light);
+                       "%s: none of its %zu checkpoints is usable; to start over, choose another run.dir%s", folder,
+                       passed.bad + passed.light, aside);
 }
 
-/* The newest good checkpoint in a checkpoints folder. A `latest` that is a folder is a copy of one of the others, and
- * looked at only where they will not do. */
+/* The newest good checkpoint in a checkpoints folder. A `latest` that is a folder has its turn by its step where there
+ * is no other of this step; else it is a copy of that one, and looked at only where none will do. */
 static Status find_newest(const char *folder, bool resumes, char out[PATH_MAX], bool *found)
 {
     Status status = STATUS_OK;
+    char latest[PATH_MAX];
     int64_t *steps = NULL;
     size_t count = 0;
     PassedOver passed = {0};
     *found = false;
     if (!file_is_dir(folder)) return STATUS_OK;
     TRY(checkpoint_list_steps(folder, &steps, &count));
-    while (count-- > 0 && !*found) {
-        TRY(checkpoint_step_path(out, folder, steps[count], ""));
-        *found = is_usable(out, resumes, &passed);
+    const int64_t only = checkpoint_latest_only(folder, latest); /* -1: its turn comes last */
+    bool looked = false;
+    while (!*found && (count > 0 || !looked)) {
+        if (!looked && (count == 0 || steps[count - 1] < only)) {
+            looked = true;
+            *found = checkpoint_latest_is_folder(folder, out) && is_usable(out, resumes, &passed);
+        } else {
+            TRY(checkpoint_step_path(out, folder, steps[--count], ""));
+            *found = is_usable(out, resumes, &passed);
+        }
     }
-    if (!*found) *found = checkpoint_latest_is_folder(folder, out) && is_usable(out, resumes, &passed);
     if (*found && passed.bad + passed.light) log_warn("falling back to %s", out);
     if (!*found && passed.bad + passed.light) TRY(none_usable(folder, passed));
 fail:
@@ -127,9 +142,21 @@ bool checkpoint_has(const char *path, const char *what)
     return checkpoint_array_path(file, path, what) == STATUS_OK && file_exists(file);
 }
 
+/* As the manifest says: where files that it lists are gone, the checkpoint is damaged and not light. */
 bool checkpoint_lacks_optimizer(const char *path)
 {
-    return checkpoint_has(path, "weights") && !checkpoint_has(path, "adam_m") && !checkpoint_has(path, "adam_v");
+    static const char *const MOMENTS[] = {"adam_m.h5", "adam_v.h5", "adam_m" WEIGHT_SHARES_SUFFIX,
+                                          "adam_v" WEIGHT_SHARES_SUFFIX};
+    FileFacts *files = NULL;
+    size_t count = 0;
+    int64_t format;
+    bool listed = false;
+    if (manifest_read(path, &format, &files, &count) != STATUS_OK) return false;
+    for (size_t i = 0; i < count; i++)
+        for (size_t k = 0; k < sizeof MOMENTS / sizeof MOMENTS[0]; k++)
+            listed = listed || strcmp(files[i].name, MOMENTS[k]) == 0;
+    free(files);
+    return !listed;
 }
 
 Status checkpoint_load(const char *path, const CheckpointState *state, Comm *comm, ParamStore *store,

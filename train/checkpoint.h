@@ -66,7 +66,8 @@ Status checkpoint_read_state(const char *path, CheckpointState *out);
 Status checkpoint_check_array(const char *path, const char *what, const ParamTable *table); /* no more than that */
 Status checkpoint_read_params(const char *path, const char *what, const ParamTable *table, float *flat);
 bool checkpoint_has(const char *path, const char *what);
-bool checkpoint_lacks_optimizer(const char *path); /* weights, but no moments: it cannot be resumed */
+/* Its manifest lists no moments: it cannot be resumed. */
+bool checkpoint_lacks_optimizer(const char *path);
 
 /* Weights, moments, EMA and counters of every rank from `path`, which only rank 0 reads. Collective. */
 Status checkpoint_load(const char *path, const CheckpointState *state, Comm *comm, ParamStore *store,

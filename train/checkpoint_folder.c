@@ -10,10 +10,11 @@
 #include "base/arena.h"
 #include "base/file.h"
 #include "train/checkpoint.h"
+#include "train/checkpoint_aside.h"
 
 enum { SPACE_MARGIN = 4 << 20 };
 
-static const char step_prefix[] = "step-";
+static const char step_prefix[] = "step-", removed_word[] = ".removed.tmp";
 
 int64_t checkpoint_step_of_name(const char *name)
 {
@@ -101,10 +102,12 @@ fail:
 }
 
 /* Puts the finished folder in its place. One of that step may be there already, from a branch that was given up: the
- * two change names in one operation, so a whole checkpoint of this step exists at every moment. */
+ * two change names in one operation, so a whole checkpoint of this step exists at every moment. One without optimizer
+ * state is somebody's, and only steps aside. */
 static Status move_into_place(const char *temporary, const char *final)
 {
     Status status = STATUS_OK;
+    if (checkpoint_lacks_optimizer(final)) TRY(checkpoint_set_aside(final, "is without optimizer state"));
     if (!file_exists(final)) return file_rename(temporary, final);
     if (renameat2(AT_FDCWD, temporary, AT_FDCWD, final, RENAME_EXCHANGE) == 0) {
         TRY(file_remove_tree(temporary));
@@ -146,13 +149,25 @@ Status checkpoint_remove(const char *folder, int64_t step)
     Status status = STATUS_OK;
     char path[PATH_MAX], doomed[PATH_MAX];
     TRY(checkpoint_step_path(path, folder, step, ""));
-    TRY(checkpoint_step_path(doomed, folder, step, ".removed.tmp"));
+    TRY(checkpoint_step_path(doomed, folder, step, removed_word));
     TRY(file_remove_tree(doomed));
     if (!file_exists(path)) return STATUS_OK;
-    TRY(file_rename(path, doomed));
+    const Status renamed = file_rename(path, doomed);
+    if (renamed && !file_exists(path))
+        return STATUS_OK; /* `checkpoint prune` beside the run was faster, or it than us */
+    TRY(renamed);
     TRY(file_remove_tree(doomed));
 fail:
     return status;
+}
+
+bool checkpoint_is_removed(const char *name)
+{
+    char before[32];
+    const char *word = strstr(name, removed_word);
+    if (!word || strcmp(word, removed_word) != 0 || (size_t)(word - name) >= sizeof before) return false;
+    snprintf(before, sizeof before, "%.*s", (int)(word - name), name);
+    return checkpoint_step_of_name(before) >= 0;
 }
 
 static Status prune(const char *folder, int64_t newest, CheckpointKeep keep)

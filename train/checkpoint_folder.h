@@ -34,8 +34,11 @@ Status checkpoint_prepare(const char *folder, int64_t step, int64_t bytes);
 Status checkpoint_commit(const char *folder, int64_t step, CheckpointKeep keep, bool *committed);
 /* `latest` is a link to the folder beside it, moved by rename. */
 Status checkpoint_move_latest(const char *folder, int64_t step);
-/* Renamed to step-N.removed.tmp first, so that nobody finds half of it; absent is fine. */
+/* Renamed to step-N.removed.tmp first, so that nobody finds half of it; absent is fine, and so is another process that
+ * removes it at the same time. */
 Status checkpoint_remove(const char *folder, int64_t step);
+/* Whether that is such a name. */
+bool checkpoint_is_removed(const char *name);
 
 /* Of the ascending `steps`, moves to the front those that are not to stay, still ascending, and tells how many. */
 size_t checkpoint_choose_old(int64_t *steps, size_t count, CheckpointKeep keep);

@@ -75,6 +75,22 @@ fail:
     return status;
 }
 
+static Status list_removed(const char *folder)
+{
+    Status status = STATUS_OK;
+    char **names = NULL;
+    size_t count = 0;
+    TRY(file_list(folder, &names, &count));
+    for (size_t i = 0; i < count; i++)
+        if (checkpoint_is_removed(names[i]))
+            printf("%12s  %s: is being removed, or was when a process was killed; the run's next start or `checkpoint "
+                   "prune` removes it\n",
+                   "", names[i]);
+fail:
+    file_free_list(names, count);
+    return status;
+}
+
 static Status run_list(CommandCall *call)
 {
     Status status = STATUS_OK;
@@ -91,6 +107,7 @@ static Status run_list(CommandCall *call)
     printf("%12s %14s %8s %10s  %s\n", "step", "samples", "ranks", "MB", "layout");
     TRY(list_steps(folder, steps, count));
     TRY(list_aside(folder, aside, aside_count));
+    TRY(list_removed(folder));
 fail:
     free(steps);
     file_free_list(aside, aside_count);
@@ -109,6 +126,8 @@ const Command command_checkpoint_list = {
 };
 
 /* ---- prune ---- */
+
+enum { LOOKS = 10 }; /* at a folder whose newest goes while it is looked at, before that is an error */
 
 typedef struct PruneArguments {
     int64_t keep, permanent_every; /* -1: as the run's config says */
@@ -142,15 +161,64 @@ static bool is_among(int64_t step, const int64_t *steps, size_t count)
     return false;
 }
 
-/* The newest of those that stay is whole, or nothing may be removed: it might be the only good one that goes. */
-static Status check_newest(const char *folder, int64_t newest)
+/* The newest of those that stay is whole, or nothing may be removed: it might be the only good one that goes. A damaged
+ * one has no config to speak of, so that comes after. */
+static Status check_newest(const char *folder, int64_t newest, CheckpointKeep *keep)
 {
     Status status = STATUS_OK;
     char path[PATH_MAX];
     TRY(checkpoint_step_path(path, folder, newest, ""));
-    if (checkpoint_verify(path) == STATUS_OK) return STATUS_OK;
-    status_prefix("nothing is removed, for the newest checkpoint is not good; remove that one first: ");
-    return ERR_FORMAT;
+    if (checkpoint_verify(path) != STATUS_OK) {
+        status_prefix("nothing is removed, for the newest checkpoint is not good; remove that one first: ");
+        return ERR_FORMAT;
+    }
+    if (keep->keep < 0 || keep->permanent_every < 0) TRY(read_config(folder, newest, keep));
+fail:
+    return status;
+}
+
+typedef struct PruneSteps {
+    int64_t *all, *old; /* old: first those that can be resumed, then those of them that are to go */
+    size_t count, old_count;
+} PruneSteps;
+
+static void free_steps(PruneSteps *steps)
+{
+    free(steps->all);
+    free(steps->old);
+    *steps = (PruneSteps){0};
+}
+
+static Status list_for_prune(const char *folder, PruneSteps *out)
+{
+    Status status = STATUS_OK;
+    free_steps(out);
+    TRY(checkpoint_list_steps(folder, &out->all, &out->count));
+    if (out->count == 0) FAIL(ERR_IO, "%s: holds no checkpoint", folder);
+    TRY(checkpoint_list_resumable(folder, &out->old, &out->old_count));
+    if (out->old_count == 0)
+        FAIL(ERR_IO, "%s: nothing is removed, for none of its checkpoints has optimizer state to resume with", folder);
+fail:
+    return status;
+}
+
+/* Beside training the newest may go while it is verified: then there are newer ones. */
+static Status choose_steps(const char *folder, CheckpointKeep keep, PruneSteps *out)
+{
+    Status status = STATUS_OK;
+    char path[PATH_MAX];
+    for (int look = 0;; look++) {
+        TRY(list_for_prune(folder, out));
+        const int64_t newest = out->old[out->old_count - 1];
+        TRY(checkpoint_step_path(path, folder, newest, ""));
+        const Status checked = check_newest(folder, newest, &keep);
+        if (checked == STATUS_OK) break;
+        if (file_exists(path)) TRY(checked);
+        if (look == LOOKS)
+            FAIL(ERR_IO, "%s: nothing is removed, for its newest checkpoints went while they were looked at; try again",
+                 folder);
+    }
+    out->old_count = checkpoint_choose_old(out->old, out->old_count, keep);
 fail:
     return status;
 }
@@ -203,31 +271,40 @@ fail:
     return status;
 }
 
+/* What a process that was killed while it removed has left. */
+static Status finish_removals(const char *folder, bool dry_run)
+{
+    Status status = STATUS_OK;
+    char **names = NULL, path[PATH_MAX];
+    size_t count = 0;
+    TRY(file_list(folder, &names, &count));
+    for (size_t i = 0; i < count; i++) {
+        if (!checkpoint_is_removed(names[i])) continue;
+        TRY(path_join(path, sizeof path, folder, names[i]));
+        printf("%s%s\n", dry_run ? "would be removed: " : "removed: ", path);
+        if (!dry_run) TRY(file_remove_tree(path));
+    }
+fail:
+    file_free_list(names, count);
+    return status;
+}
+
 static Status run_prune(CommandCall *call)
 {
     Status status = STATUS_OK;
     const PruneArguments *arguments = call->options;
-    CheckpointKeep keep = {.keep = arguments->keep, .permanent_every = arguments->permanent_every};
-    int64_t *steps = NULL, *old = NULL;
-    size_t count = 0, old_count = 0;
+    const CheckpointKeep keep = {.keep = arguments->keep, .permanent_every = arguments->permanent_every};
+    PruneSteps steps = {0};
     char folder[PATH_MAX];
     if (call->positional.count != 1) FAIL(ERR_USAGE, "usage: vasily checkpoint prune %s", call->command->usage);
     TRY(checkpoint_folder_of(call->positional.items[0], folder));
-    TRY(checkpoint_list_steps(folder, &steps, &count));
-    if (count == 0) FAIL(ERR_IO, "%s: holds no checkpoint", folder);
-    TRY(checkpoint_list_resumable(folder, &old, &old_count));
-    if (old_count == 0)
-        FAIL(ERR_IO, "%s: nothing is removed, for none of its checkpoints has optimizer state to resume with", folder);
-    const int64_t newest = old[old_count - 1];
-    TRY(check_newest(folder, newest)); /* first: a damaged one has no config to speak of */
-    if (keep.keep < 0 || keep.permanent_every < 0) TRY(read_config(folder, newest, &keep));
-    old_count = checkpoint_choose_old(old, old_count, keep);
-    TRY(remove_steps(folder, old, old_count, arguments->dry_run));
+    TRY(choose_steps(folder, keep, &steps));
+    TRY(finish_removals(folder, arguments->dry_run));
+    TRY(remove_steps(folder, steps.old, steps.old_count, arguments->dry_run));
     TRY(handle_aside(folder, arguments));
-    TRY(print_kept(folder, old, old_count, steps, count));
+    TRY(print_kept(folder, steps.old, steps.old_count, steps.all, steps.count));
 fail:
-    free(steps);
-    free(old);
+    free_steps(&steps);
     return status;
 }
 
@@ -249,7 +326,8 @@ const Command command_checkpoint_prune = {
     .details =
         "The newest checkpoint that can be resumed is verified first; where it is damaged nothing is removed. What a\n"
         "run that goes on will keep is its config's checkpoint.keep and checkpoint.permanent_every. Checkpoints\n"
-        "without optimizer state cannot be resumed: they are neither counted nor removed.\n",
+        "without optimizer state cannot be resumed: they are neither counted nor removed. What a killed process\n"
+        "has half removed (step-N.removed.tmp) goes, too.\n",
     .table = COMMAND_TABLE(prune_options),
     .options_size = sizeof(PruneArguments),
     .defaults = &prune_defaults,

@@ -263,14 +263,14 @@ fail:
     return status;
 }
 
-/* Rank 0's side: what it writes besides checkpoints. */
-static Status open_outputs(Trainer *t)
+/* Rank 0's side: what it writes besides checkpoints. `from`: the one that the run goes on from; "": none. */
+static Status open_outputs(Trainer *t, const char *from)
 {
     Status status = STATUS_OK;
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer1, RUN_DIR_TOKENIZER1));
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer2, RUN_DIR_TOKENIZER2));
     TRY(trainer_write_config(t));
-    TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step));
+    TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step, from));
     TRY(open_previews(t));
     TRY(metrics_open(t->dir.metrics, t->step, &t->metrics));
     if (!t->switched)
@@ -388,7 +388,7 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
     TRY(allocate_step_buffers(t));
     TRY(trainer_guard_open(t, &state.guard));
     TRY(trainer_open_saver(t));
-    if (t->root) TRY(open_outputs(t));
+    if (t->root) TRY(open_outputs(t, from));
     t->draws = t->preview != NULL;
     TRY(comm_broadcast(comm, &t->draws, sizeof t->draws, 0));
 fail:

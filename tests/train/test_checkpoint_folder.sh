@@ -47,6 +47,36 @@ if section back; then
     [ "$(steps $b)" = "step-0000006 step-0000006.set-aside-notes" ] || fail "prune --set-aside leaves $(steps $b)"
 fi
 
+# ---- a run that goes on from what was set aside stays on that branch, whatever ends it before its next save ----
+if section branch; then
+    cp -a run branch
+    b=branch/checkpoints
+    first=$(hash_of $b/step-0000006)
+    expect 0 other.log "$vasily" train tiny.yaml run.dir=branch --resume $b/step-0000004 optim.clip_norm=0.1 --stop-after 6
+    other=$(hash_of $b/step-0000006)
+    # --stop-after 6: it starts, and ends before it saves.
+    expect 0 branch.log "$vasily" train tiny.yaml run.dir=branch --resume $b/step-0000006.set-aside --stop-after 6
+    contains branch.log "step-0000006 is of another branch, or damaged: renamed to $b/step-0000006.set-aside-2"
+    contains branch.log "is called branch/checkpoints/step-0000006 from now on"
+    [ "$(hash_of $b/step-0000006)" = "$first" ] || fail "step 6 is not of the branch that the run went on from"
+    [ "$(hash_of $b/step-0000006.set-aside-2)" = "$other" ] || fail "the other branch is lost"
+    [ "$(readlink $b/latest)" = step-0000006 ] || fail "latest is $(readlink $b/latest)"
+    [ "$(steps $b)" = "step-0000002 step-0000004 step-0000006 step-0000006.set-aside-2" ] || fail "branch has $(steps $b)"
+    expect 0 auto.log "$vasily" train tiny.yaml run.dir=branch --resume auto --stop-after 8
+    expect 0 straight.log "$vasily" train tiny.yaml run.dir=straight --stop-after 8
+    [ "$(hashes $b/step-0000008)" = "$(hashes straight/checkpoints/step-0000008)" ] || fail "the run goes on from another branch"
+
+    # Of another folder: the run's own of that step goes out of the way, unless it is the same.
+    cp -a run elsewhere
+    e=elsewhere/checkpoints
+    cp -a $e/step-0000006 copy
+    expect 0 same.log "$vasily" train tiny.yaml run.dir=elsewhere --resume copy --stop-after 6
+    [ "$(steps $e)" = "step-0000002 step-0000004 step-0000006" ] || fail "a copy of it sets step 6 aside: $(steps $e)"
+    expect 0 else.log "$vasily" train tiny.yaml run.dir=elsewhere --resume $b/step-0000006.set-aside-2 --stop-after 6
+    [ "$(steps $e)" = "step-0000002 step-0000004 step-0000006.set-aside" ] || fail "elsewhere has $(steps $e)"
+    [ -d $b/step-0000006.set-aside-2 ] || fail "another run's checkpoint is renamed"
+fi
+
 # ---- convert: nobody's folder is emptied for its unfinished files ----
 if section convert; then
     mkdir -p out/mine.tmp
@@ -86,6 +116,20 @@ if section beside; then
     [ "$(grep -c 'removed meanwhile' list.log)" = 2 ] || fail "two of the list were removed meanwhile"
     ! grep -q "not readable" list.log || fail "list takes what is removed meanwhile for damaged"
 
+    # prune, when the newest of its list is gone before it was verified: it looks again.
+    rm -rf beside
+    cp -a run beside
+    mv beside/checkpoints/step-0000002/manifest.json manifest.json
+    mkfifo beside/checkpoints/step-0000002/manifest.json
+    "$vasily" checkpoint prune beside --keep 1 > prune.log 2>&1 &
+    pid=$!
+    exec 9> beside/checkpoints/step-0000002/manifest.json
+    rm -r beside/checkpoints/step-0000006
+    mv manifest.json beside/checkpoints/step-0000002/manifest.json
+    exec 9>&-
+    wait $pid || fail "prune fails where the newest goes meanwhile"
+    [ "$(steps beside/checkpoints)" = step-0000004 ] || fail "prune leaves $(steps beside/checkpoints)"
+
     # Removed means gone at once, even where removing its files fails: here, in a folder that is too deep.
     cp -a run removed
     (cd removed/checkpoints/step-0000002 && for _ in $(seq 100); do mkdir d && cd d; done)
@@ -93,6 +137,17 @@ if section beside; then
     [ "$(steps removed/checkpoints)" = "step-0000002.removed.tmp step-0000004 step-0000006" ] ||
         fail "a checkpoint that could not be removed is left as $(steps removed/checkpoints)"
     expect 0 verify.log "$vasily" checkpoint verify removed
+    # What a killed removal has left is shown, and goes with the next prune.
+    rm -r removed/checkpoints/step-0000002.removed.tmp
+    mkdir -p removed/checkpoints/step-0000002.removed.tmp/rest removed/checkpoints/step-0000008.tmp/saved
+    mkdir removed/checkpoints/step-mine.removed.tmp
+    expect 0 list.log "$vasily" checkpoint list removed
+    contains list.log "step-0000002.removed.tmp: is being removed"
+    expect 0 dry.log "$vasily" checkpoint prune removed --keep 2 --dry-run
+    contains dry.log "would be removed: removed/checkpoints/step-0000002.removed.tmp"
+    expect 0 prune.log "$vasily" checkpoint prune removed --keep 2
+    [ "$(steps removed/checkpoints)" = "step-0000004 step-0000006 step-0000008.tmp step-mine.removed.tmp" ] ||
+        fail "prune leaves $(steps removed/checkpoints)"
 fi
 
 # ---- a copy that has followed links: `latest` is a folder ----
@@ -119,6 +174,42 @@ if section copied; then
     [ "$(readlink alone/checkpoints/latest)" = step-0000008 ] || fail "latest is no link to step 8"
     [ "$(hashes alone/checkpoints/step-0000008)" = "$(hashes copied/checkpoints/step-0000008)" ] ||
         fail "the copy goes on with other bits"
+fi
+
+# ---- a `latest` that is a folder, and the only good one of its step ----
+if section only; then
+    cp -rL run only
+    o=only/checkpoints
+    for step in 2 4 6; do echo '{' > $o/step-000000$step/state.json; done
+    for start in 1 2; do # --stop-after 6: it ends before it saves
+        expect 0 only.log "$vasily" train tiny.yaml run.dir=only --resume auto --stop-after 6
+        contains only.log "resumed from only/checkpoints/$([ $start = 1 ] && echo latest || echo step-0000006): 6 steps"
+        [ "$(hash_of $o/step-0000006)" = "$(hash_of $c/step-0000006)" ] || fail "step 6 is not what latest was"
+        [ "$(readlink $o/latest)" = step-0000006 ] || fail "latest is no link to step 6"
+        [ "$(steps $o)" = "step-0000002 step-0000004 step-0000006 step-0000006.set-aside" ] || fail "only has $(steps $o)"
+    done
+    echo '{' > $o/step-0000006/state.json
+    expect 3 none.log "$vasily" train tiny.yaml run.dir=only --resume auto
+    contains none.log "none of its 3 checkpoints is usable"
+    contains none.log "step-0000006.set-aside"
+
+    # Newer than all others: it has its turn first.
+    cp -rL run newer
+    rm -r newer/checkpoints/step-0000006
+    expect 0 export.log "$vasily" export newer --out newer.safetensors
+    expect 0 export.log "$vasily" export run --out run.safetensors
+    cmp newer.safetensors run.safetensors || fail "export does not take latest"
+    expect 0 newer.log "$vasily" train tiny.yaml run.dir=newer --resume auto --stop-after 6
+    contains newer.log "latest: 6 steps done"
+    [ "$(steps newer/checkpoints)" = "step-0000002 step-0000004 step-0000006" ] || fail "newer has $(ls newer/checkpoints)"
+    # Between others: only where the newer ones will not do.
+    cp -rL run between
+    mv between/checkpoints/latest between/latest
+    cp -r between/checkpoints/step-0000004 between/checkpoints/latest
+    rm -r between/checkpoints/step-0000004
+    echo '{' > between/checkpoints/step-0000006/state.json
+    expect 0 between.log "$vasily" train tiny.yaml run.dir=between --resume auto --stop-after 4
+    contains between.log "latest: 4 steps done"
 fi
 
 # ---- prune: the cause comes first ----
@@ -161,4 +252,14 @@ if section light; then
     mv $l/step-0000007.set-aside $l/step-0000007
     expect 0 resume.log "$vasily" train tiny.yaml run.dir=light --resume auto checkpoint.keep=2 --stop-after 10
     [ "$(steps $l)" = "step-0000007 step-0000008 step-0000010" ] || fail "the run keeps $(steps $l)"
+    # Lost files are damage, not a checkpoint that was written without them.
+    cp -a run lost
+    rm lost/checkpoints/step-0000006/adam_[mv].h5
+    expect 0 list.log "$vasily" checkpoint list lost
+    ! grep -q 'without optimizer state' list.log || fail "list takes lost files for a checkpoint without optimizer state"
+    expect 3 prune.log "$vasily" checkpoint prune lost --keep 1
+    contains prune.log "the newest checkpoint is not good"
+    expect 0 resume.log "$vasily" train tiny.yaml run.dir=lost --resume auto --stop-after 4
+    contains resume.log "step-0000006 is not usable"
+    contains resume.log "adam_m.h5"
 fi

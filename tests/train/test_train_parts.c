@@ -6,6 +6,7 @@
 
 #include <cmocka.h>
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 #include "train/checkpoint.h"
 #include "train/checkpoint_aside.h"
 #include "train/checkpoint_folder.h"
+#include "train/checkpoint_manifest.h"
 #include "train/config_difference.h"
 #include "train/metrics.h"
 #include "train/picture_grid.h"
@@ -355,11 +357,66 @@ static void latest_that_cannot_be_moved(void **state)
     assert_int_equal(file_remove_tree(folder), STATUS_OK);
 }
 
+/* The C library's, with another process that renames the same folder first. */
+static bool another_is_faster;
+
+int rename(const char *from, const char *to)
+{
+    if (another_is_faster) {
+        another_is_faster = false;
+        assert_int_equal(renameat(AT_FDCWD, from, AT_FDCWD, to), 0);
+        assert_int_equal(file_remove_tree(to), STATUS_OK);
+    }
+    return renameat(AT_FDCWD, from, AT_FDCWD, to);
+}
+
+static void removed_by_two(void **state)
+{
+    (void)state;
+    char folder[] = "/tmp/vasily-parts.XXXXXX", **names;
+    size_t count;
+    assert_non_null(mkdtemp(folder));
+    make_entry(folder, "step-0000060/inner");
+    another_is_faster = true;
+    assert_int_equal(checkpoint_remove(folder, 60), STATUS_OK);
+    assert_false(another_is_faster);
+    assert_int_equal(file_list(folder, &names, &count), STATUS_OK);
+    assert_int_equal(count, 0);
+    file_free_list(names, count);
+    assert_int_equal(file_remove_tree(folder), STATUS_OK);
+}
+
+/* One without optimizer state, which somebody has put where the run saves, only steps aside. */
+static void light_steps_aside(void **state)
+{
+    (void)state;
+    static const char *const want[] = {"latest", "step-0000060", "step-0000060.set-aside"};
+    const FileFacts weights = {.name = "weights.h5"};
+    char folder[] = "/tmp/vasily-parts.XXXXXX", path[PATH_MAX], **names;
+    size_t count;
+    bool committed;
+    assert_non_null(mkdtemp(folder));
+    make_entry(folder, "step-0000060");
+    make_entry(folder, "step-0000060.tmp");
+    assert_int_equal(path_join(path, sizeof path, folder, "step-0000060"), STATUS_OK);
+    assert_int_equal(manifest_write(path, CHECKPOINT_FORMAT_WHOLE, 60, &weights, 1), STATUS_OK);
+    assert_true(checkpoint_lacks_optimizer(path));
+    assert_int_equal(checkpoint_commit(folder, 60, (CheckpointKeep){.keep = 1}, &committed), STATUS_OK);
+    assert_true(committed);
+    assert_int_equal(file_list(folder, &names, &count), STATUS_OK);
+    assert_int_equal(count, 3);
+    for (size_t i = 0; i < 3; i++) assert_string_equal(names[i], want[i]);
+    file_free_list(names, count);
+    assert_int_equal(file_remove_tree(folder), STATUS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(lists_what_was_set_aside),
         cmocka_unit_test(latest_that_cannot_be_moved),
+        cmocka_unit_test(removed_by_two),
+        cmocka_unit_test(light_steps_aside),
         cmocka_unit_test(chooses_old_checkpoints),
         cmocka_unit_test(args_both_forms),
         cmocka_unit_test(args_mistakes),
