@@ -89,6 +89,13 @@ fi
 
 # ---- commands beside a run that removes old ones ----
 # The first manifest is a pipe: who reads it waits until the other end is opened here, and has listed the steps by then.
+reader() { # reader LOG ARGUMENT...: a command that never opens the pipe, or twice, fails the test instead of stopping it
+    local log=$1 code=0
+    shift
+    timeout 100 "$vasily" checkpoint "$@" > "$log" 2>&1 || code=$?
+    timeout 1 cat beside/checkpoints/step-0000002/manifest.json > unread 2>&1 || true
+    return $code
+}
 beside() { # beside COMMAND LOG STEP...: the steps go while the command looks at the first
     local command=$1 log=$2 pid code=0
     shift 2
@@ -96,7 +103,7 @@ beside() { # beside COMMAND LOG STEP...: the steps go while the command looks at
     cp -a run beside
     rm beside/checkpoints/step-0000002/manifest.json
     mkfifo beside/checkpoints/step-0000002/manifest.json
-    "$vasily" checkpoint "$command" beside > "$log" 2>&1 &
+    reader "$log" "$command" beside > unread 2>&1 &
     pid=$!
     exec 9> beside/checkpoints/step-0000002/manifest.json
     for step in "$@"; do rm -rf "beside/checkpoints/step-000000$step"; done
@@ -121,7 +128,7 @@ if section beside; then
     cp -a run beside
     mv beside/checkpoints/step-0000002/manifest.json manifest.json
     mkfifo beside/checkpoints/step-0000002/manifest.json
-    "$vasily" checkpoint prune beside --keep 1 > prune.log 2>&1 &
+    reader prune.log prune beside --keep 1 &
     pid=$!
     exec 9> beside/checkpoints/step-0000002/manifest.json
     rm -r beside/checkpoints/step-0000006
