@@ -40,14 +40,27 @@ static bool is_usable(const char *path, bool resumes, PassedOver *passed)
     return false;
 }
 
+/* Nothing is wrong where there is no checkpoint at all. Where all were set aside, beginning anew would throw away what
+ * metrics and previews there are, and the run with it. */
 static Status none_usable(const char *folder, PassedOver passed)
 {
-    char **names = NULL, aside[PATH_MAX] = "";
-    size_t count = 0;
-    if (checkpoint_list_aside(folder, &names, &count) == STATUS_OK && count > 0)
-        snprintf(aside, sizeof aside, "; set aside, and to be named by their path: %zu, the last of them %s", count,
-                 names[count - 1]);
+    char **names = NULL, aside[PATH_MAX] = "", path[PATH_MAX], manifest[PATH_MAX];
+    size_t count = 0, whole = 0;
+    if (checkpoint_list_aside(folder, &names, &count) != STATUS_OK) count = 0;
+    for (size_t i = 0; i < count; i++) {
+        if (path_join(path, sizeof path, folder, names[i]) != STATUS_OK ||
+            path_join(manifest, sizeof manifest, path, "manifest.json") != STATUS_OK || !file_exists(manifest))
+            continue;
+        whole++;
+        snprintf(aside, sizeof aside, "; set aside, and to be named by their path: %zu, the last of them %s", whole,
+                 names[i]);
+    }
     file_free_list(names, count);
+    if (passed.bad + passed.light + whole == 0) return STATUS_OK;
+    if (passed.bad + passed.light == 0)
+        return status_fail(ERR_FORMAT, __FILE__, __LINE__,
+                           "%s: has no checkpoint but what was set aside%s; to start over, choose another run.dir",
+                           folder, aside);
     if (!passed.bad)
         return status_fail(
             ERR_FORMAT, __FILE__, __LINE__,
@@ -83,7 +96,10 @@ static Status find_newest(const char *folder, bool resumes, char out[PATH_MAX], 
         }
     }
     if (*found && passed.bad + passed.light) log_warn("falling back to %s", out);
-    if (!*found && passed.bad + passed.light) TRY(none_usable(folder, passed));
+    if (!*found) {
+        out[0] = '\0';
+        TRY(none_usable(folder, passed));
+    }
 fail:
     free(steps);
     return status;

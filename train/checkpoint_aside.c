@@ -168,17 +168,19 @@ fail:
 
 /* The run's checkpoint of `step` is the one that it goes on from, or none: another would be taken for it at the next
  * start. */
-static Status settle_step(const char *folder, int64_t step, const char *from)
+static Status settle_step(const char *folder, int64_t step, const char *from, bool *own)
 {
     Status status = STATUS_OK;
     char place[PATH_MAX];
     TRY(checkpoint_step_path(place, folder, step, ""));
-    if (!from[0] || is_same_folder(place, from)) return STATUS_OK;
-    if (file_exists(place) && is_copy(place, from)) return STATUS_OK;
-    if (is_ours(folder, from))
+    *own = from[0] && (is_same_folder(place, from) || (file_exists(place) && is_copy(place, from)));
+    if (!from[0] || *own) return STATUS_OK;
+    if (is_ours(folder, from)) {
         TRY(exchange(place, from));
-    else if (file_exists(place))
+        *own = true;
+    } else if (file_exists(place)) {
         TRY(checkpoint_set_aside(place, "is not what this run goes on from"));
+    }
 fail:
     return status;
 }
@@ -206,12 +208,12 @@ fail:
     return status;
 }
 
-Status checkpoint_set_aside_after(const char *folder, int64_t step, const char *from)
+Status checkpoint_set_aside_after(const char *folder, int64_t step, const char *from, bool *own)
 {
     Status status = STATUS_OK;
     char **names = NULL, path[PATH_MAX], why[64];
     size_t count = 0;
-    TRY(settle_step(folder, step, from));
+    TRY(settle_step(folder, step, from, own));
     TRY(settle_latest(folder));
     TRY(file_list(folder, &names, &count));
     snprintf(why, sizeof why, "is of after step %lld, where this run goes on", (long long)step);

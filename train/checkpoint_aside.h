@@ -15,8 +15,9 @@
  * step-NNNNNNN.set-aside-2 and so on where that is taken; unfinished ones are removed. The folder's own of `step` is
  * set aside, too, unless it is `from` or a good copy of it; and a `from` that was set aside there, or is its `latest`,
  * gets the name of its step. A `latest` that is a folder gets a name of its own, and `latest` becomes a link to `step`
- * where that is there. `from` may have another name afterwards. Rank 0. */
-Status checkpoint_set_aside_after(const char *folder, int64_t step, const char *from);
+ * where that is there. `from` may have another name afterwards; *own: the folder's checkpoint of `step` is it now, or a
+ * copy. Rank 0. */
+Status checkpoint_set_aside_after(const char *folder, int64_t step, const char *from, bool *own);
 
 /* One alone; `why` goes to the log after its path. */
 Status checkpoint_set_aside(const char *path, const char *why);

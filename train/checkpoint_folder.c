@@ -153,9 +153,7 @@ Status checkpoint_remove(const char *folder, int64_t step)
     TRY(file_remove_tree(doomed));
     if (!file_exists(path)) return STATUS_OK;
     const Status renamed = file_rename(path, doomed);
-    if (renamed && !file_exists(path))
-        return STATUS_OK; /* `checkpoint prune` beside the run was faster, or it than us */
-    TRY(renamed);
+    if (file_exists(path)) TRY(renamed); /* else `checkpoint prune` beside the run was faster, or it than us */
     TRY(file_remove_tree(doomed));
 fail:
     return status;

@@ -43,7 +43,8 @@ static Status train(const TrainArguments *arguments, RunConfig *config, const Co
         trainer_free(*trainer);
         TRY(trainer_open(config, file, comm, &options, trainer));
         TRY(trainer_run(*trainer, ended));
-        if (!trainer_made_up(*trainer)) options.resume = "auto"; /* else nothing was saved: as it was asked for */
+        /* What only made up for a validation has saved nothing: then as it was asked for, unless that is here. */
+        if (!trainer_made_up(*trainer) || trainer_goes_on_here(*trainer)) options.resume = "auto";
         options.switches = true;
     } while (*ended == TRAINER_STAGE);
 fail:

@@ -40,6 +40,8 @@ Status trainer_open(RunConfig *run, const Config *config, Comm *comm, const Trai
 Status trainer_run(Trainer *trainer, TrainerEnd *end);
 /* The trainer was there only for a validation that a stage which is over still lacked; it has saved nothing. */
 bool trainer_made_up(const Trainer *trainer);
+/* Rank 0: the run's folder has what it went on from (or a copy), also where that had another name before. */
+bool trainer_goes_on_here(const Trainer *trainer);
 /* Rank 0's hold on the run's folder, for the trainer of the next stage: nobody else may come in between. -1: there is
  * none, as for NULL and on other ranks. */
 int trainer_give_lock(Trainer *trainer);

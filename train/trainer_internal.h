@@ -59,7 +59,8 @@ struct Trainer {
     bool one_stage, switched;
     bool owes; /* the stage is over but for its last validation */
     Comm *comm;
-    bool root; /* rank 0: the one that writes */
+    bool root;           /* rank 0: the one that writes */
+    bool own_checkpoint; /* rank 0: the run's folder has the checkpoint that it went on from */
 
     int64_t step;          /* steps done */
     int64_t last_step;     /* where this process stops */

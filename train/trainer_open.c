@@ -270,7 +270,7 @@ static Status open_outputs(Trainer *t, const char *from)
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer1, RUN_DIR_TOKENIZER1));
     TRY(copy_tokenizer(&t->dir, &t->run->data.tokenizer2, RUN_DIR_TOKENIZER2));
     TRY(trainer_write_config(t));
-    TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step, from));
+    TRY(checkpoint_set_aside_after(t->dir.checkpoints, t->step, from, &t->own_checkpoint));
     TRY(open_previews(t));
     TRY(metrics_open(t->dir.metrics, t->step, &t->metrics));
     if (!t->switched)

@@ -146,6 +146,11 @@ fail:
     return status;
 }
 
+bool trainer_goes_on_here(const Trainer *t)
+{
+    return t->own_checkpoint;
+}
+
 bool trainer_made_up(const Trainer *t)
 {
     return t->owes;

@@ -77,6 +77,31 @@ if section branch; then
     [ -d $b/step-0000006.set-aside-2 ] || fail "another run's checkpoint is renamed"
 fi
 
+# ---- where all were set aside, a run does not begin anew; where there never was one, it does ----
+if section nothing; then
+    cp -a run nothing
+    a=nothing/checkpoints
+    rm -r $a/step-000000[24]
+    mv $a/step-0000006 $a/step-0000006.set-aside
+    cp nothing/metrics.jsonl metrics.was
+    expect 3 alone.log "$vasily" train tiny.yaml run.dir=nothing --resume auto --stop-after 8
+    contains alone.log "has no checkpoint but what was set aside; set aside, and to be named by their path: 1, the last of them step-0000006.set-aside"
+    cmp metrics.was nothing/metrics.jsonl || fail "a run that does not begin has lost its metrics"
+    expect 0 alone.log "$vasily" train tiny.yaml run.dir=nothing --resume $a/step-0000006.set-aside --stop-after 6
+    [ "$(steps $a)" = step-0000006 ] || fail "nothing has $(steps $a)"
+    # A `latest` with nothing in it: a start that is killed before its first save leaves nothing that is in the way.
+    mkdir -p empty/checkpoints/latest
+    "$vasily" train tiny.yaml run.dir=empty --resume auto train.steps=1000000 checkpoint.every=0 > empty.log 2>&1 &
+    pid=$!
+    until [ -e empty/checkpoints/latest.set-aside ] || ! kill -0 $pid 2> unread; do sleep 0.05; done
+    kill -9 $pid 2> unread
+    wait $pid 2> unread || true
+    expect 0 empty.log "$vasily" train tiny.yaml run.dir=empty --resume auto --stop-after 2
+    contains empty.log "has no checkpoint yet: starting from the beginning"
+    [ "$(find empty/checkpoints -mindepth 1 -maxdepth 1 -printf '%f\n' | sort | xargs)" = "latest latest.set-aside step-0000002" ] ||
+        fail "empty has $(ls empty/checkpoints)"
+fi
+
 # ---- convert: nobody's folder is emptied for its unfinished files ----
 if section convert; then
     mkdir -p out/mine.tmp

@@ -211,6 +211,13 @@ for kept in 0 1; do
             fail "validated before: $before"
         [ "$(metric path step | xargs)" = "5 6 7" ] || fail "--resume PATH has gone on with $(metric path step | xargs)"
     done
+    # From what was set aside in the run's own folder, which gets its name back, and then goes on.
+    rm -rf path
+    cp -a killed path
+    mv path/checkpoints/step-0000004 path/checkpoints/step-0000004.set-aside
+    expect 0 path.log "$vasily" train tiny.yaml run.dir=path "$stages" --resume path/checkpoints/step-0000004.set-aside
+    contains path.log "is over, but for the validation"
+    [ "$(hashes stages/checkpoints/step-0000007)" = "$(hashes path/checkpoints/step-0000007)" ] || fail "set aside: other weights"
     rm -rf small
     only=()
     [ "$kept" = 0 ] || only=(--only-stage large)
