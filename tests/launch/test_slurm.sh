@@ -75,7 +75,8 @@ finish() {
     local name=$1 steps a b
     steps=$(($(step_of "$name") + 5))
     sed -i "s/^  steps: 1000000/  steps: $steps/" "$name.yaml"
-    await 180 "$name: the end of the job" job_is COMPLETED
+    # SLURM starts a job again two minutes after it has ended, or three where a machine was lost.
+    await 300 "$name: the end of the job" job_is COMPLETED
     contains "$name.log" "launch/slurm: done"
     cmp <(metric "$name" step) <(seq "$steps") || fail "$name: steps are missing or doubled in metrics.jsonl"
     expect 0 "whole-$name.log" mpirun -n 4 "$vasily" train tiny.yaml "run.dir=whole-$name" --stop-after "$steps"
