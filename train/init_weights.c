@@ -72,18 +72,21 @@ static int array_of(const char *name, bool *in_shares)
     return NOT_AN_ARRAY;
 }
 
-/* Files of these names may have a manifest.json of another program beside them. */
-static bool is_of_a_checkpoint(const char *folder, const char *path)
+/* Files of these names may have a manifest.json of another program beside them. One of ours that is newer than this
+ * program is refused, as the whole checkpoint would be. */
+static Status look_for_manifest(const char *folder, const char *path, bool *ours)
 {
+    Status status = STATUS_OK;
     FileFacts *files = NULL;
     size_t count;
     int64_t format;
-    const bool ours = manifest_read(folder, &format, &files, &count) == STATUS_OK;
-    if (!ours)
-        log_warn("init.from: %s is not checked, for what lies beside it is no checkpoint's: %s", path,
-                 status_message());
+    status = manifest_read(folder, &format, &files, &count);
+    *ours = status == STATUS_OK;
     free(files);
-    return ours;
+    if (status != ERR_FORMAT) return status;
+    log_warn("init.from: %s is not checked, for the manifest.json beside it is no checkpoint's, or damaged: %s", path,
+             status_message());
+    return STATUS_OK;
 }
 
 /* A file of a checkpoint, or a link to one, is held to the manifest beside it, as the whole checkpoint would be;
@@ -94,7 +97,7 @@ static Status check_file(const char *given)
     char folder[PATH_MAX], manifest[PATH_MAX], resolved[PATH_MAX];
     const char *path = realpath(given, resolved) ? resolved : given;
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
-    bool in_shares = false, listed = true;
+    bool in_shares = false, listed = true, ours;
     const int array = array_of(name, &in_shares);
     if (array == NOT_AN_ARRAY) return STATUS_OK;
     if (array == CHECKPOINT_M || array == CHECKPOINT_V)
@@ -106,7 +109,9 @@ static Status check_file(const char *given)
     snprintf(folder, sizeof folder, "%.*s", (int)length, path);
     if (length == 0) snprintf(folder, sizeof folder, "%s", slash ? "/" : ".");
     TRY(path_join(manifest, sizeof manifest, folder, "manifest.json"));
-    if (!file_exists(manifest) || !is_of_a_checkpoint(folder, path)) return STATUS_OK;
+    if (!file_exists(manifest)) return STATUS_OK;
+    TRY(look_for_manifest(folder, path, &ours));
+    if (!ours) return STATUS_OK;
     if (in_shares)
         TRY(manifest_verify(folder)); /* every share has a part of it */
     else

@@ -166,16 +166,22 @@ fail:
     return status;
 }
 
-Status run_config_check_precompute_settings(const RunConfig *run, const Config *config)
+/* `text`: whether captions become tokens. */
+static Status check_settings(const RunConfig *run, const Config *config, bool text)
 {
     Status status = STATUS_OK;
     TRY(data_config_check(config, "data", &run->data));
     TRY(check_augment(run, config));
-    if (run->frozen.text == FROZEN_INLINE) return STATUS_OK;
+    if (!text) return STATUS_OK;
     TRY(check_tokenizer_settings(run, config, 1));
     TRY(check_tokenizer_settings(run, config, 2));
 fail:
     return status;
+}
+
+Status run_config_check_precompute_settings(const RunConfig *run, const Config *config)
+{
+    return check_settings(run, config, run->frozen.text != FROZEN_INLINE);
 }
 
 Status run_config_check_precompute(const RunConfig *run, const Config *config)
@@ -191,14 +197,7 @@ fail:
 
 Status run_config_check_settings(const RunConfig *run, const Config *config)
 {
-    Status status = STATUS_OK;
-    TRY(data_config_check(config, "data", &run->data));
-    TRY(check_augment(run, config));
-    if (run->frozen.text == FROZEN_PRECOMPUTED) return STATUS_OK;
-    TRY(check_tokenizer_settings(run, config, 1));
-    TRY(check_tokenizer_settings(run, config, 2));
-fail:
-    return status;
+    return check_settings(run, config, run->frozen.text != FROZEN_PRECOMPUTED);
 }
 
 /* Of a run without data, as `vasily bench step` and `vasily plan` take one. */

@@ -102,7 +102,11 @@ mkdir other
 cp run/checkpoints/latest/weights.h5 other
 echo '{"name": "an app"}' > other/manifest.json
 expect 0 init.log "$vasily" train tiny.yaml run.dir=beside_other init.from=other/weights.h5 train.steps=1
-contains init.log "weights.h5 is not checked, for what lies beside it is no checkpoint's: "
+contains init.log "weights.h5 is not checked, for the manifest.json beside it is no checkpoint's, or damaged: "
+sed 's/"format": *[0-9]*/"format": 1000/' run/checkpoints/latest/manifest.json > other/manifest.json
+grep -q '"format": 1000' other/manifest.json || fail "the manifest has no format"
+expect 2 init.log "$vasily" train tiny.yaml run.dir=newer init.from=other/weights.h5 train.steps=1
+contains init.log "format 1000, this program reads up to"
 cp run/checkpoints/latest/manifest.json other
 mv other/weights.h5 other/ema.h5
 sed -i 's/"ema.h5"/"else.h5"/' other/manifest.json
